@@ -4,3 +4,4 @@ pub mod clock;
 pub mod ids;
 pub mod lifecycle;
 pub mod secret;
+pub mod store;

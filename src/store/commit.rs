@@ -1,0 +1,156 @@
+//! Group commit: one thread that flushes for everybody.
+//!
+//! Each change takes a ticket after its swap; the thread flushes up to the highest ticket it sees and then publishes that
+//! number. There is no added delay: while one flush runs, the next group gathers (7 to 20 changes on a busy store).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::StoreError;
+use super::engine::{Engine, EngineError};
+use crate::lifecycle::Lifecycle;
+
+/// How long the thread sleeps when nothing was written: it must wake to beat.
+const IDLE: Duration = Duration::from_millis(500);
+/// The pause between flushes under [`Durability::Interval`]: with a flush of up to 50 ms, at most 200 ms are lost.
+const INTERVAL: Duration = Duration::from_millis(150);
+
+/// What the end of an update means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The change is on the disk.
+    #[default]
+    Acknowledged,
+    /// The change will be on the disk within 200 ms.
+    Interval,
+}
+
+/// How far the commit thread has come.
+#[derive(Clone, Debug)]
+enum Progress {
+    Flushed(u64),
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Commit {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    durability: Durability,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    taken: AtomicU64,
+    signal: Mutex<Signal>,
+    wake: Condvar,
+}
+
+/// What the thread is told.
+#[derive(Debug, Default)]
+struct Signal {
+    /// A ticket was taken since it last looked.
+    wanted: bool,
+    /// The last handle to the store is gone.
+    closed: bool,
+}
+
+impl Commit {
+    pub(super) fn start(engine: Arc<dyn Engine>, durability: Durability, life: &Lifecycle) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::default());
+        let (tell, progress) = watch::channel(Progress::Flushed(0));
+        let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
+        let told = Arc::clone(&shared);
+        // The thread ends when the last handle to the store is gone, not with the stop token: what is still being
+        // written while the process drains must be acknowledged too.
+        let work = move || {
+            let mut flushed = 0;
+            loop {
+                pulse.beat();
+                let closed = told.wait();
+                let target = told.taken.load(Ordering::SeqCst);
+                if target != flushed {
+                    if let Err(error) = engine.flush() {
+                        tell.send_replace(Progress::Failed(error.to_string()));
+                        return failing.fail(format!("the store cannot write: {error}"));
+                    }
+                    flushed = target;
+                    tell.send_replace(Progress::Flushed(flushed));
+                }
+                if closed {
+                    return;
+                }
+                if durability == Durability::Interval {
+                    std::thread::sleep(INTERVAL);
+                }
+            }
+        };
+        let thread = life.thread("store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok(Self { shared, progress, durability, thread: Some(thread) })
+    }
+
+    /// A number that [`Commit::durable`] accepts once everything written before this call is on the disk.
+    pub(super) fn ticket(&self) -> u64 {
+        let ticket = self.shared.taken.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.tell(|signal| signal.wanted = true);
+        ticket
+    }
+
+    /// Waits until the ticket's change is on the disk; at once under [`Durability::Interval`].
+    pub(super) async fn durable(&self, ticket: u64) -> Result<(), StoreError> {
+        if self.durability == Durability::Interval {
+            return match &*self.progress.borrow() {
+                Progress::Failed(reason) => Err(EngineError::Failed(reason.clone()).into()),
+                Progress::Flushed(_) => Ok(()),
+            };
+        }
+        self.flushed(ticket).await
+    }
+
+    /// Waits until the ticket's change is on the disk, whatever the durability.
+    pub(super) async fn flushed(&self, ticket: u64) -> Result<(), StoreError> {
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|progress| match progress {
+            Progress::Flushed(number) => *number >= ticket,
+            Progress::Failed(_) => true,
+        });
+        match reached.await.as_deref() {
+            Ok(Progress::Flushed(_)) => Ok(()),
+            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+            Err(_) => Err(StoreError::Stopped),
+        }
+    }
+}
+
+impl Drop for Commit {
+    /// Flushes what is left and gives the engine back, so that whoever opens the directory next finds it free.
+    fn drop(&mut self) {
+        self.shared.tell(|signal| signal.closed = true);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been reported by the lifecycle.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn tell(&self, change: impl FnOnce(&mut Signal)) {
+        change(&mut self.signal.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_one();
+    }
+
+    /// Waits for a signal, at most [`IDLE`]; tells whether the store is closed.
+    fn wait(&self) -> bool {
+        let signal = self.signal.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.wake.wait_timeout_while(signal, IDLE, |signal| !signal.wanted && !signal.closed);
+        let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        signal.wanted = false;
+        signal.closed
+    }
+}

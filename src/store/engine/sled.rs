@@ -1,0 +1,239 @@
+//! The embedded engine: sled 0.34.7. The only file that says sled.
+//!
+//! ## Design notes
+//!
+//! - The version is deliberate: 1.0.0-alpha is 12 to 100 times slower when every answer is durable, and hangs on damaged
+//!   files. sled brings `fxhash` and `instant`, which are unmaintained but sound.
+//! - A lock file of our own with the process id in it gives the second process an error that a person understands.
+//! - Opening happens on a thread of its own: a damaged file can make sled panic or never return.
+//! - sled never flushes by itself here (`flush_every_ms(None)`); the commit thread says when.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::broadcast;
+
+use super::{Batch, Change, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
+use crate::store::OPEN_LIMIT;
+
+/// sled's page cache in bytes; its resident size is about six times that.
+const CACHE: u64 = 4 << 20;
+/// Changes that a slow subscriber may lag behind before it is told to look for itself.
+const BACKLOG: usize = 1024;
+
+/// One sled database that this process has for itself.
+#[derive(Debug)]
+pub(in crate::store) struct Sled {
+    db: sled::Db,
+    records: sled::Tree,
+    expiry: sled::Tree,
+    floors: sled::Tree,
+    changes: broadcast::Sender<Change>,
+    leases: Arc<Leases>,
+    // Held, not read: the lock on the data directory goes with it.
+    _lock: File,
+}
+
+impl Sled {
+    /// Opens or makes the database in the directory `path`.
+    pub(in crate::store) fn open(path: &Path) -> Result<Self, EngineError> {
+        let lock = claim(path)?;
+        let db = open_guarded(path)?;
+        let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
+        let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
+        let (changes, _) = broadcast::channel(BACKLOG);
+        let engine = Self { db, records, expiry, floors, changes, leases: Arc::default(), _lock: lock };
+        engine.prove_durable()?;
+        sync_directories(path)?;
+        Ok(engine)
+    }
+
+    /// Writes and flushes once and looks whether an fdatasync happened.
+    fn prove_durable(&self) -> Result<(), EngineError> {
+        let before = power::syncs();
+        // A value that differs from the one before, or sled might find nothing to write.
+        let opened = self.db.get("opened").map_err(|error| failed(&error))?;
+        let count = opened.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes) + 1;
+        self.db.insert("opened", &count.to_le_bytes()).map_err(|error| failed(&error))?;
+        self.flush()?;
+        if power::syncs() > before { Ok(()) } else { Err(EngineError::NotDurable) }
+    }
+
+    fn tree(&self, table: Table) -> &sled::Tree {
+        match table {
+            Table::Records => &self.records,
+            Table::Expiry => &self.expiry,
+            Table::Floors => &self.floors,
+        }
+    }
+}
+
+impl Engine for Sled {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.tree(table).get(key).map_err(|error| failed(&error))?.map(|value| value.to_vec()))
+    }
+
+    fn compare_and_swap(
+        &self,
+        table: Table,
+        key: &[u8],
+        old: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<Swap, EngineError> {
+        match self.tree(table).compare_and_swap(key, old, new).map_err(|error| failed(&error))? {
+            Ok(()) => Ok(Swap::Done),
+            Err(_) => Ok(Swap::Lost),
+        }
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, EngineError> {
+        self.tree(table)
+            .range(from.max(prefix)..)
+            .take(limit)
+            .take_while(|pair| pair.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)))
+            .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(|error| failed(&error)))
+            .collect()
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), EngineError> {
+        for (table, key, value) in batch.0 {
+            let tree = self.tree(table);
+            match value {
+                Some(value) => tree.insert(key, value),
+                None => tree.remove(key),
+            }
+            .map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.db.flush().map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    fn publish(&self, change: Change) {
+        // Nobody listening is not an error.
+        let _ = self.changes.send(change);
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    fn lease(&self, name: &str) -> Option<Lease> {
+        self.leases.take(name)
+    }
+}
+
+fn failed(error: &sled::Error) -> EngineError {
+    EngineError::Failed(error.to_string())
+}
+
+/// Makes the directory, private to its owner, and locks it for this process.
+fn claim(path: &Path) -> Result<File, EngineError> {
+    let io_error = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| EngineError::Directory { path, source }
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error(path))?;
+    let lock_path = path.join("lock");
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut lock = options.open(&lock_path).map_err(io_error(&lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // The owner's name is a courtesy: unreadable, the error is as true without it.
+            let _ = lock.read_to_string(&mut owner);
+            let owner = owner.trim();
+            let owner = if owner.is_empty() { "another process".to_owned() } else { format!("process {owner}") };
+            return Err(EngineError::InUse { path: path.to_owned(), owner });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error(&lock_path)(source)),
+    }
+    let write_pid = |lock: &mut File| {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    write_pid(&mut lock).map_err(io_error(&lock_path))?;
+    Ok(lock)
+}
+
+fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {
+    let refused = |reason: String| EngineError::Open { path: path.to_owned(), reason };
+    let config = sled::Config::new()
+        .path(path.join("sled"))
+        .cache_capacity(CACHE)
+        .flush_every_ms(None)
+        .mode(sled::Mode::HighThroughput);
+    let (tell, told) = mpsc::sync_channel(1);
+    let opener = std::thread::Builder::new().name("store open".to_owned()).spawn(move || {
+        // The receiver is gone only when opening took too long; there is nobody left to tell then.
+        let _ = tell.send(config.open());
+    });
+    let opener = opener.map_err(|error| refused(error.to_string()))?;
+    match told.recv_timeout(OPEN_LIMIT) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) => Err(refused(error.to_string())),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Err(refused(format!("no answer within {} s, probably damaged", OPEN_LIMIT.as_secs())))
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            let _ = opener.join();
+            Err(refused("the files are damaged".to_owned()))
+        }
+    }
+}
+
+/// Directory entries are data too: a file whose name is not on the disk is lost with it.
+fn sync_directories(path: &Path) -> Result<(), EngineError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for directory in [&path.join("sled") as &Path, path, parent] {
+        let sync = File::open(directory).and_then(|directory| directory.sync_all());
+        sync.map_err(|source| EngineError::Directory { path: PathBuf::from(directory), source })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flushed_change_is_forced_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Sled::open(&dir.path().join("store")).unwrap();
+        for n in 0_u64..20 {
+            let before = power::syncs();
+            let old = n.checked_sub(1).map(u64::to_le_bytes);
+            let old = old.as_ref().map(<[u8; 8]>::as_slice);
+            let swap = engine.compare_and_swap(Table::Records, b"k", old, Some(&n.to_le_bytes())).unwrap();
+            assert_eq!(swap, Swap::Done);
+            engine.flush().unwrap();
+            assert!(power::syncs() > before, "change {n} was flushed without an fdatasync");
+        }
+    }
+
+    #[test]
+    fn the_second_opener_is_told_who_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Sled::open(dir.path()).unwrap();
+        let error = Sled::open(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{} is in use by process {}", dir.path().display(), std::process::id()));
+        drop(first);
+        Sled::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_database_is_an_error_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path()).unwrap());
+        fs::write(dir.path().join("sled/conf"), "segment_size: nonsense").unwrap();
+        assert!(matches!(Sled::open(dir.path()), Err(EngineError::Open { .. })));
+    }
+}

@@ -1,0 +1,141 @@
+//! Expiry: the index of when records end, the sweeper that removes them, and the versions they leave behind.
+//!
+//! The index is a hint. It is written before the record, so a record that expires always has an entry at or before its
+//! end; a touch does not move it, the sweeper does when it finds the record alive. Readers never look at it: they check
+//! the record's own expiry.
+//!
+//! A record made anew must not repeat a version of an earlier one with the same key (a client's stale `If-Match` would
+//! match). Before a record goes, its version raises the *floor* of its stripe, and new records start above the floor.
+//! 4096 stripes keep that memory bounded; sharing one only makes a first version higher.
+
+use std::time::Duration;
+
+use super::engine::{Batch, Swap, Table};
+use super::record;
+use super::{Key, Store, StoreError, blocking};
+use crate::clock::Time;
+use crate::lifecycle::Lifecycle;
+
+const FLOORS: u32 = 4096;
+/// Records looked at per sweep: small enough that a request never waits long behind one.
+const BATCH: usize = 256;
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Makes sure that an index entry at or before `new` exists.
+pub(super) fn index(store: &Store, key: &Key, old: Option<Time>, new: Option<Time>) -> Result<(), StoreError> {
+    let Some(new) = new else { return Ok(()) };
+    // An earlier entry already leads the sweeper here; it will move the entry then.
+    if old.is_some_and(|old| old <= new) {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.set(Table::Expiry, entry(new, key), Vec::new());
+    Ok(store.0.engine.apply(batch)?)
+}
+
+/// The version that a new record with this key must exceed.
+pub(super) fn version_floor(store: &Store, key: &Key) -> Result<u64, StoreError> {
+    let floor = store.0.engine.get(Table::Floors, &stripe(key))?;
+    Ok(floor.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes))
+}
+
+/// Remembers that `version` of this key has been used, before its record goes.
+pub(super) fn raise_version_floor(store: &Store, key: &Key, version: u64) -> Result<(), StoreError> {
+    // Two keys of one floor stripe may be removed at once under different locks; so the floor is
+    // raised by compare-and-swap as well.
+    loop {
+        let old = store.0.engine.get(Table::Floors, &stripe(key))?;
+        let floor = old.clone().and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        if floor >= version {
+            return Ok(());
+        }
+        let swap = store.0.engine.compare_and_swap(
+            Table::Floors,
+            &stripe(key),
+            old.as_deref(),
+            Some(&version.to_le_bytes()),
+        )?;
+        if swap == Swap::Done {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) fn start(store: Store, life: &Lifecycle) {
+    let stop = life.stopping();
+    let pulse = life.heartbeat("store sweeper", Duration::from_secs(60));
+    life.supervise("store sweeper", async move {
+        loop {
+            pulse.beat();
+            match store.sweep().await {
+                Ok(BATCH..) => tokio::task::yield_now().await,
+                Ok(_) => {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = store.0.clock.sleep(EVERY) => {}
+                    }
+                }
+                Err(StoreError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(%error, "expired records could not be removed: {error}");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = store.0.clock.sleep(EVERY * 10) => {}
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    });
+}
+
+/// Looks at up to [`BATCH`] index entries that are due; returns how many it looked at.
+pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
+    let now = store.0.clock.now();
+    let this = store.clone();
+    let due = blocking(move || {
+        let page = this.0.engine.scan(Table::Expiry, &[], &[], BATCH)?;
+        Ok(page.into_iter().map(|(entry, _)| entry).take_while(|entry| moment(entry) <= now).collect::<Vec<_>>())
+    })
+    .await?;
+    let looked_at = due.len();
+    for entry in due {
+        remove_if_expired(store, entry, now).await?;
+    }
+    Ok(looked_at)
+}
+
+async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Result<(), StoreError> {
+    let key = Key::from_bytes(old_entry.get(8..).unwrap_or_default())?;
+    let _in_line = store.stripe(&key).await;
+    let mut batch = Batch::default();
+    if let Some(bytes) = store.0.engine.get(Table::Records, key.as_bytes())? {
+        let (head, _) = record::open(&key, &bytes)?;
+        match head.expires {
+            Some(expires) if expires <= now => {
+                raise_version_floor(store, &key, head.version)?;
+                // A lost swap means that another process changed the record: its own index entry leads back here.
+                store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
+            }
+            Some(expires) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),
+            None => {}
+        }
+    }
+    batch.remove(Table::Expiry, old_entry);
+    store.0.engine.apply(batch)?;
+    Ok(())
+}
+
+fn entry(expires: Time, key: &Key) -> Vec<u8> {
+    [&expires.as_millis().to_be_bytes(), key.as_bytes()].concat()
+}
+
+fn moment(entry: &[u8]) -> Time {
+    Time::from_millis(entry.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
+}
+
+fn stripe(key: &Key) -> [u8; 4] {
+    (key.hash() % FLOORS).to_be_bytes()
+}

@@ -1,0 +1,199 @@
+//! The store's promises, on a real sled in a temporary directory with the clock held.
+
+use std::time::Duration;
+
+use nightporter::clock::{Clock, Time};
+use nightporter::lifecycle::Lifecycle;
+use nightporter::store::{Decision, Durability, Expires, Record, Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note(Vec<String>);
+
+impl Record for Note {
+    const SPACE: &'static str = "note";
+    const SCHEMA: u8 = 1;
+}
+
+struct Bench {
+    store: Store,
+    clock: Clock,
+    life: Lifecycle,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, life) = (Clock::held(Time::from_millis(1_000_000)), Lifecycle::new());
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();
+        Self { store, clock, life, dir }
+    }
+
+    async fn reopen(self) -> Self {
+        let Self { store, clock, life, dir } = self;
+        assert!(life.shutdown(Duration::from_secs(10)).await);
+        drop(store);
+        let life = Lifecycle::new();
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();
+        Self { store, clock, life, dir }
+    }
+
+    async fn put(&self, id: &str, text: &str, expires: Expires) -> u64 {
+        let put = self.store.update::<Note, _>(id, |_| Decision::Put(Note(vec![text.to_owned()]), expires, ()));
+        put.await.unwrap().record.unwrap().version
+    }
+
+    async fn append(&self, id: &str, text: &str) -> u64 {
+        let append = self.store.update::<Note, _>(id, |old| {
+            let mut note = old.map_or_else(|| Note(Vec::new()), |old| old.value.clone());
+            note.0.push(text.to_owned());
+            Decision::Put(note, Expires::Unchanged, ())
+        });
+        append.await.unwrap().record.unwrap().version
+    }
+
+    async fn delete(&self, id: &str) {
+        self.store.update::<Note, _>(id, |_| Decision::Delete(())).await.unwrap();
+    }
+
+    fn get(&self, id: &str) -> Option<(u64, Vec<String>)> {
+        self.store.get::<Note>(id).unwrap().map(|note| (note.version, note.value.0))
+    }
+}
+
+#[tokio::test]
+async fn a_record_survives_reopening_with_its_version() {
+    let bench = Bench::new();
+    assert_eq!(bench.append("a", "하나").await, 1);
+    assert_eq!(bench.append("a", "둘").await, 2);
+    let bench = bench.reopen().await;
+    assert_eq!(bench.get("a"), Some((2, vec!["하나".to_owned(), "둘".to_owned()])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_by_many_writers_all_survive() {
+    let bench = std::sync::Arc::new(Bench::new());
+    let writers: Vec<_> = (0..32)
+        .map(|writer| {
+            let bench = bench.clone();
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    bench.append("hot", &format!("{writer}/{n}")).await;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let (version, mut notes) = bench.get("hot").unwrap();
+    assert_eq!(version, 640);
+    notes.sort();
+    notes.dedup();
+    assert_eq!(notes.len(), 640);
+}
+
+#[tokio::test]
+async fn an_expired_record_is_gone_to_the_millisecond_and_swept() {
+    let bench = Bench::new();
+    let end = bench.clock.now() + Duration::from_millis(500);
+    bench.put("a", "kept for half a second", Expires::At(end)).await;
+    bench.clock.advance(Duration::from_millis(499));
+    assert!(bench.get("a").is_some());
+    assert_eq!(bench.store.list::<Note>(None, 10).await.unwrap().len(), 1);
+    bench.clock.advance(Duration::from_millis(1));
+    assert!(bench.get("a").is_none());
+    assert!(bench.store.list::<Note>(None, 10).await.unwrap().is_empty());
+    let seen = bench.store.update::<Note, _>("a", |old| Decision::Keep(old.is_some())).await.unwrap().answer;
+    assert!(!seen, "an update must not see an expired record");
+}
+
+#[tokio::test]
+async fn a_touched_record_is_not_swept_at_its_first_expiry() {
+    let bench = Bench::new();
+    let start = bench.clock.now();
+    bench.put("a", "x", Expires::At(start + Duration::from_millis(100))).await;
+    bench.put("a", "x", Expires::At(start + Duration::from_millis(900))).await;
+    bench.put("b", "y", Expires::At(start + Duration::from_millis(900))).await;
+    bench.put("b", "y", Expires::At(start + Duration::from_millis(100))).await;
+    bench.clock.advance(Duration::from_millis(200));
+    while bench.store.sweep().await.unwrap() > 0 {}
+    assert!(bench.get("a").is_some() && bench.get("b").is_none());
+    bench.clock.advance(Duration::from_millis(700));
+    assert!(bench.get("a").is_none());
+    while bench.store.sweep().await.unwrap() > 0 {}
+    let bench = bench.reopen().await;
+    assert!(bench.get("a").is_none());
+}
+
+#[tokio::test]
+async fn a_version_is_never_used_twice_for_a_key() {
+    let bench = Bench::new();
+    for _ in 0..6 {
+        bench.append("a", "x").await;
+    }
+    bench.delete("a").await;
+    assert_eq!(bench.append("a", "x").await, 7, "after a deletion");
+    let end = bench.clock.now() + Duration::from_millis(10);
+    bench.put("a", "x", Expires::At(end)).await;
+    bench.clock.advance(Duration::from_millis(10));
+    while bench.store.sweep().await.unwrap() > 0 {}
+    assert_eq!(bench.append("a", "x").await, 9, "after expiry and sweeping");
+    bench.delete("a").await;
+    let bench = bench.reopen().await;
+    assert_eq!(bench.append("a", "x").await, 10, "after deletion and reopening");
+}
+
+#[tokio::test]
+async fn changes_are_told_in_order_after_they_are_durable() {
+    let bench = Bench::new();
+    let mut changes = bench.store.changes();
+    bench.append("a", "x").await;
+    bench.append("a", "y").await;
+    bench.delete("a").await;
+    for version in [Some(1), Some(2), None] {
+        let change = loop {
+            let change = changes.recv().await.unwrap();
+            if change.key.space() == "note" {
+                break change;
+            }
+        };
+        assert_eq!((change.key.id(), change.version), ("a", version));
+    }
+}
+
+#[tokio::test]
+async fn lists_are_pages_in_order_of_ids() {
+    let bench = Bench::new();
+    for id in ["c", "a", "나", "b", "가"] {
+        bench.put(id, "x", Expires::Never).await;
+    }
+    let first = bench.store.list::<Note>(None, 3).await.unwrap();
+    assert_eq!(first.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    let rest = bench.store.list::<Note>(Some("c"), 3).await.unwrap();
+    assert_eq!(rest.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["가", "나"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_refused_and_changes_nothing() {
+    let bench = Bench::new();
+    bench.put("a", "x", Expires::Never).await;
+    let huge = "x".repeat(nightporter::store::MAX_PAYLOAD);
+    let refused = bench.store.update::<Note, _>("a", |_| Decision::Put(Note(vec![huge.clone()]), Expires::Never, ()));
+    assert!(matches!(refused.await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(bench.get("a"), Some((1, vec!["x".to_owned()])));
+    for id in ["", "a\0b", "a\nb", &"x".repeat(513)] {
+        assert!(matches!(bench.store.get::<Note>(id), Err(StoreError::Key(_))), "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_held_by_one() {
+    let bench = Bench::new();
+    let lease = bench.store.lease("keeper/vroong").unwrap();
+    assert!(bench.store.lease("keeper/vroong").is_none());
+    assert!(bench.store.lease("keeper/other").is_some());
+    drop(lease);
+    assert!(bench.store.lease("keeper/vroong").is_some());
+}
