@@ -2,7 +2,8 @@
 //!
 //! Domain code takes a [`Clock`] and asks it for [`Time`]; tests hold the clock and move it by hand. What waits for the
 //! outside world (a socket, a browser, a disk) is bounded by [`within`], which runs on real time even when the clock is
-//! held, because reality does not stop for a test. Nothing here knows about time zones beyond UTC.
+//! held, because reality does not stop for a test. Nothing here keeps state.
+#![expect(clippy::disallowed_methods, reason = "the one place that reads clocks and sleeps")]
 
 use std::fmt;
 use std::future::Future;
@@ -123,7 +124,6 @@ impl Clock {
     }
 
     /// The present moment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn now(&self) -> Time {
         match &self.0 {
             Source::System => {
@@ -204,7 +204,6 @@ pub struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {
     /// Starts counting.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
     pub fn start() -> Self {
         Self(std::time::Instant::now())
     }

@@ -1,5 +1,8 @@
 //! Nightporter: stays up so that your sessions do.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
+
 pub mod clock;
 pub mod ids;
 pub mod lifecycle;

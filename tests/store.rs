@@ -1,4 +1,5 @@
 //! The store's promises, on a real sled in a temporary directory with the clock held.
+#![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 use std::time::Duration;
 

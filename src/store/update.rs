@@ -100,7 +100,7 @@ impl Store {
             let new = record.as_ref().map(|record| record::encode(key, record)).transpose()?;
             match &record {
                 Some(record) => {
-                    expiry::index(self, key, physical.as_ref().and_then(|old| old.expires), record.expires)?
+                    expiry::index(self, key, physical.as_ref().and_then(|old| old.expires), record.expires)?;
                 }
                 None => expiry::raise_version_floor(self, key, physical.as_ref().map_or(0, |old| old.version))?,
             }
