@@ -1,0 +1,115 @@
+//! The verdict: is a session alive?
+//!
+//! A transport error is *unknown*, never expired: a portal that is down must not cost a login. Redirects are not followed,
+//! because a followed redirect to a login page is a 200.
+
+use std::time::Duration;
+
+use hyper::{Response, Uri};
+use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use url::Url;
+
+use super::recipe::{Answer, Recipe};
+use super::session::Session;
+use super::upstream::{self, Body, Upstream};
+use crate::clock;
+
+/// How much of an answer's body is looked at: login pages and JSON errors show themselves early.
+const LOOK: usize = 64 * 1024;
+/// How long is waited for that much.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+/// How long a check may take altogether.
+const CHECK: Duration = Duration::from_secs(20);
+
+/// What a look at a session says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The portal knows it.
+    Alive,
+    /// The portal wants a login; in words how that showed.
+    Expired(String),
+    /// Neither: the portal is down, slow or strange. No login is spent on that.
+    Unknown(String),
+}
+
+/// Sends the recipe's check request in the session.
+pub async fn check(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict {
+    match clock::within(CHECK, ask(upstream, recipe, session)).await {
+        Ok(verdict) => verdict,
+        Err(_) => Verdict::Unknown(format!("no answer within {} s", CHECK.as_secs())),
+    }
+}
+
+async fn ask(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict {
+    let request = &recipe.check.request;
+    let url = match recipe.base_url.join(&request.path) {
+        Ok(url) => url,
+        Err(error) => return Verdict::Unknown(error.to_string()),
+    };
+    let uri: Uri = match url.as_str().parse() {
+        Ok(uri) => uri,
+        Err(_) => return Verdict::Unknown("the check's path is no path".to_owned()),
+    };
+    let mut headers = HeaderMap::new();
+    session.add_headers(&request.headers, &mut headers);
+    let answer = upstream.send(session, request.method.clone(), &uri, headers, upstream::no_body()).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Verdict::Unknown(error.to_string()),
+    };
+    let (head, body) = answer.into_parts();
+    let looked = match upstream::peek(body, LOOK, LOOK_TIME).await {
+        Ok((looked, _, _)) => looked,
+        Err(error) => return Verdict::Unknown(error.to_string()),
+    };
+    let location = location(&head.headers, &uri);
+    let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&looked) };
+    if recipe.check.expired(&answer) {
+        return Verdict::Expired(describe(&answer));
+    }
+    if recipe.check.alive(&answer) { Verdict::Alive } else { Verdict::Unknown(describe(&answer)) }
+}
+
+/// Whether a relayed answer means "logged out"; gives the answer back whole.
+///
+/// # Errors
+/// When the answer's body breaks off while it is looked at.
+pub async fn logged_out(
+    recipe: &Recipe,
+    asked: &Uri,
+    answer: Response<Body>,
+) -> Result<(Option<String>, Response<Body>), upstream::BoxError> {
+    let (head, body) = answer.into_parts();
+    let location = location(&head.headers, asked);
+    let mut seen = Answer { status: head.status.as_u16(), location: location.as_ref(), body: None };
+    if recipe.check.expired(&seen) {
+        return Ok((Some(describe(&seen)), Response::from_parts(head, body)));
+    }
+    if !recipe.check.expired_needs_body() || !readable(&head.headers) {
+        return Ok((None, Response::from_parts(head, body)));
+    }
+    let (looked, body, _) = upstream::peek(body, LOOK, LOOK_TIME).await?;
+    seen.body = Some(&looked);
+    let told = recipe.check.expired(&seen).then(|| describe(&seen));
+    Ok((told, Response::from_parts(head, body)))
+}
+
+/// Whether a body can hold a login page or a JSON error.
+fn readable(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
+    kind.starts_with("text/") || kind.contains("json") || kind.contains("html")
+}
+
+/// Where an answer points, resolved against what was asked for.
+fn location(headers: &HeaderMap, asked: &Uri) -> Option<Url> {
+    let to = headers.get(LOCATION)?.to_str().ok()?;
+    Url::parse(&asked.to_string()).ok()?.join(to).ok()
+}
+
+fn describe(answer: &Answer<'_>) -> String {
+    match answer.location {
+        // Without the query: it may hold tokens.
+        Some(to) => format!("answered {} to {}", answer.status, to.path()),
+        None => format!("answered {}", answer.status),
+    }
+}

@@ -1,0 +1,545 @@
+//! One portal, as everybody but its keeper sees it: which session serves, and what an operator may ask for.
+//!
+//! The durable part is the [`PortalRecord`]; [`Live`] is that record with the sessions themselves, published for readers
+//! that must not touch the store (the relay asks ten thousand times a second). Only [`Portal::change`] writes the record,
+//! and it publishes what it wrote.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::inbox::Inbox;
+use super::recipe::{Cause, Recipe};
+use super::session::{Session, short};
+use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role};
+use super::upstream::Upstream;
+use crate::alerts::Alerts;
+use crate::browsers::Pool;
+use crate::clock::{Clock, Time};
+use crate::ids::Random;
+use crate::secret::{Secret, Vault};
+use crate::store::{Decision, Expires, Store, StoreError};
+
+/// What a portal tolerates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Two sessions at once: a standby is kept logged in.
+    Parallel,
+    /// One session; the next one is logged in when it has expired.
+    Single,
+}
+
+/// How one portal is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to log in.
+    pub recipe: Arc<Recipe>,
+    /// The account's name.
+    pub username: String,
+    /// The account's password.
+    pub password: Secret,
+    /// The phone that gets the codes.
+    pub phone: Option<String>,
+    /// How many sessions are kept.
+    pub sessions: Sessions,
+    /// Changes when credentials or recipe change.
+    pub basis: String,
+}
+
+/// What every portal works with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Where records live.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// Ids and jitter.
+    pub random: Random,
+    /// Seals saved sessions.
+    pub vault: Arc<Vault>,
+    /// Where codes arrive.
+    pub inbox: Inbox,
+    /// Where logins happen.
+    pub pool: Pool,
+    /// The way to portals without a browser.
+    pub upstream: Upstream,
+    /// Where a person is asked for.
+    pub alerts: Alerts,
+}
+
+/// The handle to a portal; clones share it.
+#[derive(Clone, Debug)]
+pub struct Portal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    settings: Settings,
+    tools: Tools,
+    live: watch::Sender<Live>,
+    wake: Notify,
+    orders: mpsc::Sender<Order>,
+}
+
+/// The present state for readers.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub(super) version: u64,
+    pub(super) record: Arc<PortalRecord>,
+    pub(super) sessions: BTreeMap<String, Arc<Session>>,
+    pub(super) login: Option<Login>,
+    pub(super) next_check_at: Option<Time>,
+}
+
+/// A login under way.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) session_id: String,
+    pub(super) role: Role,
+    pub(super) awaiting_code: bool,
+}
+
+/// What the keeper is asked to do with an answer.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Fetch the values that `relay.refresh` names anew; true when they came.
+    Refresh { session_id: String, done: oneshot::Sender<bool> },
+}
+
+/// A session that a caller may use.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Whether it is another one than the caller named.
+    pub fallback: bool,
+    /// The portal's epoch at that moment.
+    pub epoch: u64,
+}
+
+/// Why an operator's wish cannot be fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum PortalError {
+    /// No session is alive, or not the one that was named.
+    #[error("no session of portal {0} is alive")]
+    NoLiveSession(String),
+    /// There is no standby to promote.
+    #[error("portal {0} has no standby that could take over")]
+    NoStandby(String),
+    /// Nobody waits for a code.
+    #[error("no login of portal {0} is waiting for a code")]
+    NoLoginWaiting(String),
+    /// The slot's session has no page to show.
+    #[error("no picture: {0}")]
+    NoPicture(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Portal {
+    /// Loads what is known of the portal, its saved sessions included, without asking anybody.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub(super) fn load(
+        name: &str,
+        settings: Settings,
+        tools: Tools,
+    ) -> Result<(Self, mpsc::Receiver<Order>), StoreError> {
+        let (orders, received) = mpsc::channel(64);
+        let stored = tools.store.get::<PortalRecord>(name)?;
+        let (version, record) = stored.map_or_else(Default::default, |stored| (stored.version, stored.value));
+        let mut sessions = BTreeMap::new();
+        for (_, slot) in record.slots() {
+            match Session::load(name, &slot.session_id, &tools.store, &tools.vault) {
+                Ok(Some(session)) => drop(sessions.insert(slot.session_id.clone(), Arc::new(session))),
+                Ok(None) => tracing::warn!(portal = name, "session {} was not saved", short(&slot.session_id)),
+                Err(error) => tracing::error!(
+                    portal = name,
+                    "session {} of portal {name} cannot be brought back: {error}",
+                    short(&slot.session_id)
+                ),
+            }
+        }
+        let live = Live { version, record: Arc::new(record), sessions, ..Live::default() };
+        let (live, _) = watch::channel(live);
+        let inner = Inner { name: name.to_owned(), settings, tools, live, wake: Notify::new(), orders };
+        Ok((Self(Arc::new(inner)), received))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(super) fn recipe(&self) -> &Recipe {
+        &self.0.settings.recipe
+    }
+
+    pub(super) fn tools(&self) -> &Tools {
+        &self.0.tools
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let limits = &self.recipe().limits;
+        Limits { attempts: limits.attempts, backoff: limits.backoff, logins_per_hour: limits.logins_per_hour }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.0.tools.clock.now()
+    }
+
+    pub(super) fn live(&self) -> watch::Receiver<Live> {
+        self.0.live.subscribe()
+    }
+
+    pub(super) fn session(&self, id: &str) -> Option<Arc<Session>> {
+        self.0.live.borrow().sessions.get(id).cloned()
+    }
+
+    /// Waits until somebody wants the keeper's attention.
+    pub(super) async fn woken(&self) {
+        self.0.wake.notified().await;
+    }
+
+    pub(super) fn wake(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Changes what readers see beside the record.
+    pub(super) fn publish(&self, change: impl FnOnce(&mut Live)) {
+        self.0.live.send_modify(change);
+    }
+
+    /// Changes the record in one atomic step, durably, and publishes it. `rule` may run again and answers last.
+    pub(super) async fn change<R>(&self, mut rule: impl FnMut(&mut PortalRecord) -> R) -> Result<R, StoreError> {
+        let update = self.0.tools.store.update::<PortalRecord, _>(&self.0.name, |old| {
+            let before = old.map(|old| old.value.clone()).unwrap_or_default();
+            let mut after = before.clone();
+            let answer = rule(&mut after);
+            if after == before { Decision::Keep(answer) } else { Decision::Put(after, Expires::Never, answer) }
+        });
+        let updated = update.await?;
+        if let Some(stored) = updated.record {
+            self.0.live.send_if_modified(|live| {
+                // Two changes may publish in the other order than they were made.
+                let newer = stored.version > live.version;
+                if newer {
+                    live.version = stored.version;
+                    live.record = Arc::new(stored.value);
+                    let Live { record, sessions, .. } = live;
+                    sessions.retain(|id, _| record.role_of(id).is_some());
+                }
+                newer
+            });
+        }
+        Ok(updated.answer)
+    }
+
+    /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.
+    pub fn pick(&self, requested: Option<&str>, fallback: bool) -> Option<Picked> {
+        let live = self.0.live.borrow();
+        let epoch = live.record.epoch;
+        let named = requested.and_then(|id| live.record.slots().find(|(_, slot)| slot.session_id == id));
+        if let Some((_, slot)) = named.filter(|(_, slot)| !slot.expired) {
+            let session = live.sessions.get(&slot.session_id)?.clone();
+            return Some(Picked { session, fallback: false, epoch });
+        }
+        if requested.is_some() && !fallback {
+            return None;
+        }
+        let session = live.sessions.get(&live.record.serving()?.session_id)?.clone();
+        Some(Picked { session, fallback: requested.is_some(), epoch })
+    }
+
+    /// As [`Portal::pick`], waiting until `deadline` for a session to come alive.
+    pub(super) async fn pick_by(&self, requested: Option<&str>, fallback: bool, deadline: Time) -> Option<Picked> {
+        let mut live = self.live();
+        loop {
+            if let Some(picked) = self.pick(requested, fallback) {
+                return Some(picked);
+            }
+            self.miss().await;
+            match self.0.tools.clock.until(deadline, live.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// A caller found no session: a person is needed unless recovery is under way.
+    async fn miss(&self) {
+        let asks = |record: &PortalRecord| {
+            record.serving().is_none() && record.recovery.given_up.is_some() && record.recovery.alert.is_none()
+        };
+        if !asks(&self.0.live.borrow().record) {
+            return;
+        }
+        let wanted = self.change(|record| {
+            if asks(record) {
+                let cause = record.recovery.given_up.unwrap_or(Cause::BrowserFailed);
+                record.want_alert(cause, "a call found no session, and recovery has given up");
+            }
+        });
+        if let Err(error) = wanted.await {
+            tracing::error!(portal = self.0.name, "portal {}: {error}", self.0.name);
+        }
+        self.wake();
+    }
+
+    /// Marks a session as expired; the standby takes over at once if it was the active one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
+        let now = self.now();
+        let expiry = self.change(|record| record.expire(session_id, why, now)).await?;
+        let name = &self.0.name;
+        match expiry {
+            Expiry::Known => {}
+            Expiry::Marked => {
+                tracing::warn!(portal = name, "session {} of portal {name} expired: {why}", short(session_id));
+            }
+            Expiry::Promoted => {
+                let to = self.pick(None, true).map(|picked| short(picked.session.id()).to_owned()).unwrap_or_default();
+                tracing::warn!(
+                    portal = name,
+                    "session {} of portal {name} expired ({why}); {to} took over",
+                    short(session_id)
+                );
+            }
+        }
+        self.wake();
+        Ok(expiry)
+    }
+
+    /// Fetches a session's refreshable values anew; several askers share one fetch.
+    pub(super) async fn refresh(&self, session_id: &str) -> bool {
+        let (done, refreshed) = oneshot::channel();
+        let order = Order::Refresh { session_id: session_id.to_owned(), done };
+        // A full queue means that refreshing is not what this portal needs now.
+        self.0.orders.try_send(order).is_ok() && refreshed.await.unwrap_or(false)
+    }
+
+    /// Promotes the standby.
+    ///
+    /// # Errors
+    /// [`PortalError::NoStandby`], or when the store fails.
+    pub async fn failover(&self) -> Result<(), PortalError> {
+        let now = self.now();
+        if !self.change(|record| record.promote(now)).await? {
+            return Err(PortalError::NoStandby(self.0.name.clone()));
+        }
+        tracing::info!(portal = self.0.name, "portal {}: an operator promoted the standby", self.0.name);
+        self.wake();
+        Ok(())
+    }
+
+    /// Asks for a fresh login, whatever the state of the sessions, the back-off or an earlier failure. The new session
+    /// becomes the active one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn reauth(&self) -> Result<(), PortalError> {
+        let now = self.now();
+        let ask = |record: &mut PortalRecord| {
+            record.start_over();
+            record.reauth = true;
+            record.note(now, EventKind::ReauthRequested, None, "an operator asked for a fresh login");
+        };
+        self.change(ask).await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Stops or restarts checks and logins; sessions that live go on serving.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn pause(&self, paused: bool) -> Result<(), PortalError> {
+        let now = self.now();
+        let set = |record: &mut PortalRecord| {
+            if record.paused != paused {
+                record.paused = paused;
+                let kind = if paused { EventKind::Paused } else { EventKind::Resumed };
+                record.note(now, kind, None, "by an operator");
+            }
+        };
+        self.change(set).await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Hands a code that an operator typed to the login that is under way.
+    ///
+    /// # Errors
+    /// [`PortalError::NoLoginWaiting`].
+    pub fn type_code(&self, code: Secret) -> Result<(), PortalError> {
+        self.0.tools.inbox.type_code(&self.0.name, code).map_err(|_| PortalError::NoLoginWaiting(self.0.name.clone()))
+    }
+
+    /// What happened, newest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.0.live.borrow().record.events.iter().rev().cloned().collect()
+    }
+
+    /// A picture of the portal's start page as the session of `role` sees it, with passwords masked.
+    ///
+    /// # Errors
+    /// [`PortalError::NoLiveSession`], or [`PortalError::NoPicture`] when the browser cannot.
+    pub async fn screenshot(&self, role: Role) -> Result<Vec<u8>, PortalError> {
+        let none = || PortalError::NoLiveSession(self.0.name.clone());
+        let session = {
+            let live = self.0.live.borrow();
+            let slot = match role {
+                Role::Active => live.record.serving(),
+                Role::Standby => live.record.ready_standby(),
+            };
+            live.sessions.get(&slot.ok_or_else(none)?.session_id).cloned().ok_or_else(none)?
+        };
+        super::repair::picture(self, &session).await.map_err(|error| PortalError::NoPicture(error.to_string()))
+    }
+
+    /// The state for clients, as the contract words it.
+    pub fn view(&self) -> View {
+        let live = self.0.live.borrow().clone();
+        let record = &live.record;
+        let phone = self.0.settings.phone.as_ref().map(|name| {
+            let status = self.0.tools.inbox.phone(name);
+            PhoneView { name: name.clone(), state: status.state.as_str(), last_seen_at: status.last_seen_at }
+        });
+        View {
+            portal: self.0.name.clone(),
+            state: live.state(self.0.settings.sessions),
+            epoch: record.epoch,
+            active: live.slot_view(Role::Active),
+            standby: live.slot_view(Role::Standby),
+            phone,
+            last_failure: record.last_failure.clone().map(FailureView::from),
+            next_check_at: live.next_check_at,
+        }
+    }
+}
+
+impl Live {
+    fn state(&self, sessions: Sessions) -> &'static str {
+        let record = &self.record;
+        let whole = sessions != Sessions::Parallel || record.ready_standby().is_some();
+        match record.serving() {
+            _ if record.paused => "paused",
+            Some(_) if whole => "live",
+            Some(_) => "degraded",
+            None if record.recovery.given_up.is_some() && self.login.is_none() => "down",
+            None if record.epoch == 0 => "starting",
+            None => "recovering",
+        }
+    }
+
+    fn slot_view(&self, role: Role) -> Option<SlotView> {
+        let slot = match role {
+            Role::Active => self.record.active.as_ref(),
+            Role::Standby => self.record.standby.as_ref(),
+        };
+        let login = self.login.as_ref().filter(|login| login.role == role);
+        let checked = slot.and_then(|slot| self.sessions.get(&slot.session_id)).and_then(|session| session.checked());
+        let (session_id, status) = match (slot, login) {
+            (Some(slot), _) if !slot.expired => (slot.session_id.clone(), "authenticated"),
+            (_, Some(login)) if login.awaiting_code => (login.session_id.clone(), "awaiting_code"),
+            (_, Some(login)) => (login.session_id.clone(), "logging_in"),
+            (Some(slot), None) if self.record.recovery.given_up.is_some() => (slot.session_id.clone(), "failed"),
+            (Some(slot), None) => (slot.session_id.clone(), "expired"),
+            (None, None) => return None,
+        };
+        Some(SlotView {
+            session_id,
+            status,
+            authenticated_at: slot.map(|slot| slot.authenticated_at),
+            last_check_at: checked.map(|(at, _)| at),
+            last_check_ok: checked.map(|(_, alive)| alive),
+        })
+    }
+}
+
+/// A portal's state for clients.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Portal)]
+pub struct View {
+    /// The portal's name.
+    pub portal: String,
+    /// `starting`, `live`, `degraded`, `recovering`, `down` or `paused`.
+    pub state: &'static str,
+    /// Grows by one with every change of the active session.
+    pub epoch: u64,
+    /// The session that serves.
+    pub active: Option<SlotView>,
+    /// The session that waits.
+    pub standby: Option<SlotView>,
+    /// The phone that gets the codes.
+    pub phone: Option<PhoneView>,
+    /// The last failed login.
+    pub last_failure: Option<FailureView>,
+    /// When a session is looked at next.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_check_at: Option<Time>,
+}
+
+/// A session for clients.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PortalSession)]
+pub struct SlotView {
+    /// Its id.
+    pub session_id: String,
+    /// `logging_in`, `awaiting_code`, `authenticated`, `expired` or `failed`.
+    pub status: &'static str,
+    /// When it logged in.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub authenticated_at: Option<Time>,
+    /// When it was last checked by this process.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_check_at: Option<Time>,
+    /// Whether it was alive then.
+    pub last_check_ok: Option<bool>,
+}
+
+/// A phone for clients.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Phone)]
+pub struct PhoneView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `proven`, `unproven` or `silent`.
+    pub state: &'static str,
+    /// When it was last heard of.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Time>,
+}
+
+/// A failed login for clients.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PortalFailure)]
+pub struct FailureView {
+    /// The cause, as the contract words it.
+    pub cause: &'static str,
+    /// In words.
+    pub detail: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Time,
+}
+
+impl From<Failure> for FailureView {
+    fn from(failure: Failure) -> Self {
+        Self { cause: failure.cause.as_str(), detail: failure.detail, at: failure.at }
+    }
+}
+
+/// How long a relay call waits for a session unless it says otherwise.
+pub const DEFAULT_PARK: Duration = Duration::from_secs(30);

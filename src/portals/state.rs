@@ -1,0 +1,475 @@
+//! What a portal remembers: its two sessions, its login budget, where recovery stands, and what happened.
+//!
+//! [`PortalRecord`] is the record; its methods are the rules, pure and synchronous, to be used inside `store::update`.
+//! Nothing here waits, logs or looks at a clock.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::recipe::Cause;
+use crate::clock::Time;
+use crate::store::Record;
+
+/// Events kept per portal; older ones fall out.
+const EVENTS: usize = 100;
+/// The longest detail of an event or failure in characters.
+const DETAIL: usize = 240;
+/// The window of the login budget.
+const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
+/// The longest pause between two attempts of one recovery.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+/// How long after giving up recovery is tried again by itself where that spends a login.
+const SLOW_RETRY: Duration = Duration::from_secs(3600);
+/// The same where it spends nothing, because the portal cannot even be reached.
+const SLOW_RETRY_FREE: Duration = Duration::from_secs(60);
+
+/// A portal's durable state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortalRecord {
+    /// Grows by one with every change of the active session; the fencing token of the relay.
+    pub epoch: u64,
+    /// The session that serves.
+    pub active: Option<Slot>,
+    /// The session that waits.
+    pub standby: Option<Slot>,
+    /// An operator paused checks and logins.
+    pub paused: bool,
+    /// An operator asked for a fresh login that has not happened yet.
+    pub reauth: bool,
+    /// Where the present attempt to get sessions back stands.
+    pub recovery: Recovery,
+    /// When logins were attempted within the last hour, oldest first.
+    pub logins: Vec<Time>,
+    /// The last failed login.
+    pub last_failure: Option<Failure>,
+    /// What happened, oldest first.
+    pub events: Vec<Event>,
+    /// How many events there have ever been.
+    pub event_count: u64,
+}
+
+impl Record for PortalRecord {
+    const SPACE: &'static str = "portal";
+    const SCHEMA: u8 = 1;
+}
+
+/// One of the two places that a session can have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Which session.
+    pub session_id: String,
+    /// Whether the portal still knows it, as far as we know.
+    pub expired: bool,
+    /// When it logged in.
+    pub authenticated_at: Time,
+}
+
+/// How far recovery has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Failed attempts since the last success.
+    pub failures: u32,
+    /// No login before this moment.
+    pub retry_at: Option<Time>,
+    /// Set when recovery has finally failed.
+    pub given_up: Option<Cause>,
+    /// Fingerprint of credentials and recipe at that moment: when they change, it is tried again.
+    pub basis: String,
+    /// What an operator must be told, or was told.
+    pub alert: Option<Alert>,
+}
+
+/// A portal's side of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Why a person is needed.
+    pub cause: Cause,
+    /// In words.
+    pub detail: String,
+    /// Handed over to the alerts room.
+    pub raised: bool,
+}
+
+/// A failed login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What to do about it depends on this.
+    pub cause: Cause,
+    /// In words, without secrets.
+    pub detail: String,
+    /// When.
+    pub at: Time,
+}
+
+/// Something that happened to a portal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the portal's history, from 1.
+    pub seq: u64,
+    /// When.
+    pub at: Time,
+    /// What.
+    pub kind: EventKind,
+    /// The session it is about.
+    pub session_id: Option<String>,
+    /// In words, without secrets.
+    pub detail: String,
+}
+
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// A login began.
+    LoginStarted,
+    /// A code was typed.
+    CodeUsed,
+    /// A session logged in.
+    Authenticated,
+    /// A saved session was found alive after a restart or a doubt.
+    Restored,
+    /// The portal does not know a session any more.
+    Expired,
+    /// The standby became active.
+    Failover,
+    /// A login failed.
+    LoginFailed,
+    /// Recovery has finally failed.
+    ReauthFailed,
+    /// Recovery succeeded after it had finally failed.
+    Recovered,
+    /// An operator paused the portal.
+    Paused,
+    /// An operator resumed it.
+    Resumed,
+    /// An operator asked for a fresh login.
+    ReauthRequested,
+    /// The browser died or was replaced.
+    BrowserReplaced,
+}
+
+impl EventKind {
+    /// The word that clients switch on.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoginStarted => "login_started",
+            Self::CodeUsed => "code_used",
+            Self::Authenticated => "authenticated",
+            Self::Restored => "restored",
+            Self::Expired => "expired",
+            Self::Failover => "failover",
+            Self::LoginFailed => "login_failed",
+            Self::ReauthFailed => "reauth_failed",
+            Self::Recovered => "recovered",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::ReauthRequested => "reauth_requested",
+            Self::BrowserReplaced => "browser_replaced",
+        }
+    }
+}
+
+/// Which place a session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It serves.
+    Active,
+    /// It waits.
+    Standby,
+}
+
+/// What an expiry led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// The standby took over.
+    Promoted,
+    /// The session was marked; it was not serving, or nothing could take over.
+    Marked,
+    /// The session had been marked or replaced before.
+    Known,
+}
+
+/// How a recipe limits attempts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Attempts before recovery has finally failed.
+    pub attempts: u32,
+    /// The pause after the first failure; it doubles.
+    pub backoff: Duration,
+    /// Logins within an hour.
+    pub logins_per_hour: u32,
+}
+
+impl PortalRecord {
+    /// The serving session, if it is alive.
+    pub fn serving(&self) -> Option<&Slot> {
+        self.active.as_ref().filter(|slot| !slot.expired)
+    }
+
+    /// The session that could take over now.
+    pub fn ready_standby(&self) -> Option<&Slot> {
+        self.standby.as_ref().filter(|slot| !slot.expired)
+    }
+
+    /// The place of a session.
+    pub fn role_of(&self, session_id: &str) -> Option<Role> {
+        let holds = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.session_id == session_id);
+        if holds(&self.active) {
+            Some(Role::Active)
+        } else {
+            holds(&self.standby).then_some(Role::Standby)
+        }
+    }
+
+    /// Both slots, as far as filled.
+    pub fn slots(&self) -> impl Iterator<Item = (Role, &Slot)> {
+        let active = self.active.iter().map(|slot| (Role::Active, slot));
+        active.chain(self.standby.iter().map(|slot| (Role::Standby, slot)))
+    }
+
+    /// Marks a session as expired, and promotes the standby when it was the active one.
+    pub fn expire(&mut self, session_id: &str, why: &str, now: Time) -> Expiry {
+        let Some(role) = self.role_of(session_id) else { return Expiry::Known };
+        let slot = if role == Role::Active { &mut self.active } else { &mut self.standby };
+        match slot {
+            Some(slot) if !slot.expired => slot.expired = true,
+            _ => return Expiry::Known,
+        }
+        self.note(now, EventKind::Expired, Some(session_id), why);
+        if role == Role::Active && self.promote(now) { Expiry::Promoted } else { Expiry::Marked }
+    }
+
+    /// Swaps active and standby if the standby is alive. Returns whether it happened.
+    pub fn promote(&mut self, now: Time) -> bool {
+        if self.ready_standby().is_none() {
+            return false;
+        }
+        std::mem::swap(&mut self.active, &mut self.standby);
+        self.epoch += 1;
+        let to = self.active.as_ref().map(|slot| slot.session_id.clone()).unwrap_or_default();
+        self.note(now, EventKind::Failover, Some(&to), &format!("the standby took over, epoch {}", self.epoch));
+        true
+    }
+
+    /// A session that was marked expired turned out to be alive.
+    pub fn reinstate(&mut self, session_id: &str, how: &str, now: Time) -> bool {
+        let slots = [&mut self.active, &mut self.standby];
+        let Some(slot) = slots.into_iter().flatten().find(|slot| slot.session_id == session_id && slot.expired) else {
+            return false;
+        };
+        slot.expired = false;
+        self.note(now, EventKind::Restored, Some(session_id), how);
+        self.take_over_if_nobody_serves(now);
+        true
+    }
+
+    fn take_over_if_nobody_serves(&mut self, now: Time) {
+        if self.serving().is_none() {
+            self.promote(now);
+        }
+    }
+
+    /// Gives a freshly logged-in session its place and ends the recovery. Returns the place and the session that lost its
+    /// own.
+    pub fn admit(&mut self, session_id: &str, wanted: Role, detail: &str, now: Time) -> (Role, Option<Slot>) {
+        let slot = Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now };
+        let fresh = std::mem::take(&mut self.reauth);
+        let role = if self.serving().is_none() || fresh { Role::Active } else { wanted };
+        let replaced = match role {
+            Role::Standby => self.standby.replace(slot),
+            Role::Active => {
+                self.epoch += 1;
+                let former = self.active.replace(slot);
+                // A living former session is worth more than what stood by.
+                match former {
+                    Some(former) if !former.expired && wanted == Role::Standby => self.standby.replace(former),
+                    other => other,
+                }
+            }
+        };
+        self.note(now, EventKind::Authenticated, Some(session_id), detail);
+        if self.recovery.given_up.is_some() {
+            self.note(now, EventKind::Recovered, Some(session_id), "recovery succeeded");
+        }
+        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+        (role, replaced)
+    }
+
+    /// Takes one login out of the hour's budget.
+    ///
+    /// # Errors
+    /// When it is spent: the moment at which one comes back.
+    pub fn spend_login(&mut self, per_hour: u32, now: Time) -> Result<(), Time> {
+        self.logins.retain(|at| now.since(*at) < BUDGET_WINDOW);
+        if self.logins.len() >= per_hour as usize {
+            let oldest = self.logins.first().copied().unwrap_or(now);
+            return Err(oldest + BUDGET_WINDOW);
+        }
+        self.logins.push(now);
+        Ok(())
+    }
+
+    /// Puts the last login back: it turned out that the portal was down.
+    pub fn refund_login(&mut self) {
+        self.logins.pop();
+    }
+
+    /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
+    /// Returns whether recovery has finally failed with this.
+    pub fn fail(&mut self, failure: Failure, limits: Limits, basis: &str, jitter: impl Fn(Duration) -> Duration) -> bool {
+        let Failure { cause, at, .. } = failure;
+        let detail = shorten(&failure.detail);
+        self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
+        self.reauth = false;
+        self.recovery.failures += 1;
+        let failures = self.recovery.failures;
+        let finally = cause.pointless() || failures >= limits.attempts;
+        let doubled = limits.backoff.saturating_mul(1 << (failures - 1).min(16));
+        self.recovery.retry_at = match (finally, cause) {
+            (false, _) => Some(at + jitter(doubled.min(LONGEST_BACKOFF))),
+            (true, Cause::BadCredentials | Cause::Captcha) => None,
+            (true, Cause::BudgetSpent) => self.logins.first().map(|oldest| *oldest + BUDGET_WINDOW),
+            (true, Cause::PortalDown) => Some(at + jitter(SLOW_RETRY_FREE)),
+            (true, _) => Some(at + jitter(SLOW_RETRY)),
+        };
+        self.last_failure = Some(Failure { cause, detail: detail.clone(), at });
+        if finally {
+            self.recovery.given_up = Some(cause);
+            self.recovery.basis = basis.to_owned();
+            self.note(at, EventKind::ReauthFailed, None, &format!("gave up after {failures} attempts: {cause}"));
+            self.want_alert(cause, &detail);
+        }
+        finally
+    }
+
+    /// Asks for a person, unless that was done for this cause already.
+    pub fn want_alert(&mut self, cause: Cause, detail: &str) {
+        self.recovery.alert = Some(Alert { cause, detail: shorten(detail), raised: false });
+    }
+
+    /// Forgets earlier failures, because an operator asked or something changed.
+    pub fn start_over(&mut self) {
+        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+    }
+
+    /// Whether a login may be attempted at `now`, given the present credentials and recipe.
+    pub fn may_log_in(&self, now: Time, basis: &str) -> bool {
+        if self.paused {
+            return false;
+        }
+        if self.reauth {
+            return true;
+        }
+        let changed = self.recovery.given_up.is_some() && self.recovery.basis != basis;
+        let due = self.recovery.retry_at.is_none_or(|at| at <= now);
+        changed || (due && (self.recovery.given_up.is_none() || self.recovery.retry_at.is_some()))
+    }
+
+    /// Adds to the history.
+    pub fn note(&mut self, at: Time, kind: EventKind, session_id: Option<&str>, detail: &str) {
+        self.event_count += 1;
+        let (seq, session_id) = (self.event_count, session_id.map(str::to_owned));
+        self.events.push(Event { seq, at, kind, session_id, detail: shorten(detail) });
+        if self.events.len() > EVENTS {
+            self.events.remove(0);
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(DETAIL).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { attempts: 3, backoff: Duration::from_secs(5), logins_per_hour: 5 };
+
+    fn at(seconds: u64) -> Time {
+        Time::from_millis(1_000_000 + seconds * 1000)
+    }
+
+    fn two_sessions() -> PortalRecord {
+        let mut record = PortalRecord::default();
+        record.admit("a", Role::Active, "", at(0));
+        record.admit("b", Role::Standby, "", at(1));
+        record
+    }
+
+    fn failure(cause: Cause, seconds: u64) -> Failure {
+        Failure { cause, detail: "x".to_owned(), at: at(seconds) }
+    }
+
+    #[test]
+    fn an_expired_active_session_is_replaced_by_the_standby_once() {
+        let mut record = two_sessions();
+        assert_eq!(record.epoch, 1);
+        assert_eq!(record.expire("a", "401", at(2)), Expiry::Promoted);
+        assert_eq!((record.epoch, record.serving().unwrap().session_id.as_str()), (2, "b"));
+        assert_eq!(record.expire("a", "401", at(2)), Expiry::Known);
+        assert_eq!(record.expire("b", "401", at(3)), Expiry::Marked);
+        assert_eq!((record.epoch, record.serving()), (2, None));
+        assert!(record.reinstate("a", "second look", at(4)));
+        assert_eq!((record.epoch, record.serving().unwrap().session_id.as_str()), (3, "a"));
+    }
+
+    #[test]
+    fn a_fresh_login_fills_the_place_that_needs_it() {
+        let mut record = two_sessions();
+        record.expire("a", "401", at(2));
+        let (role, replaced) = record.admit("c", Role::Standby, "", at(3));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "a"));
+        record.reauth = true;
+        let (role, replaced) = record.admit("d", Role::Standby, "", at(4));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "c"));
+        assert_eq!(record.ready_standby().unwrap().session_id, "b");
+    }
+
+    #[test]
+    fn a_wrong_password_is_tried_once_until_something_changes() {
+        let mut record = PortalRecord::default();
+        assert!(record.fail(failure(Cause::BadCredentials, 0), LIMITS, "old", |pause| pause));
+        assert!(!record.may_log_in(at(1_000_000), "old"));
+        assert!(record.may_log_in(at(1), "new"));
+        record.start_over();
+        assert!(record.may_log_in(at(1), "old"));
+    }
+
+    #[test]
+    fn attempts_back_off_and_end() {
+        let mut record = PortalRecord::default();
+        assert!(!record.fail(failure(Cause::NoSms, 0), LIMITS, "", |pause| pause));
+        assert!(!record.may_log_in(at(4), "") && record.may_log_in(at(5), ""));
+        assert!(!record.fail(failure(Cause::NoSms, 5), LIMITS, "", |pause| pause));
+        assert!(!record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
+        assert!(record.recovery.alert.is_none());
+        assert!(record.fail(failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+        assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::NoSms);
+        assert!(!record.may_log_in(at(16), "") && record.may_log_in(at(15 + 3600), ""));
+    }
+
+    #[test]
+    fn the_budget_is_per_hour_and_a_dead_portal_spends_none() {
+        let mut record = PortalRecord::default();
+        for n in 0..5 {
+            record.spend_login(5, at(n)).unwrap();
+        }
+        assert_eq!(record.spend_login(5, at(10)), Err(at(3600)));
+        record.refund_login();
+        record.spend_login(5, at(10)).unwrap();
+        record.spend_login(5, at(3600)).unwrap();
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let mut record = PortalRecord::default();
+        for n in 0..300 {
+            record.note(at(n), EventKind::Paused, None, &"가".repeat(1000));
+        }
+        assert_eq!((record.events.len(), record.events[0].seq), (EVENTS, 201));
+        let bytes = bincode::serialize(&record).unwrap();
+        assert!(bytes.len() < crate::store::MAX_PAYLOAD, "{}", bytes.len());
+    }
+}
