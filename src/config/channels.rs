@@ -168,7 +168,8 @@ fn telegram(section: &Section<'_>) -> Option<Telegram> {
             Err(_) => field.text()?.to_owned(),
         };
         let number = |id: &str| !id.is_empty() && id.len() <= 20 && id.bytes().all(|byte| byte.is_ascii_digit());
-        let good = number(id.strip_prefix('-').unwrap_or(&id)) || id.strip_prefix('@').is_some_and(|name| name.len() > 1);
+        let good =
+            number(id.strip_prefix('-').unwrap_or(&id)) || id.strip_prefix('@').is_some_and(|name| name.len() > 1);
         if good { Ok(id) } else { Err("expected the number of a chat, or @name of a channel".to_owned()) }
     });
     section.finish();

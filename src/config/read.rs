@@ -159,7 +159,9 @@ impl<'r> Field<'r> {
                 Value::Integer(number) => (*number).into(),
                 Value::Float(number) => serde_json::Number::from_f64(*number)?.into(),
                 Value::Boolean(truth) => (*truth).into(),
-                Value::Array(items) => items.iter().map(|item| convert(&item.value)).collect::<Option<Vec<_>>>()?.into(),
+                Value::Array(items) => {
+                    items.iter().map(|item| convert(&item.value)).collect::<Option<Vec<_>>>()?.into()
+                }
                 Value::Table(table) => {
                     let entry = |(key, node): (&String, &Rc<Node>)| Some((key.clone(), convert(&node.value)?));
                     serde_json::Value::Object(table.iter().map(entry).collect::<Option<_>>()?)
@@ -213,10 +215,6 @@ impl<'r> Section<'r> {
 
     pub(crate) fn reading(&self) -> &'r Reading {
         self.reading
-    }
-
-    pub(crate) fn key(&self) -> &str {
-        &self.key
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -274,12 +272,7 @@ impl<'r> Section<'r> {
     }
 
     /// The value of `key`, or `default`, written as one would write it in the file. `None` when what is there is bad.
-    pub(crate) fn or<T>(
-        &self,
-        key: &str,
-        default: &str,
-        parse: impl Fn(&Field<'r>) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(crate) fn or<T>(&self, key: &str, default: &str, parse: impl Fn(&Field<'r>) -> Result<T, String>) -> Option<T> {
         let standard = || Field {
             reading: self.reading,
             node: Rc::new(Node::loose(Place::Default, default)),
@@ -311,14 +304,17 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// Notes every key that nobody asked for.
-    pub(crate) fn finish(&self) {
+    /// Notes every key that nobody asked for; returns whether there was none.
+    pub(crate) fn finish(&self) -> bool {
         let known = self.known.borrow();
+        let mut clean = true;
         for (key, node) in &self.table {
             if !known.contains(key) {
                 self.reading.problem(&node.place, &self.path_to(key), unknown("key", key, &known));
+                clean = false;
             }
         }
+        clean
     }
 
     fn take<T>(&self, field: &Field<'r>, parse: impl Fn(&Field<'r>) -> Result<T, String>) -> Option<T> {

@@ -126,11 +126,7 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
 }
 
 /// Reads a table of named sections.
-fn named<T>(
-    root: &Section<'_>,
-    key: &str,
-    read: impl Fn(&Section<'_>) -> Option<T>,
-) -> Option<BTreeMap<String, T>> {
+fn named<T>(root: &Section<'_>, key: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let entries = root.section_or_empty(key)?.entries();
     let count = entries.len();
     let one = |(name, field): (String, Field<'_>)| {

@@ -99,11 +99,8 @@ pub(crate) fn load(file: &Path) -> Result<Node, Vec<Problem>> {
 
 /// Reads a file of settings.
 pub(crate) fn read(file: &Path) -> Result<String, Problem> {
-    let problem = |reason: String| Problem {
-        place: Place::File { file: file.to_owned(), line: 0 },
-        key: String::new(),
-        reason,
-    };
+    let problem =
+        |reason: String| Problem { place: Place::File { file: file.to_owned(), line: 0 }, key: String::new(), reason };
     let mut text = String::new();
     let opened = File::open(file).and_then(|open| open.take(LONGEST_FILE + 1).read_to_string(&mut text));
     opened.map_err(|error| problem(format!("cannot be read: {error}")))?;

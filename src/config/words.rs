@@ -16,8 +16,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Why a name is refused.
-pub(crate) const BAD_NAME: &str =
-    "a name is 1 to 64 of a-z, 0-9, \"_\" and \"-\", and starts with a letter or a digit";
+pub(crate) const BAD_NAME: &str = "a name is 1 to 64 of a-z, 0-9, \"_\" and \"-\", and starts with a letter or a digit";
 
 /// A reader for one of a few words.
 pub(crate) fn choice<T: Copy>(options: &'static [(&'static str, T)]) -> impl Fn(&Field<'_>) -> Result<T, String> {
