@@ -4,7 +4,9 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
 pub mod clock;
+pub mod config;
 pub mod ids;
 pub mod lifecycle;
+pub mod portals;
 pub mod secret;
 pub mod store;

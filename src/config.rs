@@ -1,0 +1,149 @@
+//! Configuration: what the operator wants, read once, typed and checked before anything acts on it.
+//!
+//! Flag over environment over file over default. Every problem names file, line (or variable, or flag) and key, and all
+//! of them are told at once. A [`Config`] is a plain value: it is compared with the next one at a reload and never
+//! reaches back to where it came from. Nothing here reads the process's environment, and nothing prints a secret.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+mod channels;
+mod check;
+pub mod duration;
+mod network;
+mod problem;
+mod read;
+mod secrets;
+mod server;
+mod sites;
+mod sources;
+mod tree;
+mod words;
+
+pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
+pub use check::{Report, check};
+pub use network::Email;
+pub use problem::{Place, Problem};
+pub use read::Setting;
+pub use server::{Browser, Durability, Log, LogFormat, Server, Store, Tls};
+pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions};
+pub use sources::{Flag, Sources};
+pub use words::is_name;
+
+pub(crate) use network::{is_loopback, origin};
+pub(crate) use problem::unknown;
+pub(crate) use read::{Field, Reading, Section};
+pub(crate) use sources::read as read_file;
+pub(crate) use tree::parse as parse_tree;
+pub(crate) use words::{boolean, choice, integer, text};
+
+/// The whole configuration, checked. Cloning shares the sections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The edge.
+    pub server: Arc<Server>,
+    /// Where records live.
+    pub store: Arc<Store>,
+    /// How the process tells what it does.
+    pub log: Log,
+    /// The mail server, when mail is wanted.
+    pub mail: Option<Arc<Mail>>,
+    /// Who is told, and how often.
+    pub alerts: Arc<Alerts>,
+    /// The Chromium that logs in.
+    pub browser: Arc<Browser>,
+    /// Phones by name.
+    pub phones: Arc<BTreeMap<String, Phone>>,
+    /// Portals by name.
+    pub portals: Arc<BTreeMap<String, Portal>>,
+    /// What works, but the operator should know; not part of what a reload compares by section.
+    pub warnings: Arc<Vec<Problem>>,
+}
+
+/// A configuration that cannot be used; its text is one problem a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(.problems))]
+pub struct ConfigError {
+    /// Everything that is wrong, never empty.
+    pub problems: Vec<Problem>,
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Config {
+    /// Reads the configuration of `sources`, without looking into recipes; [`check`] does both.
+    ///
+    /// # Errors
+    /// Every problem found: what is not TOML, unknown keys, wrong types, values out of range, missing secrets.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let (config, problems, ..) = assemble(sources, &|_| RecipeCheck::default());
+        config.ok_or(ConfigError { problems })
+    }
+
+    /// The keys in which `next` differs that a running process cannot take over: they wait for a restart.
+    pub fn needs_restart(&self, next: &Self) -> Vec<&'static str> {
+        let changed = [
+            ("server.listen", self.server.listen != next.server.listen),
+            ("server.metrics_listen", self.server.metrics_listen != next.server.metrics_listen),
+            ("server.tls", self.server.tls != next.server.tls),
+            ("store.url", self.store.path != next.store.path),
+            ("store.durability", self.store.durability != next.store.durability),
+            ("store.key", self.store.key != next.store.key),
+            ("log.format", self.log.format != next.log.format),
+            ("browser", self.browser != next.browser),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+}
+
+type Assembled = (Option<Config>, Vec<Problem>, Vec<Problem>, Vec<Setting>);
+
+/// Reads every section. The configuration is there exactly when there are no problems.
+fn assemble(sources: &Sources, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Assembled {
+    let (tree, found) = sources.tree();
+    let directory = sources.config_file().and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_default();
+    let reading = Reading::new(directory, sources.credentials_dir.clone());
+    // What is not TOML says nothing about its settings: guesses about them would only bury the real problem.
+    let broken = !found.is_empty();
+    reading.problems(found);
+    if broken {
+        let (problems, warnings, settings) = reading.finish();
+        return (None, problems, warnings, settings);
+    }
+    let config = sections(&Section::root(&reading, tree), inspect);
+    let (problems, warnings, settings) = reading.finish();
+    let complete = config.filter(|_| problems.is_empty());
+    let config = complete.map(|config| Config { warnings: Arc::new(warnings.clone()), ..config });
+    (config, problems, warnings, settings)
+}
+
+fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Option<Config> {
+    let server = server::server(root);
+    let store = server::store(root);
+    let log = server::log(root);
+    let mail = channels::mail(root);
+    let alerts = channels::alerts(root);
+    let browser = server::browser(root);
+    let phones = sites::phones(root);
+    let portals = sites::portals(root, inspect);
+    root.finish();
+    let config = Config {
+        server: Arc::new(server?),
+        store: Arc::new(store?),
+        log: log?,
+        mail: mail?.map(Arc::new),
+        alerts: Arc::new(alerts?),
+        browser: Arc::new(browser?),
+        phones: Arc::new(phones?),
+        portals: Arc::new(portals?),
+        warnings: Arc::default(),
+    };
+    let deaf = config.alerts.email.is_empty() && config.alerts.telegram.is_none() && config.alerts.webhook.is_none();
+    if deaf && !config.portals.is_empty() {
+        root.reading().warning(root.place(), "alerts", "no channel is set: nobody is told when a portal stays down");
+    }
+    Some(config)
+}

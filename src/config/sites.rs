@@ -1,0 +1,141 @@
+//! The sections about portals and the phones that get their codes: `[phones.NAME]` and `[portals.NAME]`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::problem::{Problem, list};
+use super::read::{Field, Section};
+use super::server::existing_file;
+use super::words::{self, BAD_NAME};
+use super::{secrets, words::is_name};
+use crate::secret::Secret;
+
+/// `[phones.NAME]`: a phone that forwards its SMS here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phone {
+    /// The app on it, which decides format and signature.
+    pub forwarder: Forwarder,
+    /// What it signs with, or carries as a bearer token.
+    pub secret: Secret,
+}
+
+/// The apps that can forward SMS here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarder {
+    /// capcom6/android-sms-gateway: signed JSON.
+    Capcom6,
+    /// Plain `{"from","text","received_at"}` with a bearer token.
+    Json,
+}
+
+/// `[portals.NAME]`: an account at somebody else's site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portal {
+    /// The recipe that tells how to log in.
+    pub recipe: PathBuf,
+    /// The phone that its codes go to; none for portals without SMS.
+    pub phone: Option<String>,
+    /// The account's name.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+    /// How many sessions the portal tolerates. Default [`Sessions::Parallel`].
+    pub sessions: Sessions,
+}
+
+/// What a portal tolerates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Two logins at once: an active and a standby.
+    Parallel,
+    /// A second login ends the first: the standby logs in only when the active is gone.
+    ColdStandby,
+    /// One session, no standby.
+    Single,
+}
+
+/// Every name of the contract, with what it means here; `None` is known but not built yet.
+const FORWARDERS: &[(&str, Option<Forwarder>)] = &[
+    ("capcom6", Some(Forwarder::Capcom6)),
+    ("httpsms", None),
+    ("smsforwarder", None),
+    ("bogkonstantin", None),
+    ("textbee", None),
+    ("twilio", None),
+    ("json", Some(Forwarder::Json)),
+];
+
+const SESSIONS: &[(&str, Sessions)] =
+    &[("parallel", Sessions::Parallel), ("cold-standby", Sessions::ColdStandby), ("single", Sessions::Single)];
+
+/// What is known about one recipe file.
+#[derive(Clone, Debug, Default)]
+pub struct RecipeCheck {
+    /// Why it cannot be used.
+    pub problems: Vec<Problem>,
+    /// What the operator should know.
+    pub warnings: Vec<Problem>,
+    /// Whether its login waits for an SMS.
+    pub needs_phone: bool,
+}
+
+pub(super) fn phones(root: &Section<'_>) -> Option<BTreeMap<String, Phone>> {
+    named(root, "phones", |section| {
+        let forwarder = section.required("forwarder", forwarder);
+        let secret = secrets::required(section, "secret");
+        section.finish();
+        Some(Phone { forwarder: forwarder?, secret: secret? })
+    })
+}
+
+fn forwarder(field: &Field<'_>) -> Result<Forwarder, String> {
+    words::choice(FORWARDERS)(field)?.ok_or_else(|| {
+        let quoted = |(name, built): &(&str, Option<Forwarder>)| built.map(|_| format!("\"{name}\""));
+        let supported: Vec<String> = FORWARDERS.iter().filter_map(quoted).collect();
+        let name = field.text().unwrap_or_default();
+        format!("\"{name}\" is not supported yet; supported are {}", list(&supported))
+    })
+}
+
+/// Reads the portals; `inspect` looks into each recipe.
+pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Option<BTreeMap<String, Portal>> {
+    let phones = root.section_or_empty("phones")?;
+    named(root, "portals", |section| {
+        let recipe = section.required("recipe", existing_file);
+        let phone = section.optional("phone", |field| {
+            let name = words::name(field)?;
+            let known: Vec<String> = phones.entries().into_iter().map(|(name, _)| name).collect();
+            if known.contains(&name) {
+                return Ok(name);
+            }
+            Err(super::problem::unknown(&format!("phone \"{name}\""), &name, &known))
+        });
+        let username = section.required("username", words::text);
+        let password = secrets::required(section, "password");
+        let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
+        section.finish();
+        let recipe = recipe?;
+        let checked = inspect(&recipe);
+        section.reading().problems(checked.problems);
+        section.reading().warnings(checked.warnings);
+        if checked.needs_phone && !section.has("phone") {
+            section.problem(format!("{} waits for an SMS, but no phone is set", recipe.display()));
+        }
+        Some(Portal { recipe, phone, username: username?, password: password?, sessions: sessions? })
+    })
+}
+
+/// Reads a table of named sections.
+fn named<T>(root: &Section<'_>, key: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
+    let entries = root.section_or_empty(key)?.entries();
+    let count = entries.len();
+    let one = |(name, field): (String, Field<'_>)| {
+        if !is_name(&name) {
+            field.problem(BAD_NAME);
+            return None;
+        }
+        Some((name, read(&field.read(Field::section)?)?))
+    };
+    let good: BTreeMap<String, T> = entries.into_iter().filter_map(one).collect();
+    (good.len() == count).then_some(good)
+}

@@ -1,0 +1,3 @@
+//! Portals: other people's sites that must stay logged in.
+
+pub mod recipe;
