@@ -1,0 +1,392 @@
+//! One login: the recipe's steps in a fresh browser context, with the code from the phone, to a session that works.
+//!
+//! It holds its turn at the phone from the first step to the last, so that a code that comes early has somewhere to go.
+//! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
+//! turns out to be down. It decides nothing about trying again: it says the cause.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::{self, Verdict};
+use super::code::Rules;
+use super::inbox::Turn;
+use super::portal::Portal;
+use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
+use super::session::Session;
+use super::state::EventKind;
+use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
+use crate::clock::{self, Time};
+
+/// How long a step may take unless the recipe says otherwise.
+const STEP: Duration = Duration::from_secs(20);
+/// How long a login waits for its turn at the phone: three others with three minutes each.
+const TURN: Duration = Duration::from_secs(600);
+/// Steps that one login may make: a recipe whose branches go in circles ends here.
+const MOST_STEPS: usize = 500;
+/// How long the evidence of a failure may take.
+const EVIDENCE: Duration = Duration::from_secs(8);
+
+/// Why a login failed.
+#[derive(Debug)]
+pub(super) struct LoginFailure {
+    /// What to do about it depends on this.
+    pub(super) cause: Cause,
+    /// In words, without secrets.
+    pub(super) detail: String,
+    /// The page as it was, as PNG with secrets masked.
+    pub(super) picture: Option<Vec<u8>>,
+}
+
+impl LoginFailure {
+    fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into(), picture: None }
+    }
+}
+
+impl From<BrowserError> for LoginFailure {
+    fn from(error: BrowserError) -> Self {
+        let cause = match error.kind() {
+            Kind::PortalDown => Cause::PortalDown,
+            Kind::PageChanged => Cause::PageChanged,
+            Kind::BrowserFailed => Cause::BrowserFailed,
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+/// Logs in anew in the browser on `seat`; `id` becomes the session's.
+pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<Session>, LoginFailure> {
+    let turn = turn(portal).await?;
+    let recipe = portal.recipe();
+    let user_agent = recipe.browser.user_agent.clone();
+    let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
+    let page = context.page(page_options(portal)).await?;
+    let deadline = portal.now() + recipe.login.timeout;
+    let mut attempt =
+        Attempt { portal, page, turn, values: BTreeMap::new(), spent: false, step: 0, code_typed: false, deadline };
+    let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
+        Ok(result) => result,
+        Err(_) => Err(attempt.too_long()),
+    };
+    match result {
+        Ok(()) => attempt.finish(id, context).await,
+        Err(failure) => Err(attempt.explain(failure).await),
+    }
+}
+
+/// Where the portal's pages may load from.
+pub(super) fn page_options(portal: &Portal) -> PageOptions {
+    let recipe = portal.recipe();
+    let others = &recipe.browser.allowed_origins;
+    let allowed = others.iter().chain([&recipe.base_url]).map(|url| url.origin().ascii_serialization()).collect();
+    // Without a list the portal may load from wherever it likes, as in any browser.
+    PageOptions { allowed_origins: (!others.is_empty()).then_some(allowed) }
+}
+
+/// Waits for the phone, if the recipe needs one.
+async fn turn(portal: &Portal) -> Result<Option<Turn>, LoginFailure> {
+    let Some(phone) = portal.settings().phone.as_deref().filter(|_| portal.recipe().needs_phone()) else {
+        return Ok(None);
+    };
+    let deadline = portal.now() + TURN;
+    match portal.tools().inbox.turn(phone, portal.name(), deadline).await {
+        Ok(turn) => Ok(Some(turn)),
+        Err(busy) => Err(LoginFailure::new(Cause::NoSms, busy.to_string())),
+    }
+}
+
+/// A login on its way.
+struct Attempt<'a> {
+    portal: &'a Portal,
+    page: Page,
+    turn: Option<Turn>,
+    values: BTreeMap<String, String>,
+    /// Whether a login of the budget was taken.
+    spent: bool,
+    /// The step that is being made, from 0.
+    step: usize,
+    code_typed: bool,
+    deadline: Time,
+}
+
+/// Where a step leads.
+enum Next {
+    Following,
+    To(usize),
+}
+
+impl Attempt<'_> {
+    async fn walk(&mut self) -> Result<(), LoginFailure> {
+        let portal = self.portal;
+        let steps = &portal.recipe().login.steps;
+        for _ in 0..MOST_STEPS {
+            let Some(step) = steps.get(self.step) else { return Ok(()) };
+            match self.make(step).await? {
+                Next::Following => self.step += 1,
+                Next::To(index) => self.step = index,
+            }
+        }
+        Err(LoginFailure::new(Cause::PageChanged, format!("no end after {MOST_STEPS} steps: the recipe goes in circles")))
+    }
+
+    async fn make(&mut self, step: &Step) -> Result<Next, LoginFailure> {
+        let limit = step.timeout.unwrap_or(STEP);
+        if touches(&step.action) {
+            self.spend().await?;
+        }
+        match &step.action {
+            Action::Label => {}
+            Action::Goto(url) => self.goto(url.as_str(), limit).await?,
+            Action::Fill { selector, value } => {
+                let text = self.render(value)?;
+                self.page.fill(selector, text.expose(), limit).await?;
+            }
+            Action::Click { selector, sends_code } => {
+                if *sends_code {
+                    self.expect_code();
+                }
+                self.page.click(selector, limit).await?;
+            }
+            Action::Branch(arms) => return self.branch(arms, limit).await,
+            Action::Code { selector, resend } => self.code(selector, resend.as_deref(), limit).await?,
+            Action::Totp { .. } => {
+                return Err(LoginFailure::new(Cause::PageChanged, "authenticator codes are not supported yet"));
+            }
+            Action::WaitFor { selector } => self.page.wait_for(selector, limit).await?,
+            Action::WaitForUrl(target) => self.wait_for_url(target, limit).await?,
+            Action::Select { selector, value } => {
+                let text = self.render(value)?;
+                self.page.select(selector, text.expose(), limit).await?;
+            }
+            Action::Press { key, selector } => {
+                if let Some(selector) = selector {
+                    self.page.click(selector, limit).await?;
+                }
+                self.page.press(*key).await?;
+            }
+            Action::ExpectText { selector, text } => self.expect_text(selector, text, limit).await?,
+            Action::Save { name, selector, attribute } => {
+                let value = read_value(&self.page, selector, attribute.as_deref(), limit).await?;
+                self.values.insert(name.clone(), value);
+            }
+        }
+        Ok(Next::Following)
+    }
+
+    async fn goto(&self, url: &str, limit: Duration) -> Result<(), LoginFailure> {
+        let landing = self.page.goto(url, limit).await?;
+        if landing.status >= 500 {
+            return Err(LoginFailure::new(Cause::PortalDown, format!("the portal answered {}", landing.status)));
+        }
+        Ok(())
+    }
+
+    async fn branch(&mut self, arms: &[Arm], limit: Duration) -> Result<Next, LoginFailure> {
+        let selectors: Vec<_> = arms.iter().map(|arm| arm.selector.as_str()).collect();
+        let chosen = self.page.first_of(&selectors, limit).await?;
+        match arms.get(chosen).map(|arm| arm.then) {
+            Some(Then::Next(index)) => Ok(Next::To(index)),
+            Some(Then::Fail(cause)) => {
+                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn) {
+                    turn.rejected();
+                }
+                Err(LoginFailure::new(cause, format!("the page shows {}", arms[chosen].selector)))
+            }
+            None => Ok(Next::Following),
+        }
+    }
+
+    /// Codes count from now on.
+    fn expect_code(&mut self) {
+        if let (Some(turn), Some(code)) = (&mut self.turn, &self.portal.recipe().code) {
+            turn.expect(Rules {
+                length: usize::from(code.length),
+                anchors: code.anchors.clone(),
+                pattern: code.pattern.clone(),
+                host: self.portal.recipe().base_url.host_str().map(str::to_owned),
+                senders: code.senders.clone(),
+            });
+        }
+    }
+
+    async fn code(&mut self, selector: &str, resend: Option<&str>, limit: Duration) -> Result<(), LoginFailure> {
+        let patience = self.portal.recipe().code.as_ref().map_or(Duration::from_secs(120), |code| code.timeout);
+        self.awaiting_code(true);
+        let code = self.wait_for_code(patience, resend, limit).await;
+        self.awaiting_code(false);
+        let code = code?;
+        let how = if code.buffered {
+            format!("a code came {:.1} s before it was waited for", code.age.as_secs_f64())
+        } else {
+            "a code came while it was waited for".to_owned()
+        };
+        let now = self.portal.now();
+        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
+        noted.map_err(|error| LoginFailure::new(Cause::BrowserFailed, error.to_string()))?;
+        self.page.fill(selector, code.secret.expose(), limit).await?;
+        self.code_typed = true;
+        Ok(())
+    }
+
+    async fn wait_for_code(
+        &mut self,
+        patience: Duration,
+        resend: Option<&str>,
+        limit: Duration,
+    ) -> Result<super::inbox::Code, LoginFailure> {
+        let no_phone = || LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured");
+        let none = |_| LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs()));
+        let end = self.portal.now() + patience;
+        let turn = self.turn.as_mut().ok_or_else(no_phone)?;
+        let Some(resend) = resend else { return turn.code(end).await.map_err(none) };
+        if let Ok(code) = turn.code(self.portal.now() + patience / 2).await {
+            return Ok(code);
+        }
+        tracing::info!(portal = self.portal.name(), "portal {}: asking for the code again", self.portal.name());
+        self.page.click(resend, limit).await?;
+        turn.code(end).await.map_err(none)
+    }
+
+    fn awaiting_code(&self, waiting: bool) {
+        self.portal.publish(|live| {
+            if let Some(login) = &mut live.login {
+                login.awaiting_code = waiting;
+            }
+        });
+    }
+
+    async fn wait_for_url(&self, target: &super::recipe::Target, limit: Duration) -> Result<(), LoginFailure> {
+        self.page.wait_for_url(|url| target.matches(url), &target.to_string(), limit).await?;
+        Ok(())
+    }
+
+    async fn expect_text(&self, selector: &str, text: &str, limit: Duration) -> Result<(), LoginFailure> {
+        self.page.wait_for(selector, limit).await?;
+        if self.page.text(selector).await?.contains(text) {
+            return Ok(());
+        }
+        Err(LoginFailure::new(Cause::PageChanged, format!("{selector} does not say {text:?}")))
+    }
+
+    fn render(&self, template: &Template) -> Result<super::recipe::Rendered, LoginFailure> {
+        let settings = self.portal.settings();
+        let rendered = template.render(|variable| match variable {
+            Variable::Username => Some(Cow::Borrowed(settings.username.as_str())),
+            Variable::Password => Some(Cow::Borrowed(settings.password.expose())),
+            Variable::Saved(name) => self.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
+        });
+        rendered.map_err(|missing| LoginFailure::new(Cause::PageChanged, missing.to_string()))
+    }
+
+    /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
+    async fn spend(&mut self) -> Result<(), LoginFailure> {
+        if std::mem::replace(&mut self.spent, true) {
+            return Ok(());
+        }
+        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour);
+        match self.portal.change(|record| record.spend_login(per_hour, now)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(when)) => {
+                self.spent = false;
+                let detail = format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
+                Err(LoginFailure::new(Cause::BudgetSpent, detail))
+            }
+            Err(error) => Err(LoginFailure::new(Cause::BrowserFailed, error.to_string())),
+        }
+    }
+
+    /// Turns a finished walk into a session, and makes sure that it is one.
+    async fn finish(mut self, id: &str, context: Context) -> Result<Arc<Session>, LoginFailure> {
+        let (state, identity) = (context.export().await?, context.identity().await?);
+        let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
+        let verdict = check::check(&self.portal.tools().upstream, self.portal.recipe(), &session).await;
+        if let Verdict::Expired(why) = verdict {
+            let detail = format!("the steps went through, but the check says that nobody is logged in: {why}");
+            return Err(self.explain(LoginFailure::new(Cause::PageChanged, detail)).await);
+        }
+        session.set_checked(self.portal.now(), verdict == Verdict::Alive);
+        if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed) {
+            turn.accepted();
+        }
+        // The tab goes; the context stays with the session.
+        if let Err(error) = self.page.close().await {
+            tracing::debug!(portal = self.portal.name(), "a tab did not close: {error}");
+        }
+        session.set_context(Some(Arc::new(context)));
+        Ok(Arc::new(session))
+    }
+
+    fn too_long(&self) -> LoginFailure {
+        let steps = &self.portal.recipe().login.steps;
+        let waiting = matches!(steps.get(self.step).map(|step| &step.action), Some(Action::Code { .. }));
+        let cause = if waiting { Cause::NoSms } else { Cause::PageChanged };
+        LoginFailure::new(cause, format!("the login was not done by {}", self.deadline.local()))
+    }
+
+    /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
+    async fn explain(&mut self, mut failure: LoginFailure) -> LoginFailure {
+        let steps = &self.portal.recipe().login.steps;
+        if let Some(step) = steps.get(self.step) {
+            failure.detail = format!("step {} (line {}): {}", self.step + 1, step.line, failure.detail);
+        }
+        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[])).await {
+            failure.picture = Some(picture);
+        }
+        if failure.cause == Cause::PageChanged && self.portal_is_down().await {
+            failure.cause = Cause::PortalDown;
+        }
+        if failure.cause == Cause::PortalDown && self.spent {
+            let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
+            if let Err(error) = refund {
+                tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
+            }
+        }
+        failure
+    }
+
+    /// A page that is not what the recipe expects may be the portal's way of being down.
+    async fn portal_is_down(&self) -> bool {
+        let start = self.portal.recipe().base_url.as_str();
+        match clock::within(EVIDENCE, self.page.goto(start, EVIDENCE)).await {
+            Ok(Ok(landing)) => landing.status >= 500,
+            Ok(Err(error)) => error.kind() == Kind::PortalDown,
+            Err(_) => true,
+        }
+    }
+}
+
+/// Whether a step tells the portal anything about the account.
+const fn touches(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Fill { .. } | Action::Click { .. } | Action::Select { .. } | Action::Press { .. } | Action::Code { .. }
+    )
+}
+
+/// Reads what a `save` step names from a page.
+pub(super) async fn read_value(
+    page: &Page,
+    selector: &str,
+    attribute: Option<&str>,
+    limit: Duration,
+) -> Result<String, BrowserError> {
+    // Not `wait_for`: what is worth saving is often invisible, as a meta element is.
+    let not_found = || BrowserError::NotFound { selector: selector.to_owned() };
+    let read = async {
+        loop {
+            let found = match attribute {
+                Some(attribute) => page.attribute(selector, attribute).await,
+                None => page.text(selector).await.map(Some),
+            };
+            match found {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => return Err(not_found()),
+                Err(BrowserError::NotFound { .. }) => clock::pause(Duration::from_millis(50)).await,
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    clock::within(limit, read).await.unwrap_or_else(|_| Err(not_found()))
+}
