@@ -3,6 +3,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
+pub mod browsers;
 pub mod clock;
 pub mod config;
 pub mod ids;

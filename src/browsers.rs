@@ -1,0 +1,27 @@
+//! Browsers: our own pool of Chromium processes, and the tabs in which logins and repairs happen.
+//!
+//! Two processes, one on each [`Seat`], so that a portal's active and standby session never die together. A session is an
+//! incognito [`Context`]; its [`Page`]s are open only while somebody logs in or repairs. What must outlive a process is
+//! exported as [`SavedState`] and restored into a new context.
+//!
+//! The room knows nothing of portals and recipes and keeps nothing on disk. Only `chrome` speaks the DevTools protocol
+//! (CDP), always over an inherited pipe: a debugging port would let every local user read every cookie. Chromium's
+//! sandbox stays on unless the operator says otherwise in so many words.
+
+mod chrome;
+mod error;
+mod frames;
+mod launch;
+mod pdeathsig;
+mod pool;
+mod process;
+mod profile;
+mod settings;
+mod state;
+mod user;
+
+pub use chrome::{Context, ContextOptions, Identity, Key, Landing, Page, PageOptions, UnknownKey};
+pub use error::{BrowserError, Kind, NetCause};
+pub use pool::{Health, Pool, Seat};
+pub use settings::Settings;
+pub use state::{Cookie, Partition, SameSite, SavedState, StorageText};

@@ -1,0 +1,208 @@
+//! A session's own incognito context: its cookies and storage, shared with nobody, gone when disposed.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headless_chrome::protocol::cdp::{Browser, Target};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::identity::{self, Identity};
+use super::page::{Page, PageOptions};
+use super::storage::Storage;
+use super::{Chrome, Litter, wire};
+use crate::browsers::error::BrowserError;
+use crate::browsers::pool::Seat;
+use crate::browsers::state::{Cookie, SavedState};
+
+/// Origins a context remembers for export; a portal has a handful.
+const ORIGINS: usize = 32;
+
+/// How a context starts.
+#[derive(Clone, Debug, Default)]
+pub struct ContextOptions {
+    /// What to put back before anything is loaded.
+    pub restore: Option<SavedState>,
+    /// The `User-Agent` of its pages; the browser's own when absent. With one set, Chromium sends no client hints.
+    pub user_agent: Option<String>,
+}
+
+/// An incognito context in one browser process. Dropped, it is disposed of in the background.
+#[derive(Debug)]
+pub struct Context {
+    chrome: Chrome,
+    id: String,
+    seat: Seat,
+    generation: u64,
+    user_agent: Option<String>,
+    visited: Origins,
+    disposed: AtomicBool,
+}
+
+impl Context {
+    /// Opens a context in `chrome`, which sits on `seat` as its `generation`th process, and restores what was saved.
+    pub(in crate::browsers) async fn open(
+        chrome: Chrome,
+        seat: Seat,
+        generation: u64,
+        options: ContextOptions,
+    ) -> Result<Self, BrowserError> {
+        let id = chrome.call(wire::create_context()).await?.browser_context_id;
+        let (visited, disposed) = (Origins::default(), AtomicBool::new(false));
+        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited, disposed };
+        let deny = Browser::SetDownloadBehavior {
+            behavior: Browser::SetDownloadBehaviorBehaviorOption::Deny,
+            browser_context_id: Some(context.id.clone()),
+            download_path: None,
+            events_enabled: None,
+        };
+        context.chrome.call(deny).await?;
+        if let Some(state) = options.restore {
+            context.restore(&state).await?;
+        }
+        Ok(context)
+    }
+
+    /// The seat whose process this context lives in.
+    pub const fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    /// Which process of that seat, counted from 1: another generation has none of our contexts.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether its process still lives.
+    pub fn is_alive(&self) -> bool {
+        !self.chrome.gone().is_cancelled()
+    }
+
+    /// Cancelled when its process has died.
+    pub fn gone(&self) -> CancellationToken {
+        self.chrome.gone()
+    }
+
+    /// Opens a tab.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn page(&self, options: PageOptions) -> Result<Page, BrowserError> {
+        Page::open(&self.chrome, &self.id, self.user_agent.as_deref(), options, self.visited.clone()).await
+    }
+
+    /// All cookies of the context, HttpOnly included.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn cookies(&self) -> Result<Vec<Cookie>, BrowserError> {
+        let found = self.chrome.call(wire::GetCookies { browser_context_id: self.id.clone() }).await?;
+        Ok(found.cookies.into_iter().map(Cookie::from).collect())
+    }
+
+    /// Sets cookies, over those of the same name, domain and path. One that Chromium finds invalid is left out with a
+    /// warning that names it: one bad cookie must not cost the session.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn set_cookies(&self, cookies: &[Cookie]) -> Result<(), BrowserError> {
+        let cookies: Vec<_> = cookies.iter().map(wire::WireCookie::from).collect();
+        match self.set(&cookies).await {
+            // The browser refuses all for one without saying which.
+            Err(BrowserError::Protocol { .. }) => {}
+            done => return done,
+        }
+        for cookie in cookies {
+            match self.set(std::slice::from_ref(&cookie)).await {
+                Err(BrowserError::Protocol { detail, .. }) => {
+                    tracing::warn!("the browser refuses the cookie {}: {detail}", cookie.name());
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn set(&self, cookies: &[wire::WireCookie]) -> Result<(), BrowserError> {
+        self.chrome.call(wire::SetCookies { browser_context_id: &self.id, cookies }).await.map(drop)
+    }
+
+    /// Everything that must survive the process: all cookies, and the `localStorage` of every origin that a page of this
+    /// context has shown or that was restored (at most 32). Needs no open page and asks nothing of the network.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn export(&self) -> Result<SavedState, BrowserError> {
+        let cookies = self.cookies().await?;
+        let origins = self.visited.all();
+        if origins.is_empty() {
+            return Ok(SavedState { cookies, ..SavedState::default() });
+        }
+        let storage = Storage::open(&self.chrome, &self.id).await?;
+        let local_storage = storage.read(&origins).await?;
+        storage.close().await?;
+        Ok(SavedState { cookies, local_storage })
+    }
+
+    async fn restore(&self, state: &SavedState) -> Result<(), BrowserError> {
+        self.set_cookies(&state.cookies).await?;
+        if state.local_storage.is_empty() {
+            return Ok(());
+        }
+        let storage = Storage::open(&self.chrome, &self.id).await?;
+        for (origin, entries) in &state.local_storage {
+            storage.write(origin, entries).await?;
+            self.visited.add(origin);
+        }
+        storage.close().await
+    }
+
+    /// What the browser says about itself in this context's requests, measured on loopback.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn identity(&self) -> Result<Identity, BrowserError> {
+        identity::measure(&self.chrome, self.user_agent.as_deref()).await
+    }
+
+    /// Throws the context away, with its tabs, cookies and storage.
+    ///
+    /// # Errors
+    /// When the process does not answer; that the context is gone already is none.
+    pub async fn dispose(self) -> Result<(), BrowserError> {
+        self.disposed.store(true, Ordering::Relaxed);
+        let method = Target::DisposeBrowserContext { browser_context_id: self.id.clone() };
+        match self.chrome.call(method).await {
+            Ok(_) | Err(BrowserError::Gone | BrowserError::Protocol { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !self.disposed.load(Ordering::Relaxed) {
+            self.chrome.discard(Litter::Context(std::mem::take(&mut self.id)));
+        }
+    }
+}
+
+/// The origins that pages of a context have shown; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origins(Arc<Mutex<BTreeSet<String>>>);
+
+impl Origins {
+    /// Remembers the origin of `url`, if it is one that can store something and there is room.
+    pub(super) fn add(&self, url: &str) {
+        let Ok(url) = Url::parse(url) else { return };
+        let mut origins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(url.scheme(), "http" | "https") && origins.len() < ORIGINS {
+            origins.insert(url.origin().ascii_serialization());
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

@@ -1,0 +1,463 @@
+//! A page: what a person does with a tab, step by step, with a limit on every step.
+//!
+//! Clicks, keys and typing go through the browser's input, so the page receives trusted events. Waiting is looking again
+//! every 40 ms, which no navigation, style change or script of the page can escape. Limits are real time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use headless_chrome::protocol::cdp::Input::{
+    DispatchMouseEvent, DispatchMouseEventTypeOption as Mouse, InsertText, MouseButton,
+};
+use headless_chrome::protocol::cdp::Page::{CaptureScreenshot, CaptureScreenshotFormatOption};
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use super::context::Origins;
+use super::eyes::LOOK_AGAIN;
+use super::keys::Key;
+use super::tab::{Tab, Traffic};
+use super::{Chrome, wire};
+use crate::browsers::error::{BrowserError, NetCause};
+use crate::clock;
+
+/// The most of a document that [`Page::html`] returns, in UTF-16 units as the browser counts.
+const HTML_LIMIT: usize = 512 * 1024;
+/// Always masked in pictures, whatever else is.
+const SECRET_FIELDS: [&str; 2] = ["input[type=password]", "input[autocomplete=one-time-code]"];
+/// Pictures that may turn out to show another document than was masked, before giving up.
+const PICTURES: usize = 3;
+
+/// What a page may do.
+#[derive(Clone, Debug, Default)]
+pub struct PageOptions {
+    /// The origins that the page may load anything from, as `https://acme.example`. `None`: no restriction. What a frame
+    /// of another allowed site loads inside itself, and WebSockets, are not covered.
+    pub allowed_origins: Option<Vec<String>>,
+}
+
+/// Where a navigation has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// The address after redirects.
+    pub url: String,
+    /// The HTTP status of the main document.
+    pub status: u16,
+}
+
+/// A tab, closed when dropped.
+#[derive(Debug)]
+pub struct Page {
+    tab: Tab,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+struct Point {
+    x: f64,
+    y: f64,
+}
+
+/// What `eyes.js` says about something it was to use: done, or what is in the way.
+#[derive(Debug, Deserialize)]
+struct Attempt {
+    problem: Option<String>,
+    point: Option<Point>,
+    found: Option<bool>,
+    empty: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Arrival {
+    loaded: bool,
+    url: String,
+    status: u16,
+}
+
+#[derive(Deserialize)]
+struct Attribute {
+    found: bool,
+    value: Option<String>,
+}
+
+impl Page {
+    pub(super) async fn open(
+        chrome: &Chrome,
+        context: &str,
+        user_agent: Option<&str>,
+        options: PageOptions,
+        visited: Origins,
+    ) -> Result<Self, BrowserError> {
+        let traffic = options.allowed_origins.map_or(Traffic::Free, |allowed| Traffic::Only(as_origins(allowed)));
+        Ok(Self { tab: Tab::open(chrome, context, user_agent, traffic, visited).await? })
+    }
+
+    /// Loads `url` and waits until its document is parsed.
+    ///
+    /// # Errors
+    /// [`BrowserError::Navigation`] when the portal cannot be reached or does not answer within `limit`. An answer with a
+    /// bad HTTP status is a [`Landing`].
+    pub async fn goto(&self, url: &str, limit: Duration) -> Result<Landing, BrowserError> {
+        let failed = |cause| BrowserError::Navigation { url: without_query(url), cause };
+        let loading = async {
+            let navigated = self.tab.session.call_within(limit, wire::navigate(url)).await?;
+            match navigated.error_text {
+                Some(text) => Err(failed(NetCause::from_chromium(&text))),
+                None => self.landing().await,
+            }
+        };
+        match clock::within(limit, loading).await {
+            Ok(Err(BrowserError::Hung { call: "Page.navigate", .. })) | Err(_) => Err(failed(NetCause::TimedOut)),
+            Ok(landed) => landed,
+        }
+    }
+
+    async fn landing(&self) -> Result<Landing, BrowserError> {
+        loop {
+            let arrival: Arrival = self.tab.eyes.see("landing", json!([])).await?;
+            if arrival.loaded {
+                return Ok(Landing { url: arrival.url, status: arrival.status });
+            }
+            clock::pause(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until `selector` shows something.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] when nothing visible matched within `limit`.
+    pub async fn wait_for(&self, selector: &str, limit: Duration) -> Result<(), BrowserError> {
+        self.first_of(&[selector], limit).await.map(drop)
+    }
+
+    /// Waits until one of `selectors` shows something and returns its index; the earlier one if several do.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] when nothing visible matched within `limit`.
+    pub async fn first_of(&self, selectors: &[&str], limit: Duration) -> Result<usize, BrowserError> {
+        let all = || selectors.join(", ");
+        let looking = async {
+            loop {
+                let index: i64 = self.see(&all(), "first", json!([selectors])).await?;
+                if let Ok(index) = usize::try_from(index) {
+                    return Ok(index);
+                }
+                clock::pause(LOOK_AGAIN).await;
+            }
+        };
+        clock::within(limit, looking).await.unwrap_or_else(|_| Err(BrowserError::NotFound { selector: all() }))
+    }
+
+    /// Whether `selector` matches anything now, visible or not.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn exists(&self, selector: &str) -> Result<bool, BrowserError> {
+        self.see(selector, "exists", json!([selector])).await
+    }
+
+    /// Waits until the address matches `pattern`: with a `*` in it a glob of the whole address, else a part of it.
+    ///
+    /// # Errors
+    /// [`BrowserError::UrlMismatch`] when it did not within `limit`.
+    pub async fn wait_for_url(&self, pattern: &str, limit: Duration) -> Result<String, BrowserError> {
+        let mismatch = || BrowserError::UrlMismatch { pattern: pattern.to_owned() };
+        let glob = UrlPattern::new(pattern).ok_or_else(mismatch)?;
+        let looking = async {
+            loop {
+                let url = self.url().await?;
+                if glob.matches(&url) {
+                    return Ok(url);
+                }
+                clock::pause(LOOK_AGAIN).await;
+            }
+        };
+        clock::within(limit, looking).await.unwrap_or_else(|_| Err(mismatch()))
+    }
+
+    /// Clicks the middle of what `selector` shows, once it is visible, enabled, at rest and covered by nothing.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] or [`BrowserError::NotUsable`] with what was in the way when `limit` came.
+    pub async fn click(&self, selector: &str, limit: Duration) -> Result<(), BrowserError> {
+        let mut before = None;
+        let point = self
+            .attempt(selector, limit, async |problem| {
+                let aim: Attempt = self.see(selector, "aim", json!([selector])).await?;
+                // The same place twice: what is still sliding in would be missed.
+                let at_rest = aim.point.filter(|point| before.replace(*point) == Some(*point));
+                *problem = aim.problem.or_else(|| Some("moving".into()));
+                Ok(at_rest)
+            })
+            .await?;
+        self.click_at(point).await
+    }
+
+    /// Replaces the content of the field `selector` by `value`, as if typed.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] or [`BrowserError::NotUsable`] with what was in the way when `limit` came.
+    pub async fn fill(&self, selector: &str, value: &str, limit: Duration) -> Result<(), BrowserError> {
+        self.grip(selector, limit).await?;
+        // A person clicks into the field; where a label lies over it, the focus it has must do.
+        let aim: Attempt = self.see(selector, "aim", json!([selector])).await?;
+        if let Some(point) = aim.point {
+            self.click_at(point).await?;
+        }
+        let empty = self.grip(selector, limit).await?;
+        match value {
+            "" if empty => Ok(()),
+            "" => self.press(Key::Delete).await,
+            text => self.tab.session.call(InsertText { text: text.to_owned() }).await.map(drop),
+        }
+    }
+
+    /// Focuses a field and selects its content; says whether it was empty.
+    async fn grip(&self, selector: &str, limit: Duration) -> Result<bool, BrowserError> {
+        self.attempt(selector, limit, async |problem| {
+            let grip: Attempt = self.see(selector, "grip", json!([selector])).await?;
+            *problem = grip.problem;
+            Ok(grip.empty)
+        })
+        .await
+    }
+
+    /// Chooses the option of the list `selector` whose value, or else label, is `option`. The events are the only ones of
+    /// ours that are not trusted: a list's popup is no part of the page.
+    ///
+    /// # Errors
+    /// [`BrowserError::NoOption`] when the list has no such option by `limit`, or why the list cannot be used.
+    pub async fn select(&self, selector: &str, option: &str, limit: Duration) -> Result<(), BrowserError> {
+        const MISSING: &str = "no such option";
+        let chosen = self
+            .attempt(selector, limit, async |problem| {
+                let choice: Attempt = self.see(selector, "choose", json!([selector, option])).await?;
+                *problem = choice.problem.or_else(|| Some(MISSING.into()));
+                Ok(choice.found.filter(|found| *found).map(drop))
+            })
+            .await;
+        match chosen {
+            Err(BrowserError::NotUsable { selector, why }) if why == MISSING => {
+                Err(BrowserError::NoOption { selector, option: option.to_owned() })
+            }
+            done => done,
+        }
+    }
+
+    /// Presses a key where the focus is.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn press(&self, key: Key) -> Result<(), BrowserError> {
+        for stroke in key.strokes() {
+            self.tab.session.call(stroke).await?;
+        }
+        Ok(())
+    }
+
+    /// The text of what `selector` shows, as a person reads it; at most 64 Ki characters.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] when nothing matches now.
+    pub async fn text(&self, selector: &str) -> Result<String, BrowserError> {
+        let text: Option<String> = self.see(selector, "text", json!([selector])).await?;
+        text.ok_or_else(|| not_found(selector))
+    }
+
+    /// The attribute `name` of what matches `selector`, if it has one.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotFound`] when nothing matches now.
+    pub async fn attribute(&self, selector: &str, name: &str) -> Result<Option<String>, BrowserError> {
+        let attribute: Attribute = self.see(selector, "attribute", json!([selector, name])).await?;
+        if attribute.found { Ok(attribute.value) } else { Err(not_found(selector)) }
+    }
+
+    /// The present address.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn url(&self) -> Result<String, BrowserError> {
+        self.tab.eyes.see("url", json!([])).await
+    }
+
+    /// The document's title.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn title(&self) -> Result<String, BrowserError> {
+        self.tab.eyes.see("title", json!([])).await
+    }
+
+    /// The document as it is now, its first 512 Ki characters. Typed values are not part of it, unless the page copies them
+    /// into attributes.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn html(&self) -> Result<String, BrowserError> {
+        self.tab.eyes.see("html", json!([HTML_LIMIT])).await
+    }
+
+    /// What the page's dialogs (alert, confirm, prompt, "leave this page?") have said, oldest first; the last ten. They are
+    /// accepted at once.
+    pub fn dialogs(&self) -> Vec<String> {
+        self.tab.dialogs()
+    }
+
+    /// A PNG of the window. Password fields, one-time codes and everything that matches `masked` are grey boxes in it.
+    ///
+    /// # Errors
+    /// [`BrowserError::InvalidSelector`], or when the page has gone, does not answer, or keeps changing its document, so
+    /// that no picture is sure to be masked.
+    pub async fn screenshot(&self, masked: &[&str]) -> Result<Vec<u8>, BrowserError> {
+        let selectors: BTreeSet<&str> = SECRET_FIELDS.iter().chain(masked).copied().collect();
+        for _ in 0..PICTURES {
+            self.see::<()>(&masked.join(", "), "mask", json!([selectors])).await?;
+            let picture = self.tab.session.call(capture()).await;
+            let was_masked: bool = self.tab.eyes.see("lift", json!([])).await?;
+            if was_masked {
+                let decoded = data_encoding::BASE64.decode(picture?.data.as_bytes());
+                return decoded.map_err(|error| no_picture(error.to_string()));
+            }
+        }
+        Err(no_picture("the document keeps changing".into()))
+    }
+
+    /// Closes the tab.
+    ///
+    /// # Errors
+    /// When the browser has gone or does not answer.
+    pub async fn close(self) -> Result<(), BrowserError> {
+        self.tab.close().await
+    }
+
+    /// Looks, and names the selector should it be invalid.
+    async fn see<T: serde::de::DeserializeOwned>(
+        &self,
+        selector: &str,
+        function: &'static str,
+        arguments: serde_json::Value,
+    ) -> Result<T, BrowserError> {
+        self.tab.eyes.see(function, arguments).await.map_err(|error| match error {
+            BrowserError::InvalidSelector { .. } => BrowserError::InvalidSelector { selector: selector.to_owned() },
+            error => error,
+        })
+    }
+
+    /// Tries until something comes of it; when `limit` comes first, the error says what was last in the way.
+    async fn attempt<T>(
+        &self,
+        selector: &str,
+        limit: Duration,
+        mut once: impl AsyncFnMut(&mut Option<String>) -> Result<Option<T>, BrowserError>,
+    ) -> Result<T, BrowserError> {
+        let mut problem = None;
+        let trying = async {
+            loop {
+                if let Some(done) = once(&mut problem).await? {
+                    return Ok(done);
+                }
+                clock::pause(LOOK_AGAIN).await;
+            }
+        };
+        let tried = clock::within(limit, trying).await;
+        tried.unwrap_or_else(|_| match problem {
+            Some(why) if why != "missing" => Err(BrowserError::NotUsable { selector: selector.to_owned(), why }),
+            _ => Err(not_found(selector)),
+        })
+    }
+
+    async fn click_at(&self, point: Point) -> Result<(), BrowserError> {
+        for (kind, held) in [(Mouse::MouseMoved, 0), (Mouse::MousePressed, 1), (Mouse::MouseReleased, 0)] {
+            self.tab.session.call(mouse(kind, point, held)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One movement of the mouse; `buttons` says which are held after it.
+fn mouse(kind: Mouse, point: Point, buttons: u32) -> DispatchMouseEvent {
+    let moved = kind == Mouse::MouseMoved;
+    DispatchMouseEvent {
+        Type: kind,
+        x: point.x,
+        y: point.y,
+        modifiers: None,
+        timestamp: None,
+        button: Some(if moved { MouseButton::None } else { MouseButton::Left }),
+        buttons: Some(buttons),
+        click_count: Some(u32::from(!moved)),
+        force: None,
+        tangential_pressure: None,
+        tilt_x: None,
+        tilt_y: None,
+        twist: None,
+        delta_x: None,
+        delta_y: None,
+        pointer_Type: None,
+    }
+}
+
+const fn capture() -> CaptureScreenshot {
+    CaptureScreenshot {
+        format: Some(CaptureScreenshotFormatOption::Png),
+        quality: None,
+        clip: None,
+        from_surface: None,
+        capture_beyond_viewport: None,
+        optimize_for_speed: Some(true),
+    }
+}
+
+const fn no_picture(detail: String) -> BrowserError {
+    BrowserError::Protocol { call: "Page.captureScreenshot", detail }
+}
+
+fn not_found(selector: &str) -> BrowserError {
+    BrowserError::NotFound { selector: selector.to_owned() }
+}
+
+fn as_origins(allowed: Vec<String>) -> Vec<String> {
+    allowed.into_iter().map(|text| Url::parse(&text).map_or(text, |url| url.origin().ascii_serialization())).collect()
+}
+
+fn without_query(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+}
+
+/// A pattern of addresses.
+enum UrlPattern<'a> {
+    Part(&'a str),
+    Glob(regex::Regex),
+}
+
+impl<'a> UrlPattern<'a> {
+    fn new(pattern: &'a str) -> Option<Self> {
+        if !pattern.contains('*') {
+            return Some(Self::Part(pattern));
+        }
+        let pieces: Vec<_> = pattern.split('*').map(regex::escape).collect();
+        regex::Regex::new(&format!("^{}$", pieces.join(".*"))).ok().map(Self::Glob)
+    }
+
+    fn matches(&self, url: &str) -> bool {
+        match self {
+            Self::Part(part) => url.contains(part),
+            Self::Glob(glob) => glob.is_match(url),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_a_part_or_with_a_star_the_whole() {
+        let matches = |pattern, url| UrlPattern::new(pattern).unwrap().matches(url);
+        assert!(matches("/account", "https://acme.example/account?tab=1"));
+        assert!(matches("https://acme.example/*/orders", "https://acme.example/kr/orders"));
+        assert!(!matches("https://acme.example/*", "https://evil.example/?https://acme.example/x"));
+        assert!(!matches("*/a.c", "https://acme.example/abc"));
+    }
+}

@@ -1,0 +1,228 @@
+//! A tab: a target of our own with a session on it, eyes, and somebody who answers its events.
+//!
+//! The answering task accepts dialogs, decides on paused requests and notices a crash. It ends with the session; the tab
+//! is closed when dropped.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headless_chrome::protocol::cdp::{Emulation, Fetch, Network, Page, Target};
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::connection::Event;
+use super::context::Origins;
+use super::eyes::Eyes;
+use super::session::Session;
+use super::{Chrome, Litter, wire};
+use crate::browsers::error::BrowserError;
+
+/// Texts of dialogs kept a tab, and characters a text.
+const DIALOGS: usize = 10;
+const DIALOG_TEXT: usize = 500;
+
+/// A tab of ours; closed when dropped.
+#[derive(Debug)]
+pub(super) struct Tab {
+    chrome: Chrome,
+    target: String,
+    /// Calls into the tab.
+    pub(super) session: Session,
+    /// Looks into the tab.
+    pub(super) eyes: Eyes,
+    dialogs: Dialogs,
+}
+
+/// What the tab's requests may do.
+#[derive(Clone, Debug)]
+pub(super) enum Traffic {
+    /// Go anywhere.
+    Free,
+    /// Go to these origins only (ASCII form); all else fails as blocked by the client. `data:` and `blob:` pass.
+    Only(Vec<String>),
+    /// Go nowhere: every request is answered with an empty page.
+    Offline,
+}
+
+/// Texts of the dialogs a page has shown, oldest first.
+type Dialogs = Arc<Mutex<VecDeque<String>>>;
+
+impl Tab {
+    /// Opens a blank tab in the context `context`. What the tab visits is added to `visited`.
+    pub(super) async fn open(
+        chrome: &Chrome,
+        context: &str,
+        user_agent: Option<&str>,
+        traffic: Traffic,
+        visited: Origins,
+    ) -> Result<Self, BrowserError> {
+        let target = chrome.call(wire::create_tab(context)).await?.target_id;
+        // From here on a failure closes the tab.
+        let litter = Unattached { chrome, target: Some(target.clone()) };
+        let (session, events) = Session::attach(&chrome.connection, target.clone()).await?;
+        litter.attached();
+        let eyes = Eyes::on(session.clone(), target.clone());
+        let dialogs = Dialogs::default();
+        let tab = Self { chrome: chrome.clone(), target, session: session.clone(), eyes, dialogs: dialogs.clone() };
+        let answerer = Answerer { session, traffic: traffic.clone(), visited, dialogs };
+        chrome.life.spawn("browser tab", answerer.run(events));
+        tab.prepare(user_agent, &traffic).await?;
+        Ok(tab)
+    }
+
+    async fn prepare(&self, user_agent: Option<&str>, traffic: &Traffic) -> Result<(), BrowserError> {
+        self.session.call(wire::InspectorEnable {}).await?;
+        self.session.call(wire::PageEnable {}).await?;
+        self.session.call(wire::SetFocusEmulationEnabled { enabled: true }).await?;
+        if let Some(user_agent) = user_agent {
+            let method = Emulation::SetUserAgentOverride {
+                user_agent: user_agent.into(),
+                accept_language: None,
+                platform: None,
+                user_agent_metadata: None,
+            };
+            self.session.call(method).await?;
+        }
+        if !matches!(traffic, Traffic::Free) {
+            // A service worker would answer requests before we see them.
+            self.session.call(Network::SetBypassServiceWorker { bypass: true }).await?;
+            self.session.call(Fetch::Enable { patterns: None, handle_auth_requests: None }).await?;
+        }
+        Ok(())
+    }
+
+    /// Texts of the last dialogs the page showed, oldest first.
+    pub(super) fn dialogs(&self) -> Vec<String> {
+        self.dialogs.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Closes the tab and waits until the browser has said so.
+    pub(super) async fn close(self) -> Result<(), BrowserError> {
+        self.session.end(BrowserError::Closed);
+        self.chrome.call(Target::CloseTarget { target_id: self.target.clone() }).await.map(drop)
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        self.session.end(BrowserError::Closed);
+        self.chrome.discard(Litter::Tab(std::mem::take(&mut self.target)));
+    }
+}
+
+/// Closes a tab that was created but never attached.
+struct Unattached<'a> {
+    chrome: &'a Chrome,
+    target: Option<String>,
+}
+
+impl Unattached<'_> {
+    fn attached(mut self) {
+        self.target = None;
+    }
+}
+
+impl Drop for Unattached<'_> {
+    fn drop(&mut self) {
+        if let Some(target) = self.target.take() {
+            self.chrome.discard(Litter::Tab(target));
+        }
+    }
+}
+
+/// Answers a tab's events until there are no more.
+struct Answerer {
+    session: Session,
+    traffic: Traffic,
+    visited: Origins,
+    dialogs: Dialogs,
+}
+
+impl Answerer {
+    async fn run(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            if let Err(error) = self.answer(event).await {
+                // The page may have moved on meanwhile, and if the tab is ending, its callers are told why.
+                tracing::debug!("an event of a tab stayed unanswered: {error}");
+            }
+        }
+        self.session.end_with_pipe();
+    }
+
+    async fn answer(&self, event: Event) -> Result<(), BrowserError> {
+        match event.method.as_str() {
+            "Inspector.targetCrashed" => self.session.end(BrowserError::Crashed),
+            "Page.javascriptDialogOpening" => {
+                if let Some(dialog) = event.read::<wire::DialogOpening>() {
+                    self.remember(&dialog.message);
+                }
+                self.session.call(Page::HandleJavaScriptDialog { accept: true, prompt_text: None }).await?;
+            }
+            "Page.frameNavigated" => {
+                if let Some(wire::FrameNavigated { frame }) = event.read()
+                    && frame.parent_id.is_none()
+                {
+                    self.visited.add(&frame.url);
+                }
+            }
+            "Fetch.requestPaused" => {
+                if let Some(paused) = event.read::<wire::RequestPaused>() {
+                    self.decide(paused).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn remember(&self, message: &str) {
+        let mut dialogs = self.dialogs.lock().unwrap_or_else(PoisonError::into_inner);
+        if dialogs.len() == DIALOGS {
+            dialogs.pop_front();
+        }
+        dialogs.push_back(message.chars().take(DIALOG_TEXT).collect());
+    }
+
+    async fn decide(&self, paused: wire::RequestPaused) -> Result<(), BrowserError> {
+        let wire::RequestPaused { request_id, request } = paused;
+        match &self.traffic {
+            Traffic::Offline => self.session.call(wire::fulfil_empty(request_id)).await.map(drop),
+            Traffic::Only(allowed) if !permits(allowed, &request.url) => {
+                let error_reason = Network::ErrorReason::BlockedByClient;
+                self.session.call(Fetch::FailRequest { request_id, error_reason }).await.map(drop)
+            }
+            Traffic::Free | Traffic::Only(_) => self.session.call(wire::let_go(request_id)).await.map(drop),
+        }
+    }
+}
+
+fn permits(allowed: &[String], url: &str) -> bool {
+    // Compared as origins, so that `https://acme.example.evil.example` gains nothing by its beginning.
+    Url::parse(url).is_ok_and(|url| match url.scheme() {
+        "data" | "blob" | "about" => true,
+        _ => allowed.contains(&url.origin().ascii_serialization()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_allowed_as_a_whole_or_not_at_all() {
+        let allowed = ["https://acme.example".to_owned()];
+        assert!(permits(&allowed, "https://acme.example/login?x=1"));
+        assert!(permits(&allowed, "https://acme.example:443/"));
+        assert!(permits(&allowed, "data:text/plain,x"));
+        for other in [
+            "http://acme.example/",
+            "https://acme.example.evil.example/",
+            "https://acme.example@evil.example/",
+            "https://acme.example:8443/",
+            "file:///etc/passwd",
+            "nonsense",
+        ] {
+            assert!(!permits(&allowed, other), "{other}");
+        }
+    }
+}
