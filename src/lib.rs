@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod ids;
 pub mod lifecycle;
 pub mod portals;
