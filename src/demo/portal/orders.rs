@@ -143,8 +143,8 @@ fn example(number: u64, now: Time) -> Order {
     };
     let age = FIRST - number;
     let status = match age {
-        0..20 => "접수대기",
-        20..120 => "배송중",
+        0..40 if number % 2 == 0 => "접수대기",
+        0..120 => "배송중",
         _ => "배송완료",
     };
     Order {

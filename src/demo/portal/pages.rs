@@ -36,10 +36,9 @@ pub(super) enum Message {
 }
 
 /// The selectors of the pages, before and after a redesign.
-#[derive(Clone, Copy)]
-struct Ids([(&'static str, &'static str); 8]);
+type Ids = [(&'static str, &'static str); 8];
 
-const IDS: Ids = Ids([
+const IDS: Ids = [
     ("id_user", "user"),
     ("id_pass", "pass"),
     ("id_go", "go"),
@@ -48,8 +47,8 @@ const IDS: Ids = Ids([
     ("id_ok", "ok"),
     ("id_resend", "resend"),
     ("id_account", "account"),
-]);
-const REDESIGNED: Ids = Ids([
+];
+const REDESIGNED: Ids = [
     ("id_user", "loginId"),
     ("id_pass", "loginPassword"),
     ("id_go", "btnLogin"),
@@ -58,7 +57,7 @@ const REDESIGNED: Ids = Ids([
     ("id_ok", "btnConfirm"),
     ("id_resend", "btnRetry"),
     ("id_account", "profileName"),
-]);
+];
 
 /// Draws pages, in the old or the new design.
 #[derive(Clone, Copy)]
@@ -112,8 +111,8 @@ impl Pages {
         page(StatusCode::OK, fill(HOME, &values))
     }
 
-    fn ids(self) -> [(&'static str, &'static str); 8] {
-        if self.redesigned { REDESIGNED.0 } else { IDS.0 }
+    fn ids(self) -> Ids {
+        if self.redesigned { REDESIGNED } else { IDS }
     }
 
     fn entrance(

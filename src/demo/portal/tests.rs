@@ -226,12 +226,22 @@ async fn the_code_comes_early_when_its_page_is_held() {
     stage.controls.faults(|faults| faults.code_page = Pace::Held);
     browser.submit("/login/verify", &[]).await;
     let code = stage.code(1).await;
-    let release = async {
-        // Joined after the request's first poll, which sends it.
-        tokio::task::yield_now().await;
+    let mut other = stage.browser();
+    let page = {
+        let mut held = std::pin::pin!(browser.page("/login/code"));
+        let round_trips = async {
+            for _ in 0..3 {
+                other.page("/login").await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = &mut held => panic!("the held page came before it was released"),
+            () = round_trips => {}
+        }
         stage.controls.faults(|faults| faults.code_page = Pace::Prompt);
+        held.await
     };
-    let (page, ()) = tokio::join!(browser.page("/login/code"), release);
     assert!(page.contains("id=\"code\""));
     assert_eq!(browser.submit("/login/code", &[("code", &code)]).await.headers()["location"], "/home");
 }
