@@ -1,3 +1,5 @@
+//! The mail server in raw SMTP dialogue.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -1,3 +1,5 @@
+//! The phone against a real HTTP receiver that keeps every byte it was sent.
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};

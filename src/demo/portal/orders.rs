@@ -143,7 +143,7 @@ fn example(number: u64, now: Time) -> Order {
     };
     let age = FIRST - number;
     let status = match age {
-        0..40 if number % 2 == 0 => "접수대기",
+        0..40 if number.is_multiple_of(2) => "접수대기",
         0..120 => "배송중",
         _ => "배송완료",
     };

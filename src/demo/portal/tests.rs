@@ -1,3 +1,5 @@
+//! The portal over real sockets, with a client that keeps cookies and reads forms as a browser would.
+
 use std::collections::BTreeMap;
 
 use reqwest::redirect::Policy;
