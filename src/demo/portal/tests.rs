@@ -1,6 +1,7 @@
 //! The portal over real sockets, with a client that keeps cookies and reads forms as a browser would.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response, StatusCode};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::Time;
 use crate::demo::phone::{Mode, Phone, Settings as PhoneSettings};
+use crate::portals::recipe::Recipe;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const USER: &str = "partner01";
@@ -417,8 +419,10 @@ async fn five_wrong_passwords_lock_the_account_for_a_while() {
 }
 
 #[test]
-fn the_recipe_is_toml_for_the_address_given() {
-    let recipe: toml::Value = toml::from_str(&recipe_toml("http://127.0.0.1:4711")).unwrap();
-    assert_eq!(recipe["base_url"].as_str(), Some("http://127.0.0.1:4711"));
-    assert_eq!(recipe["login"]["steps"].as_array().unwrap().len(), 15);
+fn the_shipped_recipe_is_valid_for_the_address_given() {
+    let text = recipe_toml("http://127.0.0.1:4711");
+    let recipe = Recipe::parse(&text, Path::new("demo.toml")).unwrap();
+    assert_eq!(recipe.base_url.as_str(), "http://127.0.0.1:4711/");
+    assert!(recipe.needs_phone() && recipe.warnings.is_empty(), "{:?}", recipe.warnings);
+    assert_eq!(recipe.saves("csrf").count(), 1);
 }
