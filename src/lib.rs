@@ -6,6 +6,7 @@
 pub mod browsers;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod ids;
 pub mod lifecycle;
 pub mod portals;
