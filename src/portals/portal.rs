@@ -14,14 +14,14 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::inbox::Inbox;
 use super::recipe::{Cause, Recipe};
 use super::session::{Session, short};
-use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role};
+use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role, Slot};
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
 use crate::secret::{Secret, Vault};
-use crate::store::{Decision, Expires, Store, StoreError};
+use crate::store::{Decision, Expires, Store, StoreError, Stored};
 
 /// What a portal tolerates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct Live {
     pub(super) version: u64,
     pub(super) record: Arc<PortalRecord>,
     pub(super) sessions: BTreeMap<String, Arc<Session>>,
+    /// A session on its way into the record.
+    admitted: Option<Arc<Session>>,
     pub(super) login: Option<Login>,
     pub(super) next_check_at: Option<Time>,
 }
@@ -229,19 +231,19 @@ impl Portal {
         });
         let updated = update.await?;
         if let Some(stored) = updated.record {
-            self.0.live.send_if_modified(|live| {
-                // Two changes may publish in the other order than they were made.
-                let newer = stored.version > live.version;
-                if newer {
-                    live.version = stored.version;
-                    live.record = Arc::new(stored.value);
-                    let Live { record, sessions, .. } = live;
-                    sessions.retain(|id, _| record.role_of(id).is_some());
-                }
-                newer
-            });
+            self.0.live.send_if_modified(|live| live.follow(stored));
         }
         Ok(updated.answer)
+    }
+
+    /// Gives a session that has just logged in its place. Returns the place and what was replaced.
+    pub(super) async fn admit(&self, session: &Arc<Session>, wanted: Role) -> Result<(Role, Option<Slot>), StoreError> {
+        let (now, id) = (self.now(), session.id());
+        // Known to readers before the record names it, and past a change in between that has not heard of it.
+        self.publish(|live| live.admitted = Some(Arc::clone(session)));
+        let admitted = self.change(|record| record.admit(id, wanted, "logged in", now)).await;
+        self.publish(|live| live.admitted = None);
+        admitted
     }
 
     /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.
@@ -430,6 +432,20 @@ impl Portal {
 }
 
 impl Live {
+    /// Takes over a record, unless a later one was published already: two changes may publish in the other order than
+    /// they were made.
+    fn follow(&mut self, stored: Stored<PortalRecord>) -> bool {
+        if stored.version <= self.version {
+            return false;
+        }
+        self.version = stored.version;
+        self.record = Arc::new(stored.value);
+        self.sessions.extend(self.admitted.iter().map(|session| (session.id().to_owned(), Arc::clone(session))));
+        let Self { record, sessions, .. } = self;
+        sessions.retain(|id, _| record.role_of(id).is_some());
+        true
+    }
+
     fn state(&self, sessions: Sessions) -> &'static str {
         let record = &self.record;
         let whole = sessions != Sessions::Parallel || record.ready_standby().is_some();

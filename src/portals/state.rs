@@ -179,6 +179,16 @@ pub enum Role {
     Standby,
 }
 
+impl Role {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+        }
+    }
+}
+
 /// What an expiry led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
