@@ -18,6 +18,8 @@ mod secrets;
 mod server;
 mod sites;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod words;
 

@@ -248,7 +248,12 @@ impl<'r> Section<'r> {
 
     /// Makes keys known without reading them.
     pub(crate) fn expect(&self, keys: &[&str]) {
-        self.known.borrow_mut().extend(keys.iter().map(|key| (*key).to_owned()));
+        let mut known = self.known.borrow_mut();
+        for key in keys {
+            if !known.iter().any(|known| known == key) {
+                known.push((*key).to_owned());
+            }
+        }
     }
 
     /// Every entry of a table whose keys are names.

@@ -23,6 +23,8 @@ mod selector;
 mod step;
 mod steps;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use calls::{Check, Refresh, Relay, Request, Via};
 pub use cause::{Cause, UnknownCause};
