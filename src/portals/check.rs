@@ -42,13 +42,8 @@ pub async fn check(upstream: &Upstream, recipe: &Recipe, session: &Session) -> V
 
 async fn ask(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict {
     let request = &recipe.check.request;
-    let url = match recipe.base_url.join(&request.path) {
-        Ok(url) => url,
-        Err(error) => return Verdict::Unknown(error.to_string()),
-    };
-    let uri: Uri = match url.as_str().parse() {
-        Ok(uri) => uri,
-        Err(_) => return Verdict::Unknown("the check's path is no path".to_owned()),
+    let Ok(uri) = request.url.as_str().parse::<Uri>() else {
+        return Verdict::Unknown("the check's path is none".to_owned());
     };
     let mut headers = HeaderMap::new();
     session.add_headers(&request.headers, &mut headers);
@@ -64,10 +59,10 @@ async fn ask(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict
     };
     let location = location(&head.headers, &uri);
     let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&looked) };
-    if recipe.check.expired(&answer) {
+    if recipe.check.is_expired(&answer) {
         return Verdict::Expired(describe(&answer));
     }
-    if recipe.check.alive(&answer) { Verdict::Alive } else { Verdict::Unknown(describe(&answer)) }
+    if recipe.check.alive.matches(&answer) { Verdict::Alive } else { Verdict::Unknown(describe(&answer)) }
 }
 
 /// Whether a relayed answer means "logged out"; gives the answer back whole.
@@ -82,15 +77,15 @@ pub async fn logged_out(
     let (head, body) = answer.into_parts();
     let location = location(&head.headers, asked);
     let mut seen = Answer { status: head.status.as_u16(), location: location.as_ref(), body: None };
-    if recipe.check.expired(&seen) {
+    if recipe.check.is_expired(&seen) {
         return Ok((Some(describe(&seen)), Response::from_parts(head, body)));
     }
-    if !recipe.check.expired_needs_body() || !readable(&head.headers) {
+    if !recipe.check.expiry_needs_body() || !readable(&head.headers) {
         return Ok((None, Response::from_parts(head, body)));
     }
     let (looked, body, _) = upstream::peek(body, LOOK, LOOK_TIME).await?;
     seen.body = Some(&looked);
-    let told = recipe.check.expired(&seen).then(|| describe(&seen));
+    let told = recipe.check.is_expired(&seen).then(|| describe(&seen));
     Ok((told, Response::from_parts(head, body)))
 }
 

@@ -143,7 +143,7 @@ impl Relay {
             let (expired, answer) = looked.map_err(|error| RelayError::InDoubt(error.to_string()))?;
             if let Some(why) = expired {
                 portal.expire(picked.session.id(), &why).await?;
-            } else if !refreshed && portal.recipe().relay.wants_refresh(answer.status().as_u16()) && body.again() {
+            } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
                 refreshed = true;
                 if !portal.refresh(picked.session.id()).await {
                     return Ok(relayed(picked, answer));
@@ -233,6 +233,11 @@ fn relayed(picked: Picked, mut answer: Response<Body>) -> Relayed {
     Relayed { answer, session_id: picked.session.id().to_owned(), fallback: picked.fallback, epoch: picked.epoch }
 }
 
+/// Whether an answer means that a saved value went stale.
+fn wants_refresh(portal: &Portal, status: u16) -> bool {
+    portal.recipe().relay.refresh.as_ref().is_some_and(|refresh| refresh.status.contains(&status))
+}
+
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.
 fn harmless(call: &Call) -> bool {
     matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) || call.headers.contains_key("idempotency-key")
@@ -274,7 +279,7 @@ fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
     {
         headers.insert(ORIGIN, origin);
     }
-    if portal.recipe().check.expired_needs_body() {
+    if portal.recipe().check.expiry_needs_body() {
         // The expiry shows in the body, and a compressed one cannot be read on the way.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{HeaderTemplate, Variable};
+use super::recipe::{Template, Variable};
 use super::jar::{Jar, Merge};
 use crate::browsers::{Context, Identity, SavedState};
 use crate::clock::Time;
@@ -130,17 +130,17 @@ impl Session {
     }
 
     /// Renders the recipe's headers with the saved values and adds them.
-    pub fn add_headers(&self, templates: &[HeaderTemplate], headers: &mut HeaderMap) {
+    pub fn add_headers(&self, templates: &[(HeaderName, Template)], headers: &mut HeaderMap) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for template in templates {
-            let rendered = template.value.render(|variable| match variable {
+        for (name, template) in templates {
+            let rendered = template.render(|variable| match variable {
                 Variable::Saved(name) => kept.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
                 Variable::Username | Variable::Password => None,
             });
             // A value that was not saved, or that HTTP cannot carry, leaves the header out: the portal will say so.
             let Ok(rendered) = rendered else { continue };
             if let Ok(value) = HeaderValue::try_from(rendered.expose()) {
-                headers.insert(template.name.clone(), value);
+                headers.insert(name.clone(), value);
             }
         }
     }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::Body as _;
-use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use hyper::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -92,11 +92,7 @@ impl Upstream {
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
-        for (name, value) in &session.identity().headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                request.headers_mut().insert(name, value);
-            }
-        }
+        identify(session, request.headers_mut());
         if let Some(cookies) = session.jar().header(&url) {
             let value = HeaderValue::try_from(cookies).map_err(|error| invalid(&error))?;
             request.headers_mut().insert(COOKIE, value);
@@ -112,6 +108,16 @@ impl Upstream {
         session.merged(session.jar().merge(&url, set));
         head.headers.remove(SET_COOKIE);
         Ok(Response::from_parts(head, bounded_in_time(body)))
+    }
+}
+
+/// Adds what the browser of the session says about itself. What a caller accepts is the caller's to say.
+fn identify(session: &Session, headers: &mut HeaderMap) {
+    for (name, value) in &session.identity().fetch {
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        if name != ACCEPT || !headers.contains_key(ACCEPT) {
+            headers.insert(name, value);
+        }
     }
 }
 
