@@ -74,6 +74,7 @@ async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer asks for")]
 fn on_panic(panic: Box<dyn Any + Send>) -> Response {
     let message = crate::lifecycle::panic_message(&*panic);
     tracing::error!(message, "a handler panicked: {message}");

@@ -22,7 +22,7 @@ pub const MAX_DEPTH: usize = 64;
 
 /// A JSON body in, or out.
 ///
-/// In: `T` should `deny_unknown_fields`. 415 without `application/json` (PATCH also takes
+/// In: always an object; `T` should `deny_unknown_fields`. 415 without `application/json` (PATCH also takes
 /// `application/merge-patch+json`), 400 for what is not JSON, has a key twice or nests too deep, 422 for a field that
 /// does not fit, each with the field's path.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,7 +77,7 @@ fn is_json(media_type: &str, patch: bool) -> bool {
         })
 }
 
-/// Reads a JSON text as strictly as [`Json`] does, for bodies that came another way.
+/// Reads a JSON object as strictly as [`Json`] does, for bodies that came another way.
 ///
 /// # Errors
 /// The problem to answer with.
@@ -88,6 +88,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| Problem::bad_request("invalid_json", "The body is not valid UTF-8."))?;
     check_shape(text)?;
+    // Left to itself, serde reads an array into a struct by position.
+    if !text.trim_start().starts_with('{') {
+        return Err(Problem::unprocessable("invalid_field", "The body is not a JSON object."));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -314,7 +318,7 @@ mod tests {
             (r#"{"lines":[{"count":"one"}]}"#, 422, "invalid_field", json!("lines[0].count")),
             (r#"{"lines":[{"count":-1}]}"#, 422, "invalid_field", json!("lines[0].count")),
             (r#"{"lines":7}"#, 422, "invalid_field", json!("lines")),
-            (r#"[]"#, 422, "missing_field", json!("lines")),
+            (r#" [[]]"#, 422, "invalid_field", json!(null)),
             (r#""text""#, 422, "invalid_field", json!(null)),
             (r#"{"lines":[],"lines":[]}"#, 400, "duplicate_field", json!("lines")),
             (r#"{"lines":[],"free":{"a":[{"b":1,"\u0062":2}]}}"#, 400, "duplicate_field", json!("free.a[0].b")),
@@ -336,7 +340,7 @@ mod tests {
 
     #[test]
     fn depth_is_limited_and_korean_passes() {
-        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
         assert!(parse::<Value>(nested(MAX_DEPTH).as_bytes()).is_ok());
         assert_eq!(parse::<Value>(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err().code(), "invalid_json");
         assert_eq!(parse::<Value>(nested(100_000).as_bytes()).unwrap_err().code(), "invalid_json");
