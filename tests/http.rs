@@ -81,9 +81,24 @@ impl House {
     }
 
     async fn connect(&self) -> Dialogue<TcpStream> {
+        self.connect_saying("").await
+    }
+
+    /// A client that has said something before the server even accepts it, so that no deadline can come first.
+    async fn connect_saying(&self, bytes: &str) -> Dialogue<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Dialogue::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        client.say(bytes).await;
+        self.server.serve("test", Listener::Tcp(listener)).unwrap();
+        client
+    }
+
+    /// Two clients of one listener.
+    async fn connect_two(&self) -> (Dialogue<TcpStream>, Dialogue<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = self.server.serve("test", Listener::Tcp(listener)).unwrap();
-        Dialogue::new(TcpStream::connect(address).await.unwrap())
+        let first = TcpStream::connect(address).await.unwrap();
+        (Dialogue::new(first), Dialogue::new(TcpStream::connect(address).await.unwrap()))
     }
 }
 
@@ -107,6 +122,7 @@ fn routes(gate: Gate) -> OpenApiRouter {
         .route("/id", get(async |id: RequestId| id.as_str().to_owned()))
         .route("/who", get(who))
         .route("/upgrade", get(upgrade))
+        .route("/big", get(async || vec![b'x'; 64 * 1024 * 1024]))
 }
 
 async fn who(ClientIp(ip): ClientIp, request: Request) -> String {
@@ -118,6 +134,7 @@ async fn who(ClientIp(ip): ClientIp, request: Request) -> String {
 }
 
 /// Answers 101 and then echoes in upper case.
+#[expect(clippy::disallowed_methods, reason = "the test's own process has no lifecycle to report to")]
 async fn upgrade(mut request: Request) -> axum::response::Response {
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -353,9 +370,8 @@ async fn a_slow_head_times_out_and_an_idle_connection_is_closed() {
     let house = House::new(Limits { header_read: short, ..Limits::default() });
     let mut silent = house.connect().await;
     silent.ended().await;
-    let mut slow = house.connect().await;
-    let answer = slow.ask("GET /hello HTTP/1.1\r\nHost:").await;
-    assert_eq!(answer.refusal(), (408, "request_timeout".to_owned()));
+    let mut slow = house.connect_saying("GET /hello HTTP/1.1\r\nHost:").await;
+    assert_eq!(slow.answer().await.refusal(), (408, "request_timeout".to_owned()));
     slow.ended().await;
 
     // The pause between requests has its own, longer limit: the head's does not cut it short.
@@ -368,7 +384,7 @@ async fn a_slow_head_times_out_and_an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_request_in_flight_is_not_idle() {
     let short = Duration::from_millis(20);
-    let house = House::new(Limits { header_read: short, keep_alive: short, ..Limits::default() });
+    let house = House::new(Limits { keep_alive: short, ..Limits::default() });
     let mut client = house.connect().await;
     client.say(get_request("/wait")).await;
     house.gate.entered.notified().await;
@@ -512,7 +528,7 @@ async fn the_peer_and_the_client_behind_a_proxy_are_known() {
 #[tokio::test]
 async fn an_upgraded_connection_carries_other_bytes() {
     let short = Duration::from_millis(20);
-    let house = House::new(Limits { header_read: short, keep_alive: short, ..Limits::default() });
+    let house = House::new(Limits { keep_alive: short, ..Limits::default() });
     let mut client = house.connect().await;
     let request = "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n";
     assert_eq!(client.ask(request).await.status, 101);
@@ -529,16 +545,58 @@ async fn an_upgraded_connection_carries_other_bytes() {
 #[tokio::test]
 async fn a_connection_beyond_the_limit_waits_for_its_turn() {
     let house = House::new(Limits { max_connections: 1, ..Limits::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = house.server.serve("test", Listener::Tcp(listener)).unwrap();
-    let mut first = Dialogue::new(TcpStream::connect(address).await.unwrap());
+    let (mut first, mut second) = house.connect_two().await;
     assert_eq!(first.ask(get_request("/hello")).await.text(), "hello");
-    let mut second = Dialogue::new(TcpStream::connect(address).await.unwrap());
     second.say(get_request("/hello")).await;
-    assert_eq!(first.ask(get_request("/hello")).await.text(), "hello");
-    assert!(within(Duration::from_millis(20), second.stream.readable()).await.is_err(), "served beyond the limit");
+    for _ in 0..10 {
+        assert_eq!(first.ask(get_request("/hello")).await.text(), "hello");
+    }
+    let early = second.stream.try_read(&mut [0]);
+    assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "served beyond the limit");
     drop(first);
     assert_eq!(second.answer().await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut() {
+    let write_stall = Duration::from_millis(20);
+    let house = House::new(Limits { max_connections: 1, write_stall, ..Limits::default() });
+    let (mut first, mut second) = house.connect_two().await;
+    first.say(get_request("/big")).await;
+    // The only place becomes free when the first one is cut.
+    assert_eq!(second.ask(get_request("/hello")).await.text(), "hello");
+    while first.more().await {}
+    assert!(first.seen.len() < 64 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_not_given_more_time() {
+    let limits = Limits { header_read: Duration::from_millis(20), max_head: usize::MAX, ..Limits::default() };
+    let house = House::new(limits);
+    let mut client = house.connect_saying("GET /hello HTTP/1.1\r\nX: ").await;
+    let mut byte = [0];
+    let answered = async {
+        while client.stream.try_read(&mut byte).is_err() {
+            let _ = client.stream.write_all(b"x").await;
+            tokio::task::yield_now().await;
+        }
+    };
+    within(PATIENCE, answered).await.expect("every byte bought more time");
+    client.seen.extend(byte);
+    assert_eq!(client.answer().await.refusal(), (408, "request_timeout".to_owned()));
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    let house = House::new(Limits::default());
+    let mut client = house.connect().await;
+    let head = "POST /raw HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.say(head).await;
+    assert_eq!(client.head().await.status, 100);
+    assert_eq!(client.ask("body").await.text(), "body");
+    // A refusal comes without the invitation.
+    client.say(head.replace("/raw", "/nowhere")).await;
+    assert_eq!(client.head().await.status, 404);
 }
 
 #[tokio::test]
