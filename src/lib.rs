@@ -7,6 +7,7 @@ pub mod browsers;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod http;
 pub mod ids;
 pub mod lifecycle;
 pub mod portals;

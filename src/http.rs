@@ -1,0 +1,28 @@
+//! The edge: HTTP/1.1 in, problems and answers out. Extract → one domain call → map; no rule of any domain lives here.
+//!
+//! Bytes pass the rooms in this order: [`server`] accepts and owns connections, `wire` judges heads before hyper parses
+//! them, [`edge`] surrounds every route with what all of them share (id, log, metrics, panics, limits), and the
+//! extractors in [`json`], [`params`], [`body`] and [`etag`] turn requests into values or a [`problem`].
+//!
+//! HTTP/1.1 only, on purpose: what stands in front (nginx, Caddy, a load balancer) speaks HTTP/2 to browsers and
+//! HTTP/1.1 to us, a second protocol would need every guard here a second time, and WebSocket needs no other.
+
+pub mod body;
+mod chunks;
+pub mod client;
+pub mod edge;
+pub mod etag;
+mod exchange;
+mod head;
+pub mod health;
+pub mod json;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
+pub mod openapi;
+pub mod params;
+pub mod problem;
+pub mod request_id;
+pub mod server;
+pub mod tls;
+mod wire;

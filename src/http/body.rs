@@ -1,0 +1,114 @@
+//! Request bodies: at what pace they must arrive, and how they are read into memory. Never reads more than the route's
+//! limit.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::RequestExt;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError};
+use hyper::body::{Frame, SizeHint};
+
+use super::limits::Limits;
+use super::problem::Problem;
+use crate::clock;
+
+/// The next piece of a body did not arrive in time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the request body stalled")]
+pub struct Stalled;
+
+/// A body that fails with [`Stalled`] when a reader waits too long for its next piece. Time in which nobody reads does
+/// not count, so a slow handler is not the client's fault.
+pub(super) struct Paced {
+    body: Body,
+    limit: Duration,
+    timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Paced {
+    pub(super) const fn new(body: Body, limit: Duration) -> Self {
+        Self { body, limit, timer: None }
+    }
+}
+
+impl hyper::body::Body for Paced {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.timer = None;
+            return Poll::Ready(frame);
+        }
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(clock::pause(limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(axum::Error::new(Stalled))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long a whole body may take; in the extensions of every request that came through the edge.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(pub(super) Duration);
+
+/// A body read as it came, for what is signed over its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read(request).await.map(Self)
+    }
+}
+
+/// The whole body, within the route's size limit and the time limit.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    let limit = request.extensions().get::<Deadline>().map_or(Limits::default().body_total, |deadline| deadline.0);
+    let body = request.with_limited_body().into_body();
+    match clock::within(limit, body.collect()).await {
+        Err(_) => Err(too_slow()),
+        Ok(Err(error)) => Err(failure(&error)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+}
+
+/// What a client is told whose body could not be read: 413, 408, or 400 when it broke off.
+pub fn failure(error: &(dyn Error + 'static)) -> Problem {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "The request body is larger than this route takes.",
+            )
+            .closing();
+        }
+        if error.is::<Stalled>() {
+            return too_slow();
+        }
+        cause = error.source();
+    }
+    Problem::bad_request("incomplete_body", "The request body broke off or is not framed correctly.").closing()
+}
+
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request body did not arrive in time.").closing()
+}

@@ -1,0 +1,166 @@
+//! What surrounds every route: request id, log line, metrics, client address, refusals of the wire, caught panics, body
+//! limits, and the problems for what is not there. Order matters and is fixed here; routes are the caller's.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::body::{Deadline, Paced};
+use super::client::{ClientIp, Peer, TrustedProxies};
+use super::head::Refusal;
+use super::limits::Limits;
+use super::problem::{self, Problem};
+use super::request_id::{self, RequestId};
+use super::{metrics, openapi};
+use crate::clock::{Clock, Stopwatch};
+use crate::ids::Random;
+
+/// Paths that are asked for every few seconds by machines; their log lines are for debugging only.
+const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// What the edge itself needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Dates new request ids.
+    pub clock: Clock,
+    /// Draws new request ids.
+    pub random: Random,
+    /// Whose `X-Forwarded-For` counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Sizes and times of bodies.
+    pub limits: Limits,
+}
+
+/// A router with everything around it, the only thing that a [`Server`](super::server::Server) serves.
+#[derive(Clone, Debug)]
+pub struct Edge(Router);
+
+impl Edge {
+    /// Surrounds `routes`, and adds `/openapi.json`, which describes them.
+    pub fn new(routes: OpenApiRouter, settings: Settings) -> Self {
+        let (router, description) = routes.split_for_parts();
+        let limit = DefaultBodyLimit::max(settings.limits.max_body);
+        let router = router
+            .merge(openapi::route(description))
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(limit)
+            .layer(CatchPanicLayer::custom(on_panic))
+            .layer(middleware::from_fn_with_state(Arc::new(settings), surround));
+        Self(router)
+    }
+
+    /// The plain service, for tests and for what dispatches requests without a socket.
+    pub fn into_router(self) -> Router {
+        self.0
+    }
+}
+
+async fn not_found() -> Problem {
+    Problem::not_found("not_found", "There is nothing at this path.")
+}
+
+// The router adds the Allow header.
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer asks for")]
+fn on_panic(panic: Box<dyn Any + Send>) -> Response {
+    let message = crate::lifecycle::panic_message(&*panic);
+    tracing::error!(message, "a handler panicked: {message}");
+    Problem::internal().into_response()
+}
+
+async fn surround(State(settings): State<Arc<Settings>>, mut request: Request, next: Next) -> Response {
+    let watch = Stopwatch::start();
+    let refusal = request.extensions_mut().remove::<Refusal>();
+    let id = match &refusal {
+        Some(refusal) => refusal.request_id.clone(),
+        None => request_id::sent(request.headers()).map(str::to_owned),
+    };
+    let id = id.unwrap_or_else(|| settings.random.uuid(settings.clock.now()).to_string());
+    let line = Line::new(&request, refusal.is_some());
+    let span = tracing::info_span!("request", method = line.method, path = line.path, id);
+    let response = match refusal {
+        Some(refusal) => refusal.problem().into_response(),
+        None => match check_path(request.uri().path()) {
+            Err(problem) => problem.into_response(),
+            Ok(()) => next.run(prepare(request, &id, &settings)).instrument(span.clone()).await,
+        },
+    };
+    let (mut response, code) = problem::finish(response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(request_id::HEADER, value);
+    }
+    span.in_scope(|| line.write(response.status(), code, watch));
+    response
+}
+
+fn prepare(mut request: Request, id: &str, settings: &Settings) -> Request {
+    let client = match request.extensions().get::<Peer>() {
+        Some(peer) => settings.trusted_proxies.client(*peer, request.headers()),
+        None => ClientIp(None),
+    };
+    request.extensions_mut().insert(client);
+    request.extensions_mut().insert(RequestId::new(id.to_owned()));
+    request.extensions_mut().insert(Deadline(settings.limits.body_total));
+    request.map(|body| Body::new(Paced::new(body, settings.limits.body_idle)))
+}
+
+/// Refuses percent-encoding that different readers would read differently, and null bytes, which end a string for some.
+/// Other bytes that are not UTF-8 may pass: portals of other people use them.
+fn check_path(path: &str) -> Result<(), Problem> {
+    let bytes = path.as_bytes();
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
+        match bytes.get(at + 1..at + 3) {
+            Some(b"00") => return Err(Problem::bad_request("invalid_path", "The path contains a null byte.")),
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
+            _ => return Err(Problem::bad_request("invalid_path", "The path has an incomplete percent escape.")),
+        }
+    }
+    Ok(())
+}
+
+/// The log line and the metrics of one request; holds what is known before the request is handed on.
+struct Line {
+    method: String,
+    path: String,
+    route: String,
+}
+
+impl Line {
+    fn new(request: &Request, refused: bool) -> Self {
+        if refused {
+            // The request that arrived here only stands for one that could not be read.
+            return Self { method: "-".to_owned(), path: "-".to_owned(), route: "refused".to_owned() };
+        }
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        Self {
+            method: request.method().as_str().to_owned(),
+            path: request.uri().path().to_owned(),
+            route: route.to_owned(),
+        }
+    }
+
+    fn write(&self, status: StatusCode, code: Option<&'static str>, watch: Stopwatch) {
+        let elapsed = watch.elapsed();
+        metrics::count(&self.method, &self.route, status.as_u16(), elapsed);
+        let Self { method, path, .. } = self;
+        let (status, millis) = (status.as_u16(), elapsed.as_millis());
+        if QUIET.contains(&self.route.as_str()) {
+            tracing::debug!(status, millis, code, "{method} {path} answered {status} in {millis} ms");
+        } else {
+            tracing::info!(status, millis, code, "{method} {path} answered {status} in {millis} ms");
+        }
+    }
+}

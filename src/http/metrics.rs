@@ -1,0 +1,97 @@
+//! Prometheus metrics: the process's recorder, the page that shows it, and the request numbers. Labels are drawn from
+//! closed sets only (route templates, known methods, statuses): a client must not be able to make new series.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::clock;
+use crate::lifecycle::Lifecycle;
+
+const SECONDS: &str = "nightporter_http_request_seconds";
+const REQUESTS: &str = "nightporter_http_requests_total";
+
+/// Histogram bounds in seconds: from a jar relay on loopback to a request parked for its full thirty seconds.
+const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// How often samples are folded into their buckets, so that they do not pile up while nobody asks.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The process's metrics; everything recorded with the `metrics` macros.
+#[derive(Clone, Debug)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Makes the process's recorder, the first time; later calls give the same one.
+    ///
+    /// # Errors
+    /// When something else has installed a recorder.
+    pub fn install() -> Result<Self, BuildError> {
+        if let Some(handle) = RECORDER.get() {
+            return Ok(Self(handle.clone()));
+        }
+        let builder =
+            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
+        let handle = match builder.install_recorder() {
+            Ok(handle) => RECORDER.get_or_init(|| handle).clone(),
+            // Lost a race against another call, or against a stranger.
+            Err(error) => RECORDER.get().cloned().ok_or(error)?,
+        };
+        ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
+        ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
+        Ok(Self(handle))
+    }
+
+    /// Keeps the recorder's memory bounded for as long as the process lives.
+    pub fn keep_up(&self, life: &Lifecycle) {
+        let handle = self.0.clone();
+        let stop = life.stopping();
+        life.supervise("metrics upkeep", async move {
+            while clock::within(UPKEEP, stop.cancelled()).await.is_err() {
+                handle.run_upkeep();
+            }
+        });
+    }
+
+    /// `/metrics`. Who may read it is the caller's business: layer the check around these routes.
+    pub fn routes(self) -> OpenApiRouter {
+        OpenApiRouter::new().routes(routes!(page)).with_state(self)
+    }
+}
+
+/// All metrics in Prometheus' text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
+)]
+async fn page(State(metrics): State<Metrics>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.0.render()).into_response()
+}
+
+/// Counts one answered request.
+pub(super) fn count(method: &str, route: &str, status: u16, elapsed: Duration) {
+    let method = match method {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    };
+    let route = route.to_owned();
+    ::metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status.to_string())
+        .increment(1);
+    ::metrics::histogram!(SECONDS, "method" => method, "route" => route).record(elapsed.as_secs_f64());
+}
