@@ -3,6 +3,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
+pub mod alerts;
 pub mod browsers;
 pub mod clock;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod http;
 pub mod ids;
 pub mod lifecycle;
+pub mod outbox;
 pub mod portals;
 pub mod secret;
 pub mod store;
