@@ -20,7 +20,7 @@ mod settings;
 mod state;
 mod user;
 
-pub use chrome::{Context, ContextOptions, Identity, Key, Landing, Page, PageOptions, UnknownKey};
+pub use chrome::{Context, ContextOptions, Identity, Key, Landing, Page, PageOptions};
 pub use error::{BrowserError, Kind, NetCause};
 pub use pool::{Health, Pool, Seat};
 pub use settings::Settings;

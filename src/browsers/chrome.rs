@@ -29,7 +29,7 @@ use crate::lifecycle::Lifecycle;
 
 pub use context::{Context, ContextOptions};
 pub use identity::Identity;
-pub use keys::{Key, UnknownKey};
+pub use keys::Key;
 pub use page::{Landing, Page, PageOptions};
 
 /// How long one call may take unless its caller says otherwise.

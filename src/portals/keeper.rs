@@ -24,7 +24,7 @@ use super::recipe::Cause;
 use super::repair;
 use super::session::{Session, short};
 use super::state::{EventKind, Failure, PortalRecord, Role};
-use crate::alerts::Alert;
+use crate::alerts::{Alert, AlertError};
 use crate::browsers::{BrowserError, Seat};
 use crate::clock::Time;
 use crate::lifecycle::Heartbeat;
@@ -180,8 +180,11 @@ impl Keeper {
             record.slots().any(|(_, slot)| slot.session_id == *id && slot.expired == *expired)
         });
         self.lost.retain(|id| record.role_of(id).is_some());
-        for (_, slot) in record.slots().filter(|(_, slot)| !self.lost.contains(&slot.session_id)) {
+        for (_, slot) in record.slots() {
             let id = slot.session_id.clone();
+            if self.lost.contains(&id) {
+                continue;
+            }
             let Some(session) = self.portal.session(&id) else {
                 self.lost.insert(id.clone());
                 self.portal.expire(&id, "its saved copy is gone").await?;
@@ -417,17 +420,30 @@ impl Keeper {
         }
     }
 
+    /// The record still says that an alert is due, so the next turn of the loop tries again.
+    fn not_told(&self, error: &AlertError) -> Result<(), StoreError> {
+        tracing::error!(portal = self.portal.name(), "portal {}: no alert: {error}", self.portal.name());
+        Ok(())
+    }
+
     /// Hands wanted alerts over to the alerts room, and says so when the need is over.
     async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
         let healthy = record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
         if healthy {
-            alerts.resolve(&subject, &recovered(&self.portal)).await?;
+            let name = self.portal.name();
+            let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
+            if let Err(error) = alerts.resolve(&subject, &title, &body).await {
+                return self.not_told(&error);
+            }
             self.portal.change(|record| record.recovery.alert = None).await?;
         } else if !alert.raised {
             let picture = self.picture.take();
-            alerts.raise(&subject, needed(&self.portal, record, alert.cause, &alert.detail, picture)).await?;
+            let message = needed(&self.portal, record, alert.cause, &alert.detail, picture);
+            if let Err(error) = alerts.raise(&subject, &message).await {
+                return self.not_told(&error);
+            }
             let raised = |record: &mut PortalRecord| {
                 if let Some(now) = &mut record.recovery.alert {
                     now.raised |= now.cause == alert.cause;
@@ -458,10 +474,6 @@ fn needed(portal: &Portal, record: &PortalRecord, cause: Cause, detail: &str, pi
         body,
         attachments: attachments.into_iter().collect(),
     }
-}
-
-fn recovered(portal: &Portal) -> String {
-    format!("Portal {} is logged in again.", portal.name())
 }
 
 fn says(cause: Cause) -> &'static str {

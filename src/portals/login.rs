@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::check::{self, Verdict};
 use super::code::Rules;
-use super::inbox::Turn;
+use super::inbox::{Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
 use super::session::Session;
@@ -56,6 +58,19 @@ impl From<BrowserError> for LoginFailure {
     }
 }
 
+/// Why there was nothing to type.
+fn no_code(error: &NoCode, patience: Duration) -> LoginFailure {
+    match error {
+        NoCode::Late => LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs())),
+        other => failed_inside(other),
+    }
+}
+
+/// Our own part failed: as with a browser that does, trying again may help.
+fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
+    LoginFailure::new(Cause::BrowserFailed, error.to_string())
+}
+
 /// Logs in anew in the browser on `seat`; `id` becomes the session's.
 pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<Session>, LoginFailure> {
     let turn = turn(portal).await?;
@@ -66,7 +81,8 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let deadline = portal.now() + recipe.login.timeout;
     let mut attempt =
         Attempt { portal, page, turn, values: BTreeMap::new(), spent: false, step: 0, code_typed: false, deadline };
-    let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
+    // Boxed, or the compiler loses sight of the walk's lifetimes (rust-lang/rust#102211).
+    let result = match portal.tools().clock.until(deadline, attempt.walk().boxed()).await {
         Ok(result) => result,
         Err(_) => Err(attempt.too_long()),
     };
@@ -145,7 +161,7 @@ impl Attempt<'_> {
             }
             Action::Click { selector, sends_code } => {
                 if *sends_code {
-                    self.expect_code();
+                    self.expect_code().await?;
                 }
                 self.page.click(selector, limit).await?;
             }
@@ -199,16 +215,17 @@ impl Attempt<'_> {
     }
 
     /// Codes count from now on.
-    fn expect_code(&mut self) {
-        if let (Some(turn), Some(code)) = (&mut self.turn, &self.portal.recipe().code) {
-            turn.expect(Rules {
-                length: usize::from(code.length),
-                anchors: code.anchors.clone(),
-                pattern: code.pattern.clone(),
-                host: self.portal.recipe().base_url.host_str().map(str::to_owned),
-                senders: code.senders.clone(),
-            });
-        }
+    async fn expect_code(&mut self) -> Result<(), LoginFailure> {
+        let recipe = self.portal.recipe();
+        let (Some(turn), Some(code)) = (&mut self.turn, &recipe.code) else { return Ok(()) };
+        let rules = Rules {
+            length: usize::from(code.length),
+            anchors: code.anchors.clone(),
+            pattern: code.pattern.clone(),
+            host: recipe.base_url.host_str().map(str::to_owned),
+        };
+        let expected = Expected { rules, senders: code.senders.clone(), timeout: code.timeout };
+        turn.expect(expected).await.map_err(|error| failed_inside(&error))
     }
 
     async fn code(&mut self, selector: &str, resend: Option<&str>, limit: Duration) -> Result<(), LoginFailure> {
@@ -223,8 +240,8 @@ impl Attempt<'_> {
             "a code came while it was waited for".to_owned()
         };
         let now = self.portal.now();
-        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
-        noted.map_err(|error| LoginFailure::new(Cause::BrowserFailed, error.to_string()))?;
+        let noted = self.portal.change(move |record| record.note(now, EventKind::CodeUsed, None, &how)).await;
+        noted.map_err(|error| failed_inside(&error))?;
         self.page.fill(selector, code.secret.expose(), limit).await?;
         self.code_typed = true;
         Ok(())
@@ -235,18 +252,21 @@ impl Attempt<'_> {
         patience: Duration,
         resend: Option<&str>,
         limit: Duration,
-    ) -> Result<super::inbox::Code, LoginFailure> {
-        let no_phone = || LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured");
-        let none = |_| LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs()));
-        let end = self.portal.now() + patience;
-        let turn = self.turn.as_mut().ok_or_else(no_phone)?;
-        let Some(resend) = resend else { return turn.code(end).await.map_err(none) };
-        if let Ok(code) = turn.code(self.portal.now() + patience / 2).await {
-            return Ok(code);
-        }
-        tracing::info!(portal = self.portal.name(), "portal {}: asking for the code again", self.portal.name());
-        self.page.click(resend, limit).await?;
-        turn.code(end).await.map_err(none)
+    ) -> Result<Code, LoginFailure> {
+        let Some(turn) = &mut self.turn else {
+            return Err(LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured"));
+        };
+        let now = self.portal.now();
+        let first = if resend.is_some() { patience / 2 } else { patience };
+        let code = match (turn.code(now + first).await, resend) {
+            (Err(NoCode::Late), Some(resend)) => {
+                tracing::info!(portal = self.portal.name(), "portal {}: asking for the code again", self.portal.name());
+                self.page.click(resend, limit).await?;
+                turn.code(now + patience).await
+            }
+            (code, _) => code,
+        };
+        code.map_err(|error| no_code(&error, patience))
     }
 
     fn awaiting_code(&self, waiting: bool) {
@@ -293,7 +313,7 @@ impl Attempt<'_> {
                 let detail = format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
             }
-            Err(error) => Err(LoginFailure::new(Cause::BrowserFailed, error.to_string())),
+            Err(error) => Err(failed_inside(&error)),
         }
     }
 
@@ -308,7 +328,7 @@ impl Attempt<'_> {
         }
         session.set_checked(self.portal.now(), verdict == Verdict::Alive);
         if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed) {
-            turn.accepted();
+            turn.accepted().await.map_err(|error| failed_inside(&error))?;
         }
         // The tab goes; the context stays with the session.
         if let Err(error) = self.page.close().await {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, InboxError, NotTyped, PhoneState};
 use super::recipe::{Cause, Recipe};
 use super::session::{Session, short};
 use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role, Slot};
@@ -132,14 +132,17 @@ pub enum PortalError {
     #[error("portal {0} has no standby that could take over")]
     NoStandby(String),
     /// Nobody waits for a code.
-    #[error("no login of portal {0} is waiting for a code")]
-    NoLoginWaiting(String),
+    #[error(transparent)]
+    Code(#[from] NotTyped),
     /// The slot's session has no page to show.
     #[error("no picture: {0}")]
     NoPicture(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The inbox failed.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
 }
 
 impl Portal {
@@ -383,9 +386,9 @@ impl Portal {
     /// Hands a code that an operator typed to the login that is under way.
     ///
     /// # Errors
-    /// [`PortalError::NoLoginWaiting`].
-    pub fn type_code(&self, code: Secret) -> Result<(), PortalError> {
-        self.0.tools.inbox.type_code(&self.0.name, code).map_err(|_| PortalError::NoLoginWaiting(self.0.name.clone()))
+    /// [`PortalError::Code`] when nobody waits for one, or it is none.
+    pub fn type_code(&self, code: &Secret) -> Result<(), PortalError> {
+        Ok(self.0.tools.inbox.type_code(&self.0.name, code)?)
     }
 
     /// What happened, newest first.
@@ -411,23 +414,26 @@ impl Portal {
     }
 
     /// The state for clients, as the contract words it.
-    pub fn view(&self) -> View {
+    ///
+    /// # Errors
+    /// When the phone's record cannot be read.
+    pub fn view(&self) -> Result<View, PortalError> {
         let live = self.0.live.borrow().clone();
         let record = &live.record;
         let phone = self.0.settings.phone.as_ref().map(|name| {
-            let status = self.0.tools.inbox.phone(name);
-            PhoneView { name: name.clone(), state: status.state.as_str(), last_seen_at: status.last_seen_at }
+            let status = self.0.tools.inbox.phone(name)?;
+            Ok::<_, InboxError>(PhoneView { name: name.clone(), state: status.state, last_seen_at: status.last_seen_at })
         });
-        View {
+        Ok(View {
             portal: self.0.name.clone(),
             state: live.state(self.0.settings.sessions),
             epoch: record.epoch,
             active: live.slot_view(Role::Active),
             standby: live.slot_view(Role::Standby),
-            phone,
+            phone: phone.transpose()?,
             last_failure: record.last_failure.clone().map(FailureView::from),
             next_check_at: live.next_check_at,
-        }
+        })
     }
 }
 
@@ -532,7 +538,8 @@ pub struct PhoneView {
     /// Its name in the configuration.
     pub name: String,
     /// `proven`, `unproven` or `silent`.
-    pub state: &'static str,
+    #[schema(value_type = String)]
+    pub state: PhoneState,
     /// When it was last heard of.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen_at: Option<Time>,

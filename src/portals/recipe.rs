@@ -29,7 +29,7 @@ mod tests;
 pub use calls::{Check, Refresh, Relay, Request, Via};
 pub use cause::{Cause, UnknownCause};
 pub use predicate::{Answer, Predicate, Target};
-pub use step::{Action, Arm, Key, Step, Then};
+pub use step::{Action, Arm, Step, Then};
 pub use template::{MissingValue, Rendered, Template, Variable};
 
 /// The limits of the waits in a recipe.

@@ -1,7 +1,5 @@
 //! Keys that a recipe can press, as the browser wants them described.
 
-use std::str::FromStr;
-
 use headless_chrome::protocol::cdp::Input::{DispatchKeyEvent, DispatchKeyEventTypeOption as Stroke};
 
 /// A key on the keyboard.
@@ -24,45 +22,49 @@ pub enum Key {
     PageDown,
 }
 
-/// All keys with the name that DOM events and recipes use, and the Windows key code that older pages read.
-const KEYS: [(Key, &str, u32); 14] = [
-    (Key::Enter, "Enter", 13),
-    (Key::Tab, "Tab", 9),
-    (Key::Escape, "Escape", 27),
-    (Key::Backspace, "Backspace", 8),
-    (Key::Delete, "Delete", 46),
-    (Key::Space, "Space", 32),
-    (Key::ArrowUp, "ArrowUp", 38),
-    (Key::ArrowDown, "ArrowDown", 40),
-    (Key::ArrowLeft, "ArrowLeft", 37),
-    (Key::ArrowRight, "ArrowRight", 39),
-    (Key::Home, "Home", 36),
-    (Key::End, "End", 35),
-    (Key::PageUp, "PageUp", 33),
-    (Key::PageDown, "PageDown", 34),
-];
-
-/// No key has that name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown key {0:?}; known are Enter, Tab, Escape, Backspace, Delete, Space, Arrow…, Home, End, PageUp, PageDown"
-)]
-pub struct UnknownKey(pub String);
-
-impl FromStr for Key {
-    type Err = UnknownKey;
-
-    fn from_str(name: &str) -> Result<Self, UnknownKey> {
-        let found = KEYS.iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(key, ..)| *key).ok_or_else(|| UnknownKey(name.to_owned()))
-    }
-}
-
 impl Key {
+    /// Every key by the name that DOM events and recipes use.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("Enter", Self::Enter),
+        ("Tab", Self::Tab),
+        ("Escape", Self::Escape),
+        ("Backspace", Self::Backspace),
+        ("Delete", Self::Delete),
+        ("Space", Self::Space),
+        ("ArrowUp", Self::ArrowUp),
+        ("ArrowDown", Self::ArrowDown),
+        ("ArrowLeft", Self::ArrowLeft),
+        ("ArrowRight", Self::ArrowRight),
+        ("Home", Self::Home),
+        ("End", Self::End),
+        ("PageUp", Self::PageUp),
+        ("PageDown", Self::PageDown),
+    ];
+
+    /// The Windows key code, which older pages read.
+    const fn number(self) -> u32 {
+        match self {
+            Self::Enter => 13,
+            Self::Tab => 9,
+            Self::Escape => 27,
+            Self::Backspace => 8,
+            Self::Delete => 46,
+            Self::Space => 32,
+            Self::ArrowUp => 38,
+            Self::ArrowDown => 40,
+            Self::ArrowLeft => 37,
+            Self::ArrowRight => 39,
+            Self::Home => 36,
+            Self::End => 35,
+            Self::PageUp => 33,
+            Self::PageDown => 34,
+        }
+    }
+
     /// The two strokes of pressing this key once.
     pub(super) fn strokes(self) -> [DispatchKeyEvent; 2] {
-        let (code, number) =
-            KEYS.iter().find(|(key, ..)| *key == self).map_or(("", 0), |(_, code, number)| (*code, *number));
+        let (code, _) = Self::NAMES.iter().find(|(_, key)| *key == self).copied().unwrap_or(("", self));
+        let number = self.number();
         // The text is what makes Enter submit a form and Space tick a box.
         let (key, text) = match self {
             Self::Enter => (code, Some("\r")),
@@ -99,7 +101,6 @@ mod tests {
     fn keys_are_found_by_name_whatever_the_case() {
         assert_eq!("enter".parse(), Ok(Key::Enter));
         assert_eq!("ArrowDown".parse(), Ok(Key::ArrowDown));
-        assert!("Any".parse::<Key>().is_err());
         assert!(KEYS.iter().all(|(key, name, _)| name.parse() == Ok(*key)));
     }
 }

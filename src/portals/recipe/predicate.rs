@@ -2,6 +2,8 @@
 //!
 //! Pure: whoever has an answer asks. Within one predicate every condition must hold; several predicates are a choice.
 
+use std::fmt;
+
 use serde_json::Value;
 use url::Url;
 
@@ -71,6 +73,15 @@ pub enum Target {
     Path(String),
     /// The origin is this one's, and the path starts with this one's.
     Absolute(Url),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.write_str(path),
+            Self::Absolute(url) => url.fmt(f),
+        }
+    }
 }
 
 impl Target {

@@ -8,6 +8,7 @@ use url::Url;
 use super::cause::Cause;
 use super::predicate::Target;
 use super::template::{Template, Variable};
+use crate::browsers::Key;
 
 /// One step of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,38 +113,6 @@ pub enum Then {
     Next(usize),
     /// The login has failed.
     Fail(Cause),
-}
-
-/// A key that can be pressed, by its name in the DOM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// Sends a form.
-    Enter,
-    /// Goes to the next field.
-    Tab,
-    /// Closes a dialog.
-    Escape,
-    /// Presses a button or checks a box.
-    Space,
-    /// Deletes backwards.
-    Backspace,
-    /// Goes down in a list.
-    ArrowDown,
-    /// Goes up in a list.
-    ArrowUp,
-}
-
-impl Key {
-    /// Every key by the name that a recipe uses.
-    pub(super) const NAMES: &'static [(&'static str, Self)] = &[
-        ("Enter", Self::Enter),
-        ("Tab", Self::Tab),
-        ("Escape", Self::Escape),
-        ("Space", Self::Space),
-        ("Backspace", Self::Backspace),
-        ("ArrowDown", Self::ArrowDown),
-        ("ArrowUp", Self::ArrowUp),
-    ];
 }
 
 impl Step {

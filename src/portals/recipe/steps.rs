@@ -8,7 +8,8 @@ use url::Url;
 use super::cause::Cause;
 use super::predicate::Target;
 use super::selector;
-use super::step::{Action, Arm, Key, Step, Then};
+use super::step::{Action, Arm, Step, Then};
+use crate::browsers::Key;
 use super::template::{Template, Variable, is_variable_name};
 use crate::config::{Field, Place, Section, boolean, choice, duration, unknown};
 
