@@ -4,6 +4,7 @@
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use headless_chrome::protocol::cdp::Target;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,7 +22,7 @@ const HEAD_LIMIT: usize = 16 * 1024;
 const NOT_IDENTITY: [&str; 6] = ["host", "connection", "accept-encoding", "referer", "cookie", "content-length"];
 
 /// The browser's own headers, names in lower case, in its order. A relay that sends the same looks like the same visitor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// `user-agent`.
     pub user_agent: String,
