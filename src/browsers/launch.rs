@@ -43,8 +43,8 @@ const FLAGS: [&str; 17] = [
     "--remote-debugging-pipe",
     "--disable-background-networking",
     "--disable-component-update",
-    // The crash handler would outlive a SIGKILL in a process group of its own and dump memory full of cookies.
-    "--disable-crashpad-for-testing",
+    // Without it an idle tab of the browser's own costs two renderers.
+    "--no-startup-window",
     "--disable-default-apps",
     "--disable-dev-shm-usage",
     "--disable-extensions",

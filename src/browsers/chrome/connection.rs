@@ -178,7 +178,7 @@ impl Connection {
             match frame {
                 Ok(Some(Frame::Whole(bytes))) => self.dispatch(&bytes),
                 Ok(Some(Frame::TooLong)) => {
-                    tracing::warn!("skipped a message of the browser over {MESSAGE_LIMIT} bytes")
+                    tracing::warn!("skipped a message of the browser over {MESSAGE_LIMIT} bytes");
                 }
                 Ok(None) | Err(_) => break,
             }

@@ -107,7 +107,8 @@
     mask: (selectors) => {
       selectors.forEach((selector) => document.querySelector(selector));
       const sheet = new CSSStyleSheet();
-      const blank = ["background: #777", "color: #777", "text-shadow: none", "filter: contrast(0)", "transition: none"];
+      // An opaque ground, all of it one grey, and nothing that sticks out of the box.
+      const blank = ["background: #777", "filter: contrast(0)", "clip-path: inset(0)", "transition: none"];
       const body = blank.map((rule) => `${rule} !important;`).join(" ");
       selectors.forEach((selector) => sheet.insertRule(`${selector} { ${body} }`));
       globalThis.porterMask = sheet;

@@ -101,9 +101,17 @@ impl Page {
         let failed = |cause| BrowserError::Navigation { url: without_query(url), cause };
         let loading = async {
             let navigated = self.tab.session.call_within(limit, wire::navigate(url)).await?;
-            match navigated.error_text {
-                Some(text) => Err(failed(NetCause::from_chromium(&text))),
+            match navigated.error_text.as_deref() {
                 None => self.landing().await,
+                // An error status with an empty body: Chromium shows a page of its own, the status is the portal's.
+                Some("net::ERR_HTTP_RESPONSE_CODE_FAILURE") => {
+                    Ok(Landing { url: url.to_owned(), ..self.landing().await? })
+                }
+                Some(text) => {
+                    // A crash also aborts the navigation; then this look fails and says so.
+                    self.url().await?;
+                    Err(failed(NetCause::from_chromium(text)))
+                }
             }
         };
         match clock::within(limit, loading).await {
