@@ -35,6 +35,9 @@ use utoipa_axum::router::OpenApiRouter;
 /// What no test waits longer for; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A limit that no test reaches.
+const HOURS: Duration = Duration::from_secs(36_000);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Order {
@@ -112,6 +115,7 @@ fn routes(gate: Gate) -> OpenApiRouter {
         .route("/hello", get(async || "hello"))
         .route("/wait", get(wait))
         .route("/order", post(async |Json(order): Json<Order>| format!("{} {}", order.name, order.free)))
+        .route("/optional", post(async |order: Option<Json<Order>>| order.map_or("none".to_owned(), |Json(o)| o.name)))
         .route("/raw", post(async |Raw(bytes): Raw| bytes))
         .route("/echo", post(async |request: Request| request.into_body()))
         .route("/ignore", post(async || "ignored"))
@@ -374,11 +378,16 @@ async fn a_slow_head_times_out_and_an_idle_connection_is_closed() {
     assert_eq!(slow.answer().await.refusal(), (408, "request_timeout".to_owned()));
     slow.ended().await;
 
-    // The pause between requests has its own, longer limit: the head's does not cut it short.
-    let house = House::new(Limits { keep_alive: short, ..Limits::default() });
+    // The pause between requests has a limit of its own: the head's neither stands in for it nor cuts it short.
+    let house = House::new(Limits { keep_alive: short, header_read: HOURS, ..Limits::default() });
     let mut idle = house.connect().await;
     assert_eq!(idle.ask(get_request("/hello")).await.text(), "hello");
     idle.ended().await;
+    let house = House::new(Limits { keep_alive: HOURS, header_read: short, ..Limits::default() });
+    let mut patient = house.connect_saying(&get_request("/hello")).await;
+    assert_eq!(patient.answer().await.text(), "hello");
+    house.connect().await.ended().await;
+    assert_eq!(patient.ask(get_request("/hello")).await.text(), "hello");
 }
 
 #[tokio::test]
@@ -418,7 +427,7 @@ async fn bodies_that_stall_or_grow_are_refused() {
 
 #[tokio::test]
 async fn an_answer_reaches_a_client_that_is_still_sending() {
-    let house = House::new(Limits::default());
+    let house = House::new(Limits { linger: HOURS, ..Limits::default() });
     let client = house.connect().await;
     let (read, mut write) = tokio::io::split(client.stream);
     let head = "POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n";
@@ -428,8 +437,9 @@ async fn an_answer_reaches_a_client_that_is_still_sending() {
         write.write_all(&vec![b'x'; 8_000_000]).await
     };
     let mut reader = Dialogue::new(tokio::io::join(read, tokio::io::sink()));
-    let (_, answer) = tokio::join!(sending, reader.answer());
+    let (sent, answer) = tokio::join!(sending, reader.answer());
     assert_eq!(answer.text(), "ignored");
+    assert!(sent.is_ok(), "the connection was reset under the sending client: {sent:?}");
 }
 
 #[tokio::test]
@@ -484,6 +494,11 @@ async fn json_is_read_strictly_at_any_depth() {
         assert_eq!(answer.refusal(), (status, code.to_owned()), "{body}");
         assert_eq!(serde_json::from_str::<Value>(answer.text()).unwrap()["field"], field, "{body}");
     }
+    let nothing = client.ask("POST /optional HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(nothing.text(), "none");
+    assert_eq!(client.ask(post_request("/optional", r#"{"name":"b"}"#)).await.text(), "b");
+    let untyped = "POST /optional HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(client.ask(untyped).await.refusal().0, 415);
 }
 
 #[tokio::test]
