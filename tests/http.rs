@@ -1,260 +1,22 @@
 //! The edge, spoken to byte by byte: real sockets, the real accept loop, a small router. What a strict server must
 //! refuse, what it must survive, and how it ends.
 
+#[path = "http/dialogue.rs"]
+mod dialogue;
+#[path = "http/surface.rs"]
+mod surface;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::routing::{get, post};
-use futures_util::FutureExt;
-use http_body_util::BodyExt;
-use nightporter::clock::{Clock, Time, within};
-use nightporter::http::body::Raw;
-use nightporter::http::client::{ClientIp, Peer, TrustedProxies};
-use nightporter::http::edge::{Edge, Settings};
-use nightporter::http::health::{Health, Readiness};
-use nightporter::http::json::Json;
+use nightporter::clock::within;
 use nightporter::http::limits::Limits;
 use nightporter::http::listener::Listener;
-use nightporter::http::metrics::Metrics;
-use nightporter::http::params::{Path, Query};
-use nightporter::http::request_id::RequestId;
-use nightporter::http::server::Server;
 use nightporter::http::tls::Tls;
-use nightporter::ids::Random;
-use nightporter::lifecycle::Lifecycle;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use utoipa_axum::router::OpenApiRouter;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
-/// What no test waits longer for; only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Order {
-    name: String,
-    #[serde(default)]
-    free: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Page {
-    limit: u32,
-}
-
-/// Lets a test hold a request in flight.
-#[derive(Clone, Default)]
-struct Gate {
-    entered: Arc<Notify>,
-    open: Arc<Notify>,
-}
-
-struct House {
-    server: Server,
-    life: Lifecycle,
-    stop: CancellationToken,
-    gate: Gate,
-    readiness: Readiness,
-}
-
-impl House {
-    fn new(limits: Limits) -> Self {
-        let (life, stop, gate, readiness) =
-            (Lifecycle::new(), CancellationToken::new(), Gate::default(), Readiness::default());
-        let settings = Settings {
-            clock: Clock::held(Time::from_millis(1_800_000_000_000)),
-            random: Random::seeded(1),
-            trusted_proxies: TrustedProxies::new(["127.0.0.0/8".parse().unwrap()]),
-            limits,
-        };
-        let health = Health::new(readiness.clone(), &settings.clock);
-        let routes = routes(gate.clone()).merge(health.routes()).merge(Metrics::install().unwrap().routes());
-        let server = Server::new(Edge::new(routes, settings), limits, &life, stop.clone());
-        Self { server, life, stop, gate, readiness }
-    }
-
-    async fn connect(&self) -> Dialogue<TcpStream> {
-        self.connect_saying("").await
-    }
-
-    /// A client that has said something before the server even accepts it, so that no deadline can come first.
-    async fn connect_saying(&self, bytes: &str) -> Dialogue<TcpStream> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = Dialogue::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-        client.say(bytes).await;
-        self.server.serve("test", Listener::Tcp(listener)).unwrap();
-        client
-    }
-
-    /// Two clients of one listener.
-    async fn connect_two(&self) -> (Dialogue<TcpStream>, Dialogue<TcpStream>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = self.server.serve("test", Listener::Tcp(listener)).unwrap();
-        let first = TcpStream::connect(address).await.unwrap();
-        (Dialogue::new(first), Dialogue::new(TcpStream::connect(address).await.unwrap()))
-    }
-}
-
-fn routes(gate: Gate) -> OpenApiRouter {
-    let wait = async move || {
-        gate.entered.notify_one();
-        gate.open.notified().await;
-        "done"
-    };
-    OpenApiRouter::new()
-        .route("/hello", get(async || "hello"))
-        .route("/wait", get(wait))
-        .route("/order", post(async |Json(order): Json<Order>| format!("{} {}", order.name, order.free)))
-        .route("/raw", post(async |Raw(bytes): Raw| bytes))
-        .route("/echo", post(async |request: Request| request.into_body()))
-        .route("/ignore", post(async || "ignored"))
-        .route("/page", get(async |Query(page): Query<Page>| page.limit.to_string()))
-        .route("/number/{n}", get(async |Path(n): Path<u32>| n.to_string()))
-        .route("/text/{text}", get(async |Path(text): Path<String>| text))
-        .route("/panic", get(async || if true { panic!("the secret reason") } else { "never" }))
-        .route("/id", get(async |id: RequestId| id.as_str().to_owned()))
-        .route("/who", get(who))
-        .route("/upgrade", get(upgrade))
-        .route("/big", get(async || vec![b'x'; 64 * 1024 * 1024]))
-}
-
-async fn who(ClientIp(ip): ClientIp, request: Request) -> String {
-    let peer = request.extensions().get::<Peer>().copied();
-    match peer {
-        Some(Peer::Unix { uid, .. }) => format!("unix {uid}"),
-        _ => format!("{}", ip.unwrap()),
-    }
-}
-
-/// Answers 101 and then echoes in upper case.
-#[expect(clippy::disallowed_methods, reason = "the test's own process has no lifecycle to report to")]
-async fn upgrade(mut request: Request) -> axum::response::Response {
-    let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        let mut stream = hyper_util::rt::TokioIo::new(upgraded.await.unwrap());
-        let mut word = [0; 4];
-        stream.read_exact(&mut word).await.unwrap();
-        word.make_ascii_uppercase();
-        stream.write_all(&word).await.unwrap();
-        stream.flush().await.unwrap();
-    });
-    let answer = axum::http::Response::builder().status(101).header("connection", "upgrade").header("upgrade", "shout");
-    answer.body(Body::empty()).unwrap()
-}
-
-/// One end of a connection, speaking raw bytes.
-struct Dialogue<S> {
-    stream: S,
-    seen: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    /// The problem's code, after checking that it is a whole one.
-    fn code(&self) -> String {
-        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
-        let document: Value = serde_json::from_slice(&self.body).unwrap();
-        assert_eq!(document["status"], self.status);
-        assert_eq!(document["type"], "about:blank");
-        assert_eq!(document["request_id"].as_str(), self.header("x-request-id"));
-        assert!(document["title"].is_string() && document["detail"].is_string());
-        document["code"].as_str().unwrap().to_owned()
-    }
-
-    fn refusal(&self) -> (u16, String) {
-        (self.status, self.code())
-    }
-
-    fn closes(&self) -> bool {
-        self.header("connection") == Some("close")
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Dialogue<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, seen: Vec::new() }
-    }
-
-    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).await.unwrap();
-        self.stream.flush().await.unwrap();
-    }
-
-    /// The next answer, whose length must be declared.
-    async fn answer(&mut self) -> Answer {
-        let mut answer = self.head().await;
-        if answer.status != 101 {
-            let length: usize = answer.header("content-length").unwrap_or("0").parse().unwrap();
-            while self.seen.len() < length {
-                assert!(self.more().await, "closed within an answer");
-            }
-            answer.body = self.seen.drain(..length).collect();
-        }
-        answer
-    }
-
-    /// The next answer without its body: all that HEAD gets.
-    async fn head(&mut self) -> Answer {
-        let end = loop {
-            if let Some(end) = self.seen.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            assert!(self.more().await, "closed before an answer: {:?}", String::from_utf8_lossy(&self.seen));
-        };
-        let head = String::from_utf8(self.seen.drain(..end).collect()).unwrap();
-        let status = head[9..12].parse().unwrap();
-        Answer { status, head, body: Vec::new() }
-    }
-
-    async fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
-        self.say(bytes).await;
-        self.answer().await
-    }
-
-    /// Reads on; false at the end.
-    async fn more(&mut self) -> bool {
-        within(PATIENCE, self.stream.read_buf(&mut self.seen)).await.expect("the server hangs").unwrap_or(0) > 0
-    }
-
-    /// Waits for the end of the connection, which must come without another byte.
-    async fn ended(&mut self) {
-        assert!(!self.more().await, "unexpected: {:?}", String::from_utf8_lossy(&self.seen));
-        assert!(self.seen.is_empty(), "unexpected: {:?}", String::from_utf8_lossy(&self.seen));
-    }
-}
-
-fn get_request(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: porter\r\n\r\n")
-}
-
-fn post_request(path: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: porter\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-}
+use crate::dialogue::*;
 
 async fn refused_at_once(request: impl AsRef<[u8]>) -> (u16, String) {
     let house = House::new(Limits::default());
@@ -374,11 +136,16 @@ async fn a_slow_head_times_out_and_an_idle_connection_is_closed() {
     assert_eq!(slow.answer().await.refusal(), (408, "request_timeout".to_owned()));
     slow.ended().await;
 
-    // The pause between requests has its own, longer limit: the head's does not cut it short.
-    let house = House::new(Limits { keep_alive: short, ..Limits::default() });
+    // The pause between requests has a limit of its own: the head's neither stands in for it nor cuts it short.
+    let house = House::new(Limits { keep_alive: short, header_read: HOURS, ..Limits::default() });
     let mut idle = house.connect().await;
     assert_eq!(idle.ask(get_request("/hello")).await.text(), "hello");
     idle.ended().await;
+    let house = House::new(Limits { keep_alive: HOURS, header_read: short, ..Limits::default() });
+    let mut patient = house.connect_saying(&get_request("/hello")).await;
+    assert_eq!(patient.answer().await.text(), "hello");
+    house.connect().await.ended().await;
+    assert_eq!(patient.ask(get_request("/hello")).await.text(), "hello");
 }
 
 #[tokio::test]
@@ -418,7 +185,7 @@ async fn bodies_that_stall_or_grow_are_refused() {
 
 #[tokio::test]
 async fn an_answer_reaches_a_client_that_is_still_sending() {
-    let house = House::new(Limits::default());
+    let house = House::new(Limits { linger: HOURS, ..Limits::default() });
     let client = house.connect().await;
     let (read, mut write) = tokio::io::split(client.stream);
     let head = "POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n";
@@ -428,101 +195,9 @@ async fn an_answer_reaches_a_client_that_is_still_sending() {
         write.write_all(&vec![b'x'; 8_000_000]).await
     };
     let mut reader = Dialogue::new(tokio::io::join(read, tokio::io::sink()));
-    let (_, answer) = tokio::join!(sending, reader.answer());
+    let (sent, answer) = tokio::join!(sending, reader.answer());
     assert_eq!(answer.text(), "ignored");
-}
-
-#[tokio::test]
-async fn every_refusal_of_the_router_is_a_problem() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    assert_eq!(client.ask(get_request("/nowhere")).await.refusal(), (404, "not_found".to_owned()));
-    let answer = client.ask(get_request("/order")).await;
-    assert_eq!(answer.refusal(), (405, "method_not_allowed".to_owned()));
-    assert_eq!(answer.header("allow"), Some("POST"));
-    let answer = client.ask("BREW /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")));
-    let untyped = "POST /order HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
-    assert_eq!(client.ask(untyped).await.refusal(), (415, "unsupported_media_type".to_owned()));
-    let answer = client.ask(get_request("/panic")).await;
-    assert_eq!(answer.refusal(), (500, "internal_error".to_owned()));
-    assert!(!answer.text().contains("secret reason"));
-    for (path, code) in [
-        ("/page", "missing_field"),
-        ("/page?limit=1&limit=2", "duplicate_field"),
-        ("/page?limit=x", "invalid_query"),
-        ("/page?limit=1&more=2", "unknown_field"),
-        ("/number/x", "invalid_path"),
-        ("/text/%ff", "invalid_path"),
-        ("/text/%00", "invalid_path"),
-        ("/text/%zz", "invalid_path"),
-        ("/text/%4", "invalid_path"),
-    ] {
-        let answer = client.ask(get_request(path)).await;
-        assert_eq!(answer.refusal(), (400, code.to_owned()), "{path} {}", answer.text());
-    }
-    assert_eq!(client.ask(get_request("/text/%ED%95%9C%EA%B8%80")).await.text(), "한글");
-    assert_eq!(client.ask(get_request("/page?limit=7")).await.text(), "7");
-    assert!(house.life.failed().now_or_never().is_none(), "a handler's panic must not fail the process");
-}
-
-#[tokio::test]
-async fn json_is_read_strictly_at_any_depth() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    let good = client.ask(post_request("/order", r#"{"name":"김밥","free":{"a":[1]}}"#)).await;
-    assert_eq!(good.text(), r#"김밥 {"a":[1]}"#);
-    for (body, status, code, field) in [
-        (r#"{"name":"a","free":{"x":[{"y":1,"y":2}]}}"#, 400, "duplicate_field", json!("free.x[0].y")),
-        (r#"{"name":"a","nam":1}"#, 422, "unknown_field", json!("nam")),
-        (r#"{"name":7}"#, 422, "invalid_field", json!("name")),
-        ("{}", 422, "missing_field", json!("name")),
-        ("{", 400, "invalid_json", Value::Null),
-        ("", 400, "empty_body", Value::Null),
-    ] {
-        let answer = client.ask(post_request("/order", body)).await;
-        assert_eq!(answer.refusal(), (status, code.to_owned()), "{body}");
-        assert_eq!(serde_json::from_str::<Value>(answer.text()).unwrap()["field"], field, "{body}");
-    }
-}
-
-#[tokio::test]
-async fn request_ids_are_kept_or_made() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    let mut ask = async |lines: &str| {
-        let answer = client.ask(format!("GET /id HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
-        assert_eq!(answer.header("x-request-id"), Some(answer.text()));
-        answer.text().to_owned()
-    };
-    assert_eq!(ask("X-Request-Id: batch.7_a-B\r\n").await, "batch.7_a-B");
-    let made = [
-        "",
-        "X-Request-Id: a b\r\n",
-        "X-Request-Id: 가\r\n",
-        "X-Request-Id: a\r\nX-Request-Id: b\r\n",
-        "X-Request-Id:\r\n",
-    ];
-    for lines in made {
-        let id = ask(lines).await;
-        assert_eq!((id.len(), id.as_bytes()[14]), (36, b'7'), "{lines:?} gave {id}");
-    }
-}
-
-#[tokio::test]
-async fn the_peer_and_the_client_behind_a_proxy_are_known() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    assert_eq!(client.ask(get_request("/who")).await.text(), "127.0.0.1");
-    let forwarded = "GET /who HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.9\r\n\r\n";
-    assert_eq!(client.ask(forwarded).await.text(), "203.0.113.9");
-
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("socket");
-    house.server.serve("unix", Listener::Unix(UnixListener::bind(&path).unwrap()));
-    let stream = UnixStream::connect(&path).await.unwrap();
-    let own = stream.peer_cred().unwrap().uid();
-    assert_eq!(Dialogue::new(stream).ask(get_request("/who")).await.text(), format!("unix {own}"));
+    assert!(sent.is_ok(), "the connection was reset under the sending client: {sent:?}");
 }
 
 #[tokio::test]
@@ -675,81 +350,4 @@ async fn handshake(
     let stream = TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
-}
-
-#[tokio::test]
-async fn health_tells_which_part_is_not_ready() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    assert_eq!(client.ask(get_request("/livez")).await.status, 200);
-    assert_eq!(client.ask(get_request("/readyz")).await.status, 200);
-    house.readiness.part("store", || Err("still opening".to_owned()));
-    house.readiness.part("browser", || Ok(()));
-    let answer = client.ask(get_request("/readyz")).await;
-    assert_eq!(answer.refusal(), (503, "not_ready".to_owned()));
-    let document: Value = serde_json::from_str(answer.text()).unwrap();
-    assert_eq!(document["parts"], json!({"store": "still opening"}));
-    assert!(answer.header("retry-after").is_some());
-    let report: Value = serde_json::from_str(client.ask(get_request("/api/health")).await.text()).unwrap();
-    assert_eq!(report["status"], "not_ready");
-    assert_eq!(report["parts"], json!({"store": "still opening", "browser": "ready"}));
-    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(report["started_at"], "2027-01-15T08:00:00.000Z");
-    assert!(report["uptime_seconds"].is_u64());
-    house.readiness.part("store", || Ok(()));
-    assert_eq!(client.ask(get_request("/readyz")).await.status, 200);
-}
-
-#[tokio::test]
-async fn metrics_count_by_route_and_never_by_what_a_client_makes_up() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    client.ask(get_request("/number/123456789")).await;
-    client.ask(get_request("/invented-by-a-client")).await;
-    client.ask("INVENTED /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let page = client.ask(get_request("/metrics")).await;
-    let page = page.text();
-    assert!(
-        page.contains(r#"nightporter_http_requests_total{method="GET",route="/number/{n}",status="200"}"#),
-        "{page}"
-    );
-    assert!(page.contains("nightporter_http_request_seconds_bucket"), "{page}");
-    for invented in ["123456789", "invented-by-a-client", "INVENTED"] {
-        assert!(!page.contains(invented), "{page}");
-    }
-}
-
-#[tokio::test]
-async fn the_description_names_the_problems_of_every_operation() {
-    let house = House::new(Limits::default());
-    let mut client = house.connect().await;
-    let document: Value = serde_json::from_str(client.ask(get_request("/openapi.json")).await.text()).unwrap();
-    assert_eq!(document["components"]["securitySchemes"]["operator"]["scheme"], "bearer");
-    let problem = &document["components"]["schemas"]["Problem"]["properties"];
-    for member in ["type", "title", "status", "detail", "code", "request_id"] {
-        assert!(problem[member].is_object(), "{member} in {problem}");
-    }
-    let paths = document["paths"].as_object().unwrap();
-    assert!(paths.contains_key("/readyz") && paths.contains_key("/api/health") && paths.contains_key("/metrics"));
-    for (path, item) in paths {
-        for (method, operation) in item.as_object().unwrap() {
-            let content = &operation["responses"]["500"]["content"]["application/problem+json"];
-            assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{method} {path}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_router_also_answers_without_a_socket() {
-    let settings = Settings {
-        clock: Clock::held(Time::from_millis(0)),
-        random: Random::seeded(1),
-        trusted_proxies: TrustedProxies::default(),
-        limits: Limits::default(),
-    };
-    let router = Edge::new(routes(Gate::default()), settings).into_router();
-    let request = axum::http::Request::get("/hello").body(Body::empty()).unwrap();
-    let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
-    assert!(response.headers().contains_key("x-request-id"));
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
 }

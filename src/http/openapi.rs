@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{MEDIA_TYPE, Problem, ProblemDocument};
 
-/// The name of the security scheme for operator tokens, for `security(("operator" = ["scope"]))` in a route.
-pub const OPERATOR: &str = "operator";
+/// The security scheme of operator tokens: a route says `security(("operator" = ["its:scope"]))`.
+const OPERATOR: &str = "operator";
 
 /// `/openapi.json` for the routes that `description` lists.
 pub(super) fn route(mut description: OpenApi) -> Router {
