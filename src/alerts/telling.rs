@@ -51,7 +51,7 @@ impl Alerts {
                     return Ok(Raised::Already);
                 }
                 let text =
-                    format!("{}{note}\n\n{}", alert.body, self.about(&settings, subject, &incident, &alert.cause));
+                    format!("{}{note}\n\n{}", detail.text, self.about(&settings, subject, &incident, &alert.cause));
                 let content = Content::new(&format!("[Nightporter] {}", alert.title), text);
                 let message = self.0.outbox.pend(incident.next_message_id(), &content, to.clone(), now)?;
                 Ok(match verdict {
