@@ -175,6 +175,18 @@ async fn an_alert_arrives_as_a_mail_with_its_korean_and_its_picture() {
 }
 
 #[tokio::test]
+async fn a_subject_cannot_become_a_second_header() {
+    let mut server = Smtp::start(Mood::default());
+    let bench = Bench::new(mail(&server.url()), &[]);
+    let content = Content::new("경고\r\nBcc: evil@example.com\r\n\r\n", ".\r\nQUIT\n점 하나");
+    bench.outbox.enqueue(vec![Message { content, ..message(&bench, "x", ops()) }]).await.unwrap();
+    let mail = next(&mut server.mails).await;
+    assert_eq!((mail.to.as_slice(), mail.header("Bcc")), (["ops@example.com".to_owned()].as_slice(), None));
+    assert_eq!(mail.header("Subject").unwrap(), "경고  Bcc: evil@example.com");
+    assert_eq!(mail.text().trim_end(), ".\nQUIT\n점 하나");
+}
+
+#[tokio::test]
 async fn a_dead_server_is_tried_again_with_growing_pauses_and_one_mail_comes() {
     let closed = Closed::new();
     let bench = Bench::new(mail(&format!("smtp://{}", closed.address())), &[ops()]);

@@ -85,13 +85,13 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What a message says.
+/// What a message says. Made by [`Content::new`] alone, so that no subject can carry a second header line.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// One line; control characters in it become spaces.
-    pub subject: String,
+    pub(super) subject: String,
     /// Plain text.
-    pub text: String,
+    pub(super) text: String,
 }
 
 impl Content {
@@ -110,6 +110,16 @@ impl Content {
             text.push_str("\n(the rest was cut: the text was too long)");
         }
         Self { subject, text }
+    }
+
+    /// The subject line.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn seal(&self, vault: &Vault, context: &str) -> Result<Vec<u8>, OutboxError> {
