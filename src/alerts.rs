@@ -183,8 +183,8 @@ impl Alerts {
                     State::Resolved(at) => Some(at),
                 },
                 cause: incident.cause,
-                title: told.subject,
-                detail: told.text,
+                title: told.subject().to_owned(),
+                detail: told.text().to_owned(),
                 told: incident.told,
             });
         }

@@ -36,20 +36,21 @@ struct Bench {
     dir: tempfile::TempDir,
     settings: Settings,
     to: Vec<Channel>,
+    lives: u64,
 }
 
 impl Bench {
     fn new(settings: Settings, to: &[Channel]) -> Self {
         let clock = Clock::held(Time::from_millis(1_700_000_000_000));
-        Self::open(tempfile::tempdir().unwrap(), clock, settings, to.to_vec())
+        Self::open(tempfile::tempdir().unwrap(), clock, settings, to.to_vec(), 1)
     }
 
-    fn open(dir: tempfile::TempDir, clock: Clock, settings: Settings, to: Vec<Channel>) -> Self {
+    fn open(dir: tempfile::TempDir, clock: Clock, settings: Settings, to: Vec<Channel>, lives: u64) -> Self {
         let life = Lifecycle::new();
         let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();
         let vault = Arc::new(Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap());
-        // Another process draws other ids: the clock's state is as good a seed as any.
-        let random = Random::seeded(clock.now().as_millis());
+        // Another process draws other ids.
+        let random = Random::seeded(lives);
         let outbox =
             Outbox::start(store.clone(), vault.clone(), clock.clone(), random.clone(), settings.clone(), &life)
                 .unwrap();
@@ -59,15 +60,15 @@ impl Bench {
             public_url: Some("https://porter.example.com".to_owned()),
         };
         let alerts = Alerts::start(store.clone(), outbox.clone(), vault, clock.clone(), random, told, &life);
-        Self { store, outbox, alerts, clock, life, dir, settings, to }
+        Self { store, outbox, alerts, clock, life, dir, settings, to, lives }
     }
 
     /// Ends everything and starts it again on the same store with other settings.
     async fn restart(self, settings: Settings) -> Self {
-        let Self { store, outbox, alerts, clock, life, dir, to, .. } = self;
+        let Self { store, outbox, alerts, clock, life, dir, to, lives, .. } = self;
         assert!(life.shutdown(Duration::from_secs(20)).await, "a task did not stop");
         drop((store, outbox, alerts));
-        Self::open(dir, clock, settings, to)
+        Self::open(dir, clock, settings, to, lives + 1)
     }
 
     /// Waits until the outbox looks as wanted. The changes are subscribed to first, so none is missed.
@@ -174,6 +175,18 @@ async fn an_alert_arrives_as_a_mail_with_its_korean_and_its_picture() {
 }
 
 #[tokio::test]
+async fn a_subject_cannot_become_a_second_header() {
+    let mut server = Smtp::start(Mood::default());
+    let bench = Bench::new(mail(&server.url()), &[]);
+    let content = Content::new("경고\r\nBcc: evil@example.com\r\n\r\n", ".\r\nQUIT\n점 하나");
+    bench.outbox.enqueue(vec![Message { content, ..message(&bench, "x", ops()) }]).await.unwrap();
+    let mail = next(&mut server.mails).await;
+    assert_eq!((mail.to.as_slice(), mail.header("Bcc")), (["ops@example.com".to_owned()].as_slice(), None));
+    assert_eq!(mail.header("Subject").unwrap(), "경고  Bcc: evil@example.com");
+    assert_eq!(mail.text().trim_end(), ".\nQUIT\n점 하나");
+}
+
+#[tokio::test]
 async fn a_dead_server_is_tried_again_with_growing_pauses_and_one_mail_comes() {
     let closed = Closed::new();
     let bench = Bench::new(mail(&format!("smtp://{}", closed.address())), &[ops()]);
@@ -216,6 +229,21 @@ async fn what_was_taken_before_the_end_is_sent_once_after_the_start() {
     let bench = bench.restart(settings).await;
     bench.outbox.enqueue(vec![message(&bench, "twice", ops())]).await.unwrap();
     bench.expect_only_the_mark(&mut server.mails, 2).await;
+}
+
+#[tokio::test]
+async fn what_only_the_incident_carries_at_the_end_is_sent_after_the_start() {
+    let mut server = Smtp::start(Mood::default());
+    let bench = Bench::new(mail(&server.url()), &[ops()]);
+    // Mover and couriers are gone; the store still takes the change that a domain is making.
+    assert!(bench.life.shutdown(Duration::from_secs(20)).await);
+    assert_eq!(bench.raise("no_sms").await, Raised::Sent);
+    assert!(bench.outbox.list().await.unwrap().is_empty());
+    let settings = bench.settings.clone();
+    let bench = bench.restart(settings).await;
+    assert!(next(&mut server.mails).await.text().contains("비밀번호가"));
+    bench.until_sent(1).await;
+    bench.expect_only_the_mark(&mut server.mails, 1).await;
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ impl Alerts {
                     return Ok(Raised::Already);
                 }
                 let text =
-                    format!("{}{note}\n\n{}", alert.body, self.about(&settings, subject, &incident, &alert.cause));
+                    format!("{}{note}\n\n{}", detail.text(), self.about(&settings, subject, &incident, &alert.cause));
                 let content = Content::new(&format!("[Nightporter] {}", alert.title), text);
                 let message = self.0.outbox.pend(incident.next_message_id(), &content, to.clone(), now)?;
                 Ok(match verdict {
@@ -94,8 +94,8 @@ impl Alerts {
             if incident.told {
                 let lasted = span(now.since(incident.opened_at));
                 let times = [("Since", incident.opened_at), ("Recovered", now)];
-                let body = Content::within(BODY, title, body).text;
-                let text = format!("{body}\n\nIt lasted {lasted}.\n\n{}", self.footer(&settings, &times));
+                let body = Content::within(BODY, title, body);
+                let text = format!("{}\n\nIt lasted {lasted}.\n\n{}", body.text(), self.footer(&settings, &times));
                 let content = Content::new(&format!("[Nightporter] {title} (recovered after {lasted})"), text);
                 let to = bare(&settings);
                 match self.0.outbox.pend(incident.next_message_id(), &content, to, now) {

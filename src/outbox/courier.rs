@@ -270,10 +270,7 @@ impl Courier {
         let settled = self.outbox.0.store.update::<Letter, _>(id, |_| Decision::Put(after.clone(), expires, ()));
         settled.await?;
         if after.files.is_empty() {
-            match self.outbox.discard(letter.files.iter().cloned()).await {
-                Err(OutboxError::Store(error)) => return Err(error),
-                Err(_) | Ok(()) => {}
-            }
+            self.outbox.discard(letter.files.iter().cloned()).await?;
         }
         Ok(())
     }

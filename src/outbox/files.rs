@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letter::PATIENCE;
 use super::{Outbox, OutboxError};
-use crate::store::{Decision, Expires, Record};
+use crate::store::{Decision, Expires, Record, StoreError};
 
 /// The largest attachment in bytes: a full-page screenshot fits.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Attachment {
 /// A staged attachment: where its pieces are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    id: String,
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) mime: String,
     pub(super) length: u32,
@@ -97,7 +97,7 @@ impl Outbox {
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn discard(&self, files: impl IntoIterator<Item = File>) -> Result<(), OutboxError> {
+    pub async fn discard(&self, files: impl IntoIterator<Item = File>) -> Result<(), StoreError> {
         for id in files.into_iter().flat_map(|file| file.pieces().collect::<Vec<_>>()) {
             self.0.store.update::<Piece, _>(&id, |_| Decision::Delete(())).await?;
         }

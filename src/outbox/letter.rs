@@ -107,14 +107,14 @@ mod tests {
             channel: Channel::Mail { to: "ops@example.com".to_owned() },
             created_at: Time::from_millis(1_700_000_000_000),
             sealed: vec![1, 2, 3],
-            files: Vec::new(),
+            files: vec![File { id: "f".to_owned(), name: "n".to_owned(), mime: "m".to_owned(), length: 300 }],
             state: State::Failed("없음".to_owned()),
             attempts: 2,
             next_at: Time::from_millis(1_700_000_005_000),
             last_error: Some("550".to_owned()),
         };
         let bytes = bincode::DefaultOptions::new().serialize(&letter).unwrap();
-        let golden = "GOLDEN";
+        let golden = "000f6f7073406578616d706c652e636f6dfd0068e5cf8b01000003010203010166016e016dfb2c010306ec9786ec9d8c02fd887be5cf8b0100000103353530";
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
         assert_eq!(bincode::DefaultOptions::new().deserialize::<Letter>(&bytes).unwrap(), letter);
     }

@@ -10,53 +10,53 @@ use tokio::sync::mpsc;
 
 /// How the server behaves towards the next command.
 #[derive(Clone, Debug, Default)]
-pub struct Mood {
+pub(crate) struct Mood {
     /// Recipients that get a 550.
-    pub unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
     /// Recipients that get a 451.
-    pub busy: Vec<String>,
+    pub(crate) busy: Vec<String>,
     /// Only this user and password may send.
-    pub login: Option<(String, String)>,
+    pub(crate) login: Option<(String, String)>,
 }
 
 /// A mail as it arrived.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    pub to: Vec<String>,
-    pub raw: String,
+pub(crate) struct Mail {
+    pub(crate) to: Vec<String>,
+    pub(crate) raw: String,
 }
 
-pub struct Smtp {
-    pub address: SocketAddr,
-    pub mood: Arc<Mutex<Mood>>,
-    pub mails: mpsc::UnboundedReceiver<Mail>,
+pub(crate) struct Smtp {
+    pub(crate) address: SocketAddr,
+    pub(crate) mood: Arc<Mutex<Mood>>,
+    pub(crate) mails: mpsc::UnboundedReceiver<Mail>,
 }
 
 /// A port that refuses connections until [`Closed::open`]: bound, so that nobody else gets it, but not listening.
-pub struct Closed(TcpSocket);
+pub(crate) struct Closed(TcpSocket);
 
 impl Closed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         Self(socket)
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
 
-    pub fn open(self, mood: Mood) -> Smtp {
+    pub(crate) fn open(self, mood: Mood) -> Smtp {
         Smtp::serve(self.0.listen(64).unwrap(), mood)
     }
 }
 
 impl Smtp {
-    pub fn start(mood: Mood) -> Self {
+    pub(crate) fn start(mood: Mood) -> Self {
         Closed::new().open(mood)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("smtp://{}", self.address)
     }
 
@@ -144,7 +144,7 @@ impl Handler for Clerk {
 
 impl Mail {
     /// A header, unfolded and with its encoded words decoded.
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let head = self.raw.split("\r\n\r\n").next()?.replace("\r\n ", " ").replace("\r\n\t", " ");
         let line =
             head.split("\r\n").find(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase())))?;
@@ -167,7 +167,7 @@ impl Mail {
     }
 
     /// The bodies of its parts, decoded; one for a mail without attachments.
-    pub fn parts(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn parts(&self) -> Vec<Vec<u8>> {
         let kind = self.header("Content-Type").unwrap();
         let Some((_, boundary)) = kind.split_once("boundary=\"") else { return vec![body(&self.raw)] };
         let boundary = format!("--{}", boundary.split('"').next().unwrap());
@@ -176,7 +176,7 @@ impl Mail {
     }
 
     /// The text of its first part, with plain newlines.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.parts().remove(0)).unwrap().replace("\r\n", "\n")
     }
 }

@@ -9,30 +9,30 @@ use tokio::sync::mpsc;
 
 /// What was posted.
 #[derive(Debug)]
-pub struct Post {
-    pub path: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Post {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Post {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
-pub struct Endpoint {
-    pub address: SocketAddr,
-    pub posts: mpsc::UnboundedReceiver<Post>,
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    pub(crate) posts: mpsc::UnboundedReceiver<Post>,
 }
 
 impl Endpoint {
     /// Gives `answers` one after the other, then 200 with `{"ok":true}`.
-    pub async fn start(answers: Vec<(u16, String)>) -> Self {
+    pub(crate) async fn start(answers: Vec<(u16, String)>) -> Self {
         let answers = Arc::new(Mutex::new(answers.into_iter()));
         let (tell, posts) = mpsc::unbounded_channel();
         let app = axum::Router::new().fallback(move |uri: Uri, headers: HeaderMap, body: Bytes| async move {
@@ -46,7 +46,7 @@ impl Endpoint {
         Self { address, posts }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
