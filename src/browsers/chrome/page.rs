@@ -193,15 +193,12 @@ impl Page {
     /// [`BrowserError::NotFound`] or [`BrowserError::NotUsable`] with what was in the way when `limit` came.
     pub async fn click(&self, selector: &str, limit: Duration) -> Result<(), BrowserError> {
         let mut before = None;
-        let point = self
-            .attempt(selector, limit, async |problem| {
-                let aim: Attempt = self.see(selector, "aim", json!([selector])).await?;
-                // The same place twice: what is still sliding in would be missed.
-                let at_rest = aim.point.filter(|point| before.replace(*point) == Some(*point));
-                *problem = aim.problem.or_else(|| Some("moving".into()));
-                Ok(at_rest)
-            })
-            .await?;
+        let aim = |aim: Attempt| {
+            // The same place twice: what is still sliding in would be missed.
+            let at_rest = aim.point.filter(|point| before.replace(*point) == Some(*point));
+            at_rest.ok_or_else(|| aim.problem.unwrap_or_else(|| "moving".to_owned()))
+        };
+        let point = self.attempt(selector, limit, "aim", json!([selector]), aim).await?;
         self.click_at(point).await
     }
 
@@ -226,12 +223,8 @@ impl Page {
 
     /// Focuses a field and selects its content; says whether it was empty.
     async fn grip(&self, selector: &str, limit: Duration) -> Result<bool, BrowserError> {
-        self.attempt(selector, limit, async |problem| {
-            let grip: Attempt = self.see(selector, "grip", json!([selector])).await?;
-            *problem = grip.problem;
-            Ok(grip.empty)
-        })
-        .await
+        let judge = |grip: Attempt| grip.empty.ok_or(grip.problem.unwrap_or_default());
+        self.attempt(selector, limit, "grip", json!([selector]), judge).await
     }
 
     /// Chooses the option of the list `selector` whose value, or else label, is `option`. The events are the only ones of
@@ -241,13 +234,11 @@ impl Page {
     /// [`BrowserError::NoOption`] when the list has no such option by `limit`, or why the list cannot be used.
     pub async fn select(&self, selector: &str, option: &str, limit: Duration) -> Result<(), BrowserError> {
         const MISSING: &str = "no such option";
-        let chosen = self
-            .attempt(selector, limit, async |problem| {
-                let choice: Attempt = self.see(selector, "choose", json!([selector, option])).await?;
-                *problem = choice.problem.or_else(|| Some(MISSING.into()));
-                Ok(choice.found.filter(|found| *found).map(drop))
-            })
-            .await;
+        let judge = |choice: Attempt| match choice.found {
+            Some(true) => Ok(()),
+            _ => Err(choice.problem.unwrap_or_else(|| MISSING.to_owned())),
+        };
+        let chosen = self.attempt(selector, limit, "choose", json!([selector, option]), judge).await;
         match chosen {
             Err(BrowserError::NotUsable { selector, why }) if why == MISSING => {
                 Err(BrowserError::NoOption { selector, option: option.to_owned() })
@@ -356,26 +347,30 @@ impl Page {
         })
     }
 
-    /// Tries until something comes of it; when `limit` comes first, the error says what was last in the way.
+    /// Has `eyes.js` try `function` until `judge` accepts what it says; when `limit` comes first, the error says what was
+    /// last in the way.
     async fn attempt<T>(
         &self,
         selector: &str,
         limit: Duration,
-        mut once: impl AsyncFnMut(&mut Option<String>) -> Result<Option<T>, BrowserError>,
+        function: &'static str,
+        arguments: serde_json::Value,
+        mut judge: impl FnMut(Attempt) -> Result<T, String>,
     ) -> Result<T, BrowserError> {
-        let mut problem = None;
+        let mut problem = String::new();
         let trying = async {
             loop {
-                if let Some(done) = once(&mut problem).await? {
-                    return Ok(done);
+                match judge(self.see(selector, function, arguments.clone()).await?) {
+                    Ok(done) => return Ok(done),
+                    Err(why) => problem = why,
                 }
                 clock::pause(LOOK_AGAIN).await;
             }
         };
         let tried = clock::within(limit, trying).await;
-        tried.unwrap_or_else(|_| match problem {
-            Some(why) if why != "missing" => Err(BrowserError::NotUsable { selector: selector.to_owned(), why }),
-            _ => Err(not_found(selector)),
+        tried.unwrap_or_else(|_| match problem.as_str() {
+            "" | "missing" => Err(not_found(selector)),
+            _ => Err(BrowserError::NotUsable { selector: selector.to_owned(), why: problem }),
         })
     }
 
