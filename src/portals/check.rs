@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use hyper::{Response, Uri};
 use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use hyper::{Response, Uri};
 use url::Url;
 
 use super::recipe::{Answer, Recipe};

@@ -86,7 +86,12 @@ impl Jar {
 
 /// All values that a request to `url` would carry under `name`.
 fn value_of(store: &CookieStore, url: &Url, name: &str) -> Vec<String> {
-    store.matches(url).into_iter().filter(|cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned()).collect()
+    store
+        .matches(url)
+        .into_iter()
+        .filter(|cookie| cookie.name() == name)
+        .map(|cookie| cookie.value().to_owned())
+        .collect()
 }
 
 fn from_browser(cookie: &Cookie) -> RawCookie<'static> {

@@ -18,17 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::{self, Verdict};
 use super::jar::Merge;
+use super::letter;
 use super::login::{self, LoginFailure};
 use super::portal::{Login, Order, Portal, Sessions};
-use super::recipe::Cause;
 use super::repair;
 use super::session::{Session, short};
 use super::state::{EventKind, Failure, PortalRecord, Role};
-use crate::alerts::{Alert, AlertError};
+use crate::alerts::AlertError;
 use crate::browsers::{BrowserError, Seat};
 use crate::clock::Time;
 use crate::lifecycle::Heartbeat;
-use crate::outbox::Attachment;
 use crate::store::StoreError;
 
 /// The longest sleep: the heartbeat must be kept, and a wall clock that was set must be noticed.
@@ -306,7 +305,7 @@ impl Keeper {
             Done::Looked(session, verdict) => self.looked(&session, verdict).await,
             Done::Placed(session, placed) => self.placed(&session, placed),
             Done::Refreshed(session, refreshed) => {
-                self.save(&session).await;
+                self.portal.save(&session).await;
                 if let Err(error) = &refreshed {
                     tracing::warn!(portal = self.portal.name(), "a value could not be refreshed: {error}");
                 }
@@ -323,7 +322,7 @@ impl Keeper {
         let (id, before) = (session.id().to_owned(), session.checked().is_none_or(|(_, alive)| alive));
         session.set_checked(now, verdict == Verdict::Alive);
         if session.unsaved() != Merge::Nothing {
-            self.save(session).await;
+            self.portal.save(session).await;
         }
         let next = match verdict {
             Verdict::Alive => self.next_look(now),
@@ -352,7 +351,7 @@ impl Keeper {
         session.set_checked(now, matches!(verdict, Ok(Verdict::Alive)));
         match verdict {
             Ok(Verdict::Alive) => {
-                self.save(session).await;
+                self.portal.save(session).await;
                 let reinstate = |record: &mut PortalRecord| record.reinstate(&id, "a second look found it alive", now);
                 self.portal.change(reinstate).await?;
                 self.looks.insert((id, false), self.next_look(now));
@@ -381,7 +380,7 @@ impl Keeper {
 
     async fn logged_in(&mut self, role: Role, session: Arc<Session>) -> Result<(), StoreError> {
         // The sealed copy first: a record that names a session without a copy would cost a login.
-        self.save(&session).await;
+        self.portal.save(&session).await;
         let (place, replaced) = self.portal.admit(&session, role).await?;
         self.portal.publish(|live| live.login = None);
         let (name, id) = (self.portal.name(), short(session.id()));
@@ -402,22 +401,13 @@ impl Keeper {
         let failed = Failure { cause, detail, at: self.portal.now() };
         // Drawn once: the closure may run again and must decide the same.
         let share = self.portal.tools().random.jitter(Duration::from_secs(1), 20).as_secs_f64();
-        let record = |record: &mut PortalRecord| {
-            record.fail(failed.clone(), limits, &basis, |pause| pause.mul_f64(share))
-        };
+        let record =
+            |record: &mut PortalRecord| record.fail(failed.clone(), limits, &basis, |pause| pause.mul_f64(share));
         if self.portal.change(record).await? {
             tracing::error!(portal = name, cause = %cause, "portal {name}: recovery has finally failed: {cause}");
         }
         self.portal.publish(|live| live.login = None);
         Ok(())
-    }
-
-    async fn save(&self, session: &Session) {
-        let tools = self.portal.tools();
-        if let Err(error) = session.save(self.portal.name(), &tools.store, &tools.vault).await {
-            let (name, id) = (self.portal.name(), short(session.id()));
-            tracing::error!(portal = name, "session {id} of portal {name} is not saved: {error}");
-        }
     }
 
     /// The record still says that an alert is due, so the next turn of the loop tries again.
@@ -430,7 +420,8 @@ impl Keeper {
     async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
-        let healthy = record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
+        let healthy =
+            record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
@@ -440,7 +431,7 @@ impl Keeper {
             self.portal.change(|record| record.recovery.alert = None).await?;
         } else if !alert.raised {
             let picture = self.picture.take();
-            let message = needed(&self.portal, record, alert.cause, &alert.detail, picture);
+            let message = letter::needed(self.portal.name(), record, alert.cause, &alert.detail, picture);
             if let Err(error) = alerts.raise(&subject, &message).await {
                 return self.not_told(&error);
             }
@@ -452,53 +443,5 @@ impl Keeper {
             self.portal.change(raised).await?;
         }
         Ok(())
-    }
-}
-
-/// The mail that asks for a person: what happened, what was tried, what to do.
-fn needed(portal: &Portal, record: &PortalRecord, cause: Cause, detail: &str, picture: Option<Vec<u8>>) -> Alert {
-    let name = portal.name();
-    let serving = match record.serving() {
-        Some(_) => "One session is still alive and serves; when it expires, calls will fail.",
-        None => "No session is alive: calls to this portal fail.",
-    };
-    let mut body = format!("Portal {name} needs you: {}\n\n{detail}\n{serving}\n\nWhat to do: {}\n", says(cause), advice(cause, name));
-    body.push_str("\nWhat happened last:\n");
-    for event in record.events.iter().rev().take(8) {
-        body.push_str(&format!("  {}  {}  {}\n", event.at.local(), event.kind.as_str(), event.detail));
-    }
-    let attachments = picture.map(|bytes| Attachment { name: "page.png".to_owned(), mime: "image/png".to_owned(), bytes });
-    Alert {
-        cause: cause.as_str().to_owned(),
-        title: format!("Portal {name} needs you: {}", says(cause)),
-        body,
-        attachments: attachments.into_iter().collect(),
-    }
-}
-
-fn says(cause: Cause) -> &'static str {
-    match cause {
-        Cause::BadCredentials => "the portal refuses user name or password",
-        Cause::NoSms => "no SMS code arrived",
-        Cause::CodeRejected => "the portal refuses the SMS codes",
-        Cause::PageChanged => "the login page is not what the recipe expects",
-        Cause::PortalDown => "the portal cannot be reached",
-        Cause::Captcha => "the portal asks for a CAPTCHA",
-        Cause::BudgetSpent => "too many logins within an hour",
-        Cause::BrowserFailed => "the browser does not work",
-        Cause::PhoneSilent => "the phone has not been heard of",
-    }
-}
-
-fn advice(cause: Cause, name: &str) -> String {
-    match cause {
-        Cause::BadCredentials => format!("check the account, change portals.{name}.password and reload; it is not tried again before."),
-        Cause::NoSms | Cause::PhoneSilent => format!("look at the phone (battery, network, forwarding app), then POST /api/portals/{name}/reauth."),
-        Cause::CodeRejected => format!("see which SMS the portal sends and compare with [code] in the recipe, then POST /api/portals/{name}/reauth."),
-        Cause::PageChanged => "compare the picture with the recipe's steps, mend the recipe and reload.".to_owned(),
-        Cause::PortalDown => "nothing, if the portal is being maintained: it is tried every minute.".to_owned(),
-        Cause::Captcha => format!("log in by hand once, then POST /api/portals/{name}/reauth."),
-        Cause::BudgetSpent => format!("find out why sessions expire so often; POST /api/portals/{name}/events shows it."),
-        Cause::BrowserFailed => "run `nightporter doctor` on the host.".to_owned(),
     }
 }

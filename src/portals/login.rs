@@ -144,7 +144,10 @@ impl Attempt<'_> {
                 Next::To(index) => self.step = index,
             }
         }
-        Err(LoginFailure::new(Cause::PageChanged, format!("no end after {MOST_STEPS} steps: the recipe goes in circles")))
+        Err(LoginFailure::new(
+            Cause::PageChanged,
+            format!("no end after {MOST_STEPS} steps: the recipe goes in circles"),
+        ))
     }
 
     async fn make(&mut self, step: &Step) -> Result<Next, LoginFailure> {
@@ -310,7 +313,8 @@ impl Attempt<'_> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {
                 self.spent = false;
-                let detail = format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
+                let detail =
+                    format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
             }
             Err(error) => Err(failed_inside(&error)),

@@ -33,7 +33,7 @@ pub enum Sessions {
 }
 
 /// How one portal is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How to log in.
     pub recipe: Arc<Recipe>,
@@ -249,6 +249,14 @@ impl Portal {
         admitted
     }
 
+    /// Writes a session's sealed copy. A failure is logged and no reason to stop: only a restart would need a login then.
+    pub(super) async fn save(&self, session: &Session) {
+        let (tools, name) = (self.tools(), self.name());
+        if let Err(error) = session.save(name, &tools.store, &tools.vault).await {
+            tracing::error!(portal = name, "session {} of portal {name} is not saved: {error}", short(session.id()));
+        }
+    }
+
     /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.
     pub fn pick(&self, requested: Option<&str>, fallback: bool) -> Option<Picked> {
         let live = self.0.live.borrow();
@@ -422,7 +430,11 @@ impl Portal {
         let record = &live.record;
         let phone = self.0.settings.phone.as_ref().map(|name| {
             let status = self.0.tools.inbox.phone(name)?;
-            Ok::<_, InboxError>(PhoneView { name: name.clone(), state: status.state, last_seen_at: status.last_seen_at })
+            Ok::<_, InboxError>(PhoneView {
+                name: name.clone(),
+                state: status.state,
+                last_seen_at: status.last_seen_at,
+            })
         });
         Ok(View {
             portal: self.0.name.clone(),

@@ -138,7 +138,10 @@ impl Relay {
                 Err(UpstreamError::NotSent(why)) => return Err(RelayError::Unreachable(why)),
                 Err(UpstreamError::Invalid(why)) => return Err(RelayError::Invalid(why)),
             };
-            save_if_changed(portal, &picked).await;
+            if picked.session.unsaved() == Merge::Changed {
+                // A value that the portal changed must survive our own death, or the session might not.
+                portal.save(&picked.session).await;
+            }
             let looked = check::logged_out(portal.recipe(), &uri, answer).await;
             let (expired, answer) = looked.map_err(|error| RelayError::InDoubt(error.to_string()))?;
             if let Some(why) = expired {
@@ -162,7 +165,7 @@ impl Relay {
     async fn keep(&self, headers: &HeaderMap, body: Body) -> Result<Outgoing, RelayError> {
         use hyper::body::Body as _;
         if body.is_end_stream() {
-            return Ok(Outgoing::Kept(Bytes::new(), None));
+            return Ok(Outgoing::Kept { bytes: Bytes::new(), _memory: None });
         }
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let wanted = length.unwrap_or(REPLAYABLE);
@@ -175,24 +178,24 @@ impl Relay {
         };
         let peeked = upstream::peek(body, REPLAYABLE, REPLAYABLE_TIME).await;
         let (seen, whole, ended) = peeked.map_err(|_| RelayError::Body)?;
-        Ok(if ended { Outgoing::Kept(seen, Some(permit)) } else { Outgoing::Once(Some(whole)) })
+        Ok(if ended { Outgoing::Kept { bytes: seen, _memory: Some(permit) } } else { Outgoing::Once(Some(whole)) })
     }
 }
 
 /// A request body, kept or not.
 enum Outgoing {
-    Kept(Bytes, Option<OwnedSemaphorePermit>),
+    Kept { bytes: Bytes, _memory: Option<OwnedSemaphorePermit> },
     Once(Option<Body>),
 }
 
 impl Outgoing {
     fn again(&self) -> bool {
-        matches!(self, Self::Kept(..) | Self::Once(Some(_)))
+        matches!(self, Self::Kept { .. } | Self::Once(Some(_)))
     }
 
     fn take(&mut self) -> Result<Body, RelayError> {
         match self {
-            Self::Kept(bytes, _) => Ok(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
+            Self::Kept { bytes, .. } => Ok(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
             Self::Once(body) => body.take().ok_or(RelayError::NotReplayable),
         }
     }
@@ -213,18 +216,6 @@ async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Ti
         );
     }
     Ok(picked)
-}
-
-/// A value that the portal changed must survive our own death, or the session might not.
-async fn save_if_changed(portal: &Portal, picked: &Picked) {
-    if picked.session.unsaved() != Merge::Changed {
-        return;
-    }
-    let tools = portal.tools();
-    if let Err(error) = picked.session.save(portal.name(), &tools.store, &tools.vault).await {
-        let id = short(picked.session.id());
-        tracing::error!(portal = portal.name(), "session {id} of portal {} is not saved: {error}", portal.name());
-    }
 }
 
 fn relayed(picked: Picked, mut answer: Response<Body>) -> Relayed {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::recipe::{Template, Variable};
 use super::jar::{Jar, Merge};
+use super::recipe::{Template, Variable};
 use crate::browsers::{Context, Identity, SavedState};
 use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
@@ -77,7 +77,15 @@ impl Session {
     pub fn new(id: String, state: SavedState, values: BTreeMap<String, String>, identity: Identity) -> Self {
         let jar = Jar::new(&state.cookies);
         let kept = Mutex::new(Kept { state, values });
-        Self { id, jar, identity, kept, checked: Mutex::default(), context: Mutex::default(), unsaved: AtomicU8::new(0) }
+        Self {
+            id,
+            jar,
+            identity,
+            kept,
+            checked: Mutex::default(),
+            context: Mutex::default(),
+            unsaved: AtomicU8::new(0),
+        }
     }
 
     /// Its id; the first eight characters are enough to tell sessions apart in a log.

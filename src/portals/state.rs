@@ -225,11 +225,7 @@ impl PortalRecord {
     /// The place of a session.
     pub fn role_of(&self, session_id: &str) -> Option<Role> {
         let holds = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.session_id == session_id);
-        if holds(&self.active) {
-            Some(Role::Active)
-        } else {
-            holds(&self.standby).then_some(Role::Standby)
-        }
+        if holds(&self.active) { Some(Role::Active) } else { holds(&self.standby).then_some(Role::Standby) }
     }
 
     /// Both slots, as far as filled.
@@ -327,7 +323,13 @@ impl PortalRecord {
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
     /// Returns whether recovery has finally failed with this.
-    pub fn fail(&mut self, failure: Failure, limits: Limits, basis: &str, jitter: impl Fn(Duration) -> Duration) -> bool {
+    pub fn fail(
+        &mut self,
+        failure: Failure,
+        limits: Limits,
+        basis: &str,
+        jitter: impl Fn(Duration) -> Duration,
+    ) -> bool {
         let Failure { cause, at, .. } = failure;
         let detail = shorten(&failure.detail);
         self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));

@@ -9,8 +9,8 @@ use super::cause::Cause;
 use super::predicate::Target;
 use super::selector;
 use super::step::{Action, Arm, Step, Then};
-use crate::browsers::Key;
 use super::template::{Template, Variable, is_variable_name};
+use crate::browsers::Key;
 use crate::config::{Field, Place, Section, boolean, choice, duration, unknown};
 
 /// The key that says what a step does.
