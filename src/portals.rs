@@ -5,6 +5,9 @@
 //! portals are accounts that the operator owns.
 
 pub mod check;
+pub mod code;
+pub mod forwarders;
+pub mod inbox;
 pub mod jar;
 mod keeper;
 mod login;
