@@ -14,6 +14,7 @@ mod words;
 
 use regex::Regex;
 
+use crate::secret::Secret;
 use bound::Bound;
 
 /// The longest text that is looked at, in characters. Korean long messages end at about a thousand.
@@ -43,7 +44,7 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// One code.
-    Code(String),
+    Code(Secret),
     /// No code.
     Nothing,
     /// Several that could be it.
@@ -57,7 +58,7 @@ pub fn find(text: &str, rules: &Rules) -> Found {
     }
     let text = normal::form(text);
     match bound::read(&text, rules.host.as_deref()) {
-        Bound::Code(code) => return Found::Code(code),
+        Bound::Code(code) => return Found::Code(Secret::new(code)),
         // Made for another site, whatever the rest of the message says.
         Bound::Elsewhere => return Found::Nothing,
         Bound::No => {}
@@ -86,7 +87,7 @@ fn by_words(text: &str, rules: &Rules) -> Found {
     match nearest(scored.collect()) {
         // A message that is nothing but a number, at most with the sender's name in brackets, needs no word to explain it.
         Found::Nothing if candidates.len() == 1 && numbers::alone(text, &candidates[0]) => {
-            Found::Code(text[candidates[0].clone()].to_owned())
+            Found::Code(Secret::new(&text[candidates[0].clone()]))
         }
         found => found,
     }
@@ -99,6 +100,6 @@ fn nearest(mut scored: Vec<(usize, String)>) -> Found {
     let rival = scored.iter().find(|(_, other)| other != code);
     match rival {
         Some((distance, _)) if *distance < best + MARGIN => Found::Ambiguous,
-        _ => Found::Code(code.clone()),
+        _ => Found::Code(Secret::new(code)),
     }
 }

@@ -109,8 +109,12 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Rejected> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let known = error.inner().is_data() && path != "." && path != "?";
-        Rejected::Malformed { field: if known { brief(&path) } else { "body".to_owned() } }
+        let inner = error.inner();
+        // A doubled field has no path yet when it is noticed; serde names it in its message.
+        let message = inner.to_string();
+        let doubled = message.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
+        let field = doubled.or_else(|| (inner.is_data() && path != "." && path != "?").then_some(&path));
+        Rejected::Malformed { field: field.map_or_else(|| "body".to_owned(), brief) }
     })?;
     json.end().map_err(|_| Rejected::field("body"))?;
     Ok(read)

@@ -1,1 +1,386 @@
-//! The inbox.
+//! The inbox: brings the code from a phone's SMS to the login that asked for it, early, late, twice or not at all.
+//!
+//! A login takes its turn on the phone ([`Inbox::turn`]), says when it asks for a code ([`Turn::expect`]) and waits for it
+//! ([`Turn::code`]). A message is judged against the request it can be for: sender, carrier time, one unambiguous code.
+//! What is kept, the fingerprint and for half a minute the sealed code, is durable before the forwarder gets its answer; a
+//! code leaves the phone's record by compare-and-swap, so it is used once whoever comes at the same time.
+//!
+//! After a crash the login is gone, and so is the window that its code belonged to: the next login asks for a new one.
+//!
+//! Nothing here ever logs or stores a text or a code, nor knows HTTP. Logins wait in memory, in one process: who shares a
+//! store among processes must see to it that one of them owns the phone.
+
+mod line;
+mod record;
+mod sender;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::code::{self, Found, MAX_CODE, Rules};
+use super::forwarders::Message;
+use crate::clock::{Clock, Time};
+use crate::lifecycle::Lifecycle;
+use crate::secret::{Secret, Vault, VaultError};
+use crate::store::{Decision, Expires, Store, StoreError};
+use line::{Awaited, Line};
+pub use record::BUFFER_LIFE;
+use record::{Held, Mark, Phone, Print, second};
+pub use turn::{Code, NoCode, Turn};
+
+/// How long a login waits for its code unless the recipe says otherwise.
+pub const CODE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many logins may queue for one phone besides the one that has it. A phone serves a login in about half a minute;
+/// who is further back would only time out.
+pub const QUEUE_MAX: usize = 16;
+
+/// How old a carrier time may be, request or not: later it is a replay.
+const OLDEST: Duration = Duration::from_secs(10 * 60);
+
+/// How far ahead of our clock a carrier's may be.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// How long a phone that says nothing is remembered.
+const PHONE_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// The inbox of all phones; clones share it.
+#[derive(Clone, Debug)]
+pub struct Inbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    clock: Clock,
+    vault: Arc<Vault>,
+    stop: CancellationToken,
+    lines: Mutex<BTreeMap<String, Arc<Line>>>,
+}
+
+/// What a login expects.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// What the code looks like.
+    pub rules: Rules,
+    /// Who may send it; empty: anybody.
+    pub senders: Vec<String>,
+    /// How long to wait for it; see [`CODE_TIMEOUT`].
+    pub timeout: Duration,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It had the code, and the login waits for it.
+    Handed {
+        /// The portal that the login is at.
+        portal: String,
+    },
+    /// It had the code; the login is under way and will come for it.
+    Buffered {
+        /// The portal that the login is at.
+        portal: String,
+    },
+    /// It is of no use.
+    Refused(Reason),
+}
+
+/// Why a message is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No login has asked for a code.
+    NoLoginWaiting,
+    /// There is no code in it.
+    NoCode,
+    /// There are several that could be it.
+    Ambiguous,
+    /// It was here before, or carries a code that the portal has just rejected.
+    Duplicate,
+    /// It was sent before the code was asked for, or its time is impossible.
+    Stale,
+    /// The recipe expects its code from others.
+    SenderNotAllowed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoLoginWaiting => "no_login_waiting",
+            Self::NoCode => "no_code",
+            Self::Ambiguous => "ambiguous",
+            Self::Duplicate => "duplicate",
+            Self::Stale => "stale",
+            Self::SenderNotAllowed => "sender_not_allowed",
+        })
+    }
+}
+
+/// What is known about a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PhoneStatus {
+    /// When anything authentic last came from it.
+    pub last_seen_at: Option<Time>,
+    /// Whether it can be relied on.
+    pub state: PhoneState,
+}
+
+/// Whether a phone can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneState {
+    /// A login accepted a code from it within the last 30 days.
+    Proven,
+    /// Nothing speaks for or against it.
+    Unproven,
+    /// The last login that waited for it waited in vain.
+    Silent,
+}
+
+/// Why a login does not get the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// [`QUEUE_MAX`] logins wait already.
+    #[error("too many logins wait for this phone")]
+    Full,
+    /// The logins before it took too long.
+    #[error("the phone did not become free in time")]
+    Deadline,
+    /// The process is stopping.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// Why a typed code is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTyped {
+    /// No login of this portal is under way.
+    #[error("no login of this portal waits for a code")]
+    NotWaiting,
+    /// It is not a code.
+    #[error("a code has 1 to {MAX_CODE} letters and digits")]
+    Malformed,
+}
+
+/// Why the inbox could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A code could not be sealed or opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+impl Inbox {
+    /// An inbox over `store`; waits end when `life` does.
+    pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, life: &Lifecycle) -> Self {
+        Self(Arc::new(Shared { store, clock, vault, stop: life.stopping(), lines: Mutex::default() }))
+    }
+
+    /// Waits until the phone is free for a login at `portal`, first come first served.
+    ///
+    /// # Errors
+    /// [`Busy`]; the phone stays with who has it.
+    pub async fn turn(&self, phone: &str, portal: &str, deadline: Time) -> Result<Turn, Busy> {
+        let line = self.line(phone);
+        // The one who walks straight in counts as well, for an instant.
+        let _place = line.queue(QUEUE_MAX).ok_or(Busy::Full)?;
+        let door = Arc::clone(&line.door).acquire_owned();
+        let entered = tokio::select! {
+            biased;
+            () = self.stopping() => return Err(Busy::Stopping),
+            entered = self.0.clock.until(deadline, door) => entered,
+        };
+        // The semaphore is never closed; if it were, nobody would get in before the deadline either.
+        let door = entered.ok().and_then(Result::ok).ok_or(Busy::Deadline)?;
+        line.enter(portal);
+        let (phone, portal) = (phone.to_owned(), portal.to_owned());
+        Ok(Turn { inbox: self.clone(), line: Arc::clone(&line), phone, portal, last: None, _door: door })
+    }
+
+    /// Takes in a message that the phone forwarded. What the receipt says is durable.
+    ///
+    /// `phone` must be one of the configured ones: each name is remembered as long as the process lives.
+    ///
+    /// # Errors
+    /// When it could not be kept; the forwarder shall send it again.
+    pub async fn receive(&self, phone: &str, message: &Message) -> Result<Receipt, InboxError> {
+        let (line, now) = (self.line(phone), self.now());
+        let awaited = line.awaited();
+        let offer = match &awaited {
+            Some(awaited) => self.judge(phone, message, awaited, now)?,
+            None => Err(Reason::NoLoginWaiting),
+        };
+        let print = self.message_print(message);
+        let ring = line.ring_after();
+        let kept = self.change(phone, |record| record.receive(print, now, &offer)).await?;
+        // Asked before the ring, which ends the wait.
+        let receipt = match (&kept, &offer) {
+            (Ok(()), Ok(held)) => line.receipt(held),
+            (Err(reason), _) | (_, Err(reason)) => Some(Receipt::Refused(*reason)),
+        };
+        drop(ring);
+        // A login that ended meanwhile has no more use for it.
+        let receipt = receipt.unwrap_or(Receipt::Refused(Reason::NoLoginWaiting));
+        log(phone, message, &receipt);
+        Ok(receipt)
+    }
+
+    /// Gives a code that an operator typed to the login of `portal` that is under way, whether it waits yet or not. It is
+    /// used before any SMS.
+    ///
+    /// # Errors
+    /// [`NotTyped`] when there is no such login or this is no code.
+    pub fn type_code(&self, portal: &str, code: &Secret) -> Result<(), NotTyped> {
+        let text = code.expose().trim();
+        let wellformed = (1..=MAX_CODE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !wellformed {
+            return Err(NotTyped::Malformed);
+        }
+        let code = Secret::new(text);
+        let lines: Vec<Arc<Line>> = self.lines().values().cloned().collect();
+        if lines.iter().any(|line| line.type_code(portal, &code)) { Ok(()) } else { Err(NotTyped::NotWaiting) }
+    }
+
+    /// Notes that something authentic came from the phone, a ping for example.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn seen(&self, phone: &str) -> Result<(), InboxError> {
+        let now = self.now();
+        self.change(phone, |record| record.last_seen_at = Some(now)).await
+    }
+
+    /// What is known about the phone; nothing, for one that never said anything.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn phone(&self, phone: &str) -> Result<PhoneStatus, InboxError> {
+        let record = self.0.store.get::<Phone>(phone)?.map(|stored| stored.value).unwrap_or_default();
+        Ok(record.status(self.now()))
+    }
+
+    /// The code that the message offers to the login, sealed; or why it offers none.
+    fn judge(
+        &self,
+        phone: &str,
+        message: &Message,
+        awaited: &Awaited,
+        now: Time,
+    ) -> Result<Result<Held, Reason>, VaultError> {
+        let Awaited { window, rejected } = awaited;
+        if !sender::allowed(&message.from, &window.expected.senders) {
+            return Ok(Err(Reason::SenderNotAllowed));
+        }
+        if !timely(message.sent_at, window.since, now) {
+            return Ok(Err(Reason::Stale));
+        }
+        let code = match code::find(message.text.expose(), &window.expected.rules) {
+            Found::Code(code) => code,
+            Found::Nothing => return Ok(Err(Reason::NoCode)),
+            Found::Ambiguous => return Ok(Err(Reason::Ambiguous)),
+        };
+        let print = self.code_print(&code);
+        if rejected.contains(&print) {
+            return Ok(Err(Reason::Duplicate));
+        }
+        let sealed = self.0.vault.seal(&place(phone), code.expose().as_bytes())?;
+        let mark = Mark { sent_at: message.sent_at, arrived_at: now };
+        Ok(Ok(Held { sealed, print, window: window.number, mark }))
+    }
+
+    /// Changes the phone's record; `act` may run again and must be pure.
+    async fn change<R>(&self, phone: &str, mut act: impl FnMut(&mut Phone) -> R) -> Result<R, InboxError> {
+        let expires = Expires::At(self.now() + PHONE_LIFE);
+        let updated = self.0.store.update::<Phone, R>(phone, |old| {
+            let mut record = old.map(|stored| stored.value.clone()).unwrap_or_default();
+            let answer = act(&mut record);
+            match old {
+                Some(old) if old.value == record => Decision::Keep(answer),
+                _ => Decision::Put(record, expires, answer),
+            }
+        });
+        Ok(updated.await?.answer)
+    }
+
+    fn open(&self, phone: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        self.0.vault.open(&place(phone), sealed)
+    }
+
+    /// Recognises a message by what it says and when it was sent: its id differs from one webhook to the next.
+    fn message_print(&self, message: &Message) -> Print {
+        let sent = message.sent_at.map_or_else(String::new, |at| second(at).to_string());
+        let from = sender::plain(&message.from);
+        self.print(&[b"sms", from.as_bytes(), message.text.expose().trim().as_bytes(), sent.as_bytes()])
+    }
+
+    fn code_print(&self, code: &Secret) -> Print {
+        self.print(&[b"code", code.expose().as_bytes()])
+    }
+
+    fn print(&self, parts: &[&[u8]]) -> Print {
+        let mut print = Print::default();
+        print.iter_mut().zip(self.0.vault.fingerprint(parts)).for_each(|(to, from)| *to = from);
+        print
+    }
+
+    fn line(&self, phone: &str) -> Arc<Line> {
+        Arc::clone(self.lines().entry(phone.to_owned()).or_insert_with(|| Arc::new(Line::new())))
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
+    async fn sleep_until(&self, moment: Time) {
+        self.0.clock.sleep_until(moment).await;
+    }
+
+    async fn stopping(&self) {
+        self.0.stop.cancelled().await;
+    }
+}
+
+/// Where a code is sealed for.
+fn place(phone: &str) -> String {
+    format!("phone/{phone}/code")
+}
+
+/// Whether a message with this carrier time can be for a code asked for at `since`. The request is taken back to its full
+/// second, because that is all that most carriers tell.
+fn timely(sent_at: Option<Time>, since: Time, now: Time) -> bool {
+    sent_at.is_none_or(|sent| second(sent) >= second(since) && now.since(sent) <= OLDEST && sent.since(now) <= AHEAD)
+}
+
+fn log(phone: &str, message: &Message, receipt: &Receipt) {
+    let event_id = message.event_id.as_deref();
+    match receipt {
+        Receipt::Handed { portal } => {
+            tracing::info!(phone, portal, event_id, "SMS code on phone {phone} handed to portal {portal}");
+        }
+        Receipt::Buffered { portal } => {
+            tracing::info!(
+                phone,
+                portal,
+                event_id,
+                "SMS code on phone {phone} kept for portal {portal}, which does not wait yet"
+            );
+        }
+        Receipt::Refused(reason) => {
+            tracing::info!(phone, %reason, event_id, "SMS on phone {phone} refused: {reason}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The record of a phone: what must be known about it after a restart.
+//!
+//! Pure rules over one small struct; whoever calls them stores the result by compare-and-swap, which is what makes "used
+//! once" true. No text is in it: messages and codes are known by keyed fingerprints, the one buffered code is sealed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PhoneState, PhoneStatus, Reason};
+use crate::clock::Time;
+use crate::store::Record;
+
+/// How long a buffered code lives: what the relay of story 1 settled on. Portals give a code for 2 to 5 minutes.
+pub const BUFFER_LIFE: Duration = Duration::from_secs(30);
+
+/// How long a message is remembered, so that it counts once.
+const SEEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many messages are remembered; a phone that receives more in a day forgets the oldest first.
+const SEEN_MAX: usize = 64;
+
+/// How long an accepted code proves a phone.
+const PROOF_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A keyed fingerprint, cut to the 128 bits that suffice to tell messages apart.
+pub(super) type Print = [u8; 16];
+
+/// A phone, by its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Phone {
+    /// The messages of the last day, oldest first.
+    seen: Vec<Seen>,
+    /// Counts the requests for a code; a code belongs to the one it came after.
+    window: u64,
+    /// The newest code of this window.
+    latest: Option<Mark>,
+    /// The code that waits for its login.
+    code: Option<Held>,
+    /// The last authentic event.
+    pub(super) last_seen_at: Option<Time>,
+    /// When a login last accepted a code from this phone.
+    pub(super) accepted_at: Option<Time>,
+    /// When a login last waited in vain, if no code has come since.
+    pub(super) vain_at: Option<Time>,
+}
+
+/// A message that must not count again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    print: Print,
+    at: Time,
+}
+
+/// When a message was sent and came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    pub(super) sent_at: Option<Time>,
+    pub(super) arrived_at: Time,
+}
+
+/// A code that waits for its login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) sealed: Vec<u8>,
+    pub(super) print: Print,
+    pub(super) window: u64,
+    pub(super) mark: Mark,
+}
+
+impl Record for Phone {
+    const SPACE: &'static str = "phone";
+    const SCHEMA: u8 = 1;
+}
+
+impl Phone {
+    /// A login is about to ask for a code: what came until now is of no use to it. Returns the new window's number.
+    pub(super) fn open_window(&mut self) -> u64 {
+        self.window += 1;
+        (self.latest, self.code) = (None, None);
+        self.window
+    }
+
+    /// Takes note of a message and keeps the code that it `offer`s, unless it was here before or is too old.
+    pub(super) fn receive(&mut self, print: Print, now: Time, offer: &Result<Held, Reason>) -> Result<(), Reason> {
+        self.last_seen_at = Some(now);
+        self.code.take_if(|held| now.since(held.mark.arrived_at) >= BUFFER_LIFE);
+        self.seen.retain(|seen| now.since(seen.at) < SEEN_LIFE);
+        if self.seen.iter().any(|seen| seen.print == print) {
+            return Err(Reason::Duplicate);
+        }
+        // Refused ones as well: a message without a carrier time that comes again in a later login is still an old one.
+        self.seen.push(Seen { print, at: now });
+        let excess = self.seen.len().saturating_sub(SEEN_MAX);
+        self.seen.drain(..excess);
+        let held = offer.as_ref().map_err(|reason| *reason)?;
+        if held.window != self.window || self.latest.is_some_and(|latest| held.mark.older_than(latest)) {
+            return Err(Reason::Stale);
+        }
+        self.latest = Some(held.mark);
+        self.code = Some(held.clone());
+        Ok(())
+    }
+
+    /// Gives the code of this window away, once, while it lives. One that the portal has rejected is dropped.
+    pub(super) fn take(&mut self, window: u64, rejected: &[Print], now: Time) -> Option<Held> {
+        let held = self.code.take_if(|held| held.window == window)?;
+        let fresh = now.since(held.mark.arrived_at) < BUFFER_LIFE && !rejected.contains(&held.print);
+        if fresh {
+            self.vain_at = None;
+        }
+        fresh.then_some(held)
+    }
+
+    /// What is known about the phone at `now`.
+    pub(super) fn status(&self, now: Time) -> PhoneStatus {
+        let proven = self.accepted_at.is_some_and(|at| now.since(at) < PROOF_LIFE);
+        let state = match (self.vain_at, proven) {
+            (Some(_), _) => PhoneState::Silent,
+            (None, true) => PhoneState::Proven,
+            (None, false) => PhoneState::Unproven,
+        };
+        PhoneStatus { last_seen_at: self.last_seen_at, state }
+    }
+}
+
+impl Mark {
+    /// Whether this was sent before the other. Carriers often tell whole seconds, so within one second, and where one of
+    /// them has no carrier time, what arrives later is newer.
+    fn older_than(self, other: Self) -> bool {
+        match (self.sent_at, other.sent_at) {
+            (Some(this), Some(other)) => second(this) < second(other),
+            _ => self.arrived_at < other.arrived_at,
+        }
+    }
+}
+
+/// The second that a moment lies in.
+pub(super) const fn second(time: Time) -> u64 {
+    time.as_millis() / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use bincode::Options;
+
+    use super::*;
+
+    const NOW: Time = Time::from_millis(1_763_627_488_000);
+
+    fn held(window: u64, sent_at: Option<Time>, arrived_at: Time) -> Held {
+        Held { sealed: vec![1, 2, 3], print: [7; 16], window, mark: Mark { sent_at, arrived_at } }
+    }
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let held = held(3, Some(NOW), NOW);
+        let phone = Phone {
+            seen: vec![Seen { print: [9; 16], at: NOW }],
+            window: 3,
+            latest: Some(held.mark),
+            code: Some(held),
+            last_seen_at: Some(NOW),
+            accepted_at: None,
+            vain_at: Some(NOW),
+        };
+        let bytes = bincode::DefaultOptions::new().serialize(&phone).unwrap();
+        let golden = "0109090909090909090909090909090909fd00d363a09a010000\
+                      03\
+                      0101fd00d363a09a010000fd00d363a09a010000\
+                      0103010203070707070707070707070707070707070301fd00d363a09a010000fd00d363a09a010000\
+                      01fd00d363a09a010000\
+                      00\
+                      01fd00d363a09a010000";
+        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
+        let read: Phone = bincode::DefaultOptions::new().deserialize(&bytes).unwrap();
+        assert_eq!(read, phone);
+    }
+
+    #[test]
+    fn a_phone_remembers_a_day_and_no_more_than_its_share() {
+        let mut phone = Phone::default();
+        let refuse = Err(Reason::NoCode);
+        for n in 0..=SEEN_MAX as u8 {
+            assert_eq!(phone.receive([n; 16], NOW, &refuse), Err(Reason::NoCode));
+        }
+        assert_eq!(phone.seen.len(), SEEN_MAX);
+        assert_eq!(phone.receive([1; 16], NOW, &refuse), Err(Reason::Duplicate));
+        assert_eq!(phone.receive([1; 16], NOW + SEEN_LIFE, &refuse), Err(Reason::NoCode), "forgotten after a day");
+        // A full record is far below what a record may hold.
+        assert!(bincode::serialize(&phone).unwrap().len() < 4096);
+    }
+
+    #[test]
+    fn a_code_is_taken_once_in_its_window_and_in_its_time() {
+        let mut phone = Phone::default();
+        let window = phone.open_window();
+        let offer = |n| Ok(held(n, Some(NOW), NOW));
+        assert_eq!(phone.receive([1; 16], NOW, &offer(window + 1)), Err(Reason::Stale));
+        assert_eq!(phone.receive([2; 16], NOW, &offer(window)), Ok(()));
+        assert_eq!(phone.clone().take(window, &[[7; 16]], NOW), None, "rejected before");
+        assert_eq!(phone.clone().take(window + 1, &[], NOW), None);
+        assert_eq!(phone.clone().take(window, &[], NOW + BUFFER_LIFE), None);
+        assert!(phone.take(window, &[], NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
+        assert_eq!(phone.take(window, &[], NOW), None);
+    }
+
+    #[test]
+    fn an_older_message_that_comes_later_is_stale() {
+        let mut phone = Phone::default();
+        let window = phone.open_window();
+        let later = NOW + Duration::from_secs(5);
+        assert_eq!(phone.receive([1; 16], later, &Ok(held(window, Some(later), later))), Ok(()));
+        assert_eq!(phone.receive([2; 16], later, &Ok(held(window, Some(NOW), later))), Err(Reason::Stale));
+        assert_eq!(phone.receive([3; 16], later, &Ok(held(window, None, later))), Ok(()));
+    }
+}
