@@ -139,8 +139,8 @@ fn a_code_of_the_wanted_length_survives_any_neighbourhood_of_the_same_message() 
         ["", "\n", " 1588-1234", " (3분)", "\nFA+9qCX9VSu", " 주문 998877", " 998877", ", 2025.11.20", " #998877"]
     {
         let text = format!("인증번호 751539{tail}");
-        let found = find(&text, &rules(6));
-        assert!(matches!(&found, Found::Ambiguous | Found::Nothing) || found == found("751539"), "{text}");
+        let answer = find(&text, &rules(6));
+        assert!(matches!(&answer, Found::Ambiguous | Found::Nothing) || answer == found("751539"), "{text}");
     }
 }
 
