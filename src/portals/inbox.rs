@@ -224,10 +224,9 @@ impl Inbox {
         let ring = line.ring_after();
         let kept = self.change(phone, |record| record.receive(print, now, &offer)).await?;
         // Asked before the ring, which ends the wait.
-        let receipt = match (kept, &awaited) {
-            (Ok(()), Some(awaited)) => line.receipt(awaited.window.number),
-            (Ok(()), None) => None,
-            (Err(reason), _) => Some(Receipt::Refused(reason)),
+        let receipt = match (&kept, &offer) {
+            (Ok(()), Ok(held)) => line.receipt(held),
+            (Err(reason), _) | (_, Err(reason)) => Some(Receipt::Refused(*reason)),
         };
         drop(ring);
         // A login that ended meanwhile has no more use for it.
@@ -278,7 +277,7 @@ impl Inbox {
         awaited: &Awaited,
         now: Time,
     ) -> Result<Result<Held, Reason>, VaultError> {
-        let Awaited { window, rejected, .. } = awaited;
+        let Awaited { window, rejected } = awaited;
         if !sender::allowed(&message.from, &window.expected.senders) {
             return Ok(Err(Reason::SenderNotAllowed));
         }

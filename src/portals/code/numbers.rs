@@ -146,8 +146,8 @@ fn digits(text: impl Iterator<Item = char>) -> usize {
 
 /// Whether the digits that begin here (in the direction of the iterator) are part of a number written with separators, such
 /// as "1588-1234": a number of its own beside the run.
-fn written(text: impl Iterator<Item = char>) -> bool {
-    matches!(text.skip_while(char::is_ascii_digit).next(), Some('-' | '.' | ',' | ':' | '/'))
+fn written(mut text: impl Iterator<Item = char>) -> bool {
+    matches!(text.find(|c| !c.is_ascii_digit()), Some('-' | '.' | ',' | ':' | '/'))
 }
 
 /// Whether a unit follows: directly, or after a blank as a word of its own.

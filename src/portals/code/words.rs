@@ -187,8 +187,8 @@ impl Labels {
 
     /// Whether the last label before the number, on the same line and near, is one of something else.
     fn claimed(&self, text: &str, place: &Range<usize>) -> bool {
-        let labels = self.0.iter().rev().filter(|label| label.kind != Kind::Weak);
-        labels.skip_while(|label| label.place.end > place.start).next().is_some_and(|label| {
+        let mut labels = self.0.iter().rev().filter(|label| label.kind != Kind::Weak);
+        labels.find(|label| label.place.end <= place.start).is_some_and(|label| {
             let (distance, line_ends) = gap(text, label.place.end..place.start);
             label.kind == Kind::Other && distance <= CLAIM && !line_ends
         })

@@ -63,7 +63,7 @@ impl Forwarder for Capcom6 {
         match event.as_str() {
             "sms:received" => {
                 let payload = webhook.payload.ok_or_else(|| Rejected::field("payload"))?;
-                payload.message(webhook.id).map(Event::Sms)
+                payload.message(webhook.id.as_deref()).map(Event::Sms)
             }
             "system:ping" => Ok(Event::Ping),
             other => Ok(Event::Other(brief(other))),
@@ -72,13 +72,13 @@ impl Forwarder for Capcom6 {
 }
 
 impl Payload {
-    fn message(self, event_id: Option<String>) -> Result<Message, Rejected> {
+    fn message(self, event_id: Option<&str>) -> Result<Message, Rejected> {
         let sent_at = self.received_at.map(|text| text.parse()).transpose();
         Ok(Message {
             from: self.sender.or(self.phone_number).ok_or_else(|| Rejected::field("payload.sender"))?,
             text: self.message.ok_or_else(|| Rejected::field("payload.message"))?,
             sent_at: sent_at.map_err(|_| Rejected::field("payload.receivedAt"))?,
-            event_id: event_id.as_deref().map(brief),
+            event_id: event_id.map(brief),
         })
     }
 }

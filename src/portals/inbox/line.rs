@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::record::Print;
+use super::record::{Held, Print};
 use super::{Expected, Receipt};
 use crate::clock::Time;
 use crate::secret::Secret;
@@ -34,6 +34,8 @@ struct Login {
     waiting: bool,
     typed: Option<Secret>,
     rejected: Vec<Print>,
+    /// The code that ended the last wait.
+    handed: Option<Print>,
 }
 
 /// The time since a login asked for a code.
@@ -50,7 +52,6 @@ pub(super) struct Window {
 /// What a message is judged by.
 #[derive(Debug)]
 pub(super) struct Awaited {
-    pub(super) portal: String,
     pub(super) window: Window,
     pub(super) rejected: Vec<Print>,
 }
@@ -74,7 +75,8 @@ impl Line {
 
     pub(super) fn enter(&self, portal: &str) {
         let portal = portal.to_owned();
-        *self.login() = Some(Login { portal, window: None, waiting: false, typed: None, rejected: Vec::new() });
+        *self.login() =
+            Some(Login { portal, window: None, waiting: false, typed: None, rejected: Vec::new(), handed: None });
     }
 
     pub(super) fn leave(&self) {
@@ -93,19 +95,26 @@ impl Line {
     pub(super) fn awaited(&self) -> Option<Awaited> {
         self.with(|login| {
             let window = login.window.clone()?;
-            Some(Awaited { portal: login.portal.clone(), window, rejected: login.rejected.clone() })
+            Some(Awaited { window, rejected: login.rejected.clone() })
         })
         .flatten()
     }
 
     /// What became of a code kept for this window; None when its login has gone on or ended meanwhile.
-    pub(super) fn receipt(&self, number: u64) -> Option<Receipt> {
+    pub(super) fn receipt(&self, held: &Held) -> Option<Receipt> {
         self.with(|login| {
-            login.window.as_ref().filter(|window| window.number == number)?;
+            login.window.as_ref().filter(|window| window.number == held.window)?;
             let portal = login.portal.clone();
-            Some(if login.waiting { Receipt::Handed { portal } } else { Receipt::Buffered { portal } })
+            // A wait that some other ring woke may have found the code before its own message got here.
+            let handed = login.waiting || login.handed == Some(held.print);
+            Some(if handed { Receipt::Handed { portal } } else { Receipt::Buffered { portal } })
         })
         .flatten()
+    }
+
+    /// Notes that this code ends the wait.
+    pub(super) fn hand(&self, code: Print) {
+        self.with(|login| login.handed = Some(code));
     }
 
     /// Gives a typed code to the login of this portal; false when that is not the one on the line.

@@ -127,8 +127,11 @@ impl Turn {
         }
         let Some(window) = self.line.window() else { return Ok(None) };
         let (rejected, now) = (self.line.rejected(), self.inbox.now());
-        let taken = self.inbox.change(&self.phone, move |phone| phone.take(window.number, &rejected, now)).await?;
+        let taken = self.inbox.change(&self.phone, |phone| phone.take(window.number, &rejected, now)).await?;
         let Some(held) = taken else { return Ok(None) };
+        if !buffered {
+            self.line.hand(held.print);
+        }
         let plain = self.inbox.open(&self.phone, &held.sealed)?;
         let text = std::str::from_utf8(&plain).map_err(|_| VaultError::Sealed)?;
         let age = now.since(held.mark.arrived_at);
