@@ -5,6 +5,10 @@
 //! remember what was done to them. They know nothing of the appliance: it must not be able to tell them from the real
 //! ones, and nothing outside `cli` and tests may depend on them.
 
+pub mod caller;
+pub mod day;
 pub mod mailbox;
 pub mod phone;
 pub mod portal;
+mod stage;
+mod voice;

@@ -273,6 +273,15 @@ impl Portal {
         Some(Picked { session, fallback: requested.is_some(), epoch })
     }
 
+    /// As [`Portal::pick`]; when there is none, a person is asked for unless recovery is under way.
+    pub async fn find(&self, requested: &str, fallback: bool) -> Option<Picked> {
+        let picked = self.pick(Some(requested), fallback);
+        if picked.is_none() {
+            self.miss().await;
+        }
+        picked
+    }
+
     /// As [`Portal::pick`], waiting until `deadline` for a session to come alive.
     pub(super) async fn pick_by(&self, requested: Option<&str>, fallback: bool, deadline: Time) -> Option<Picked> {
         let mut live = self.live();

@@ -94,7 +94,7 @@ pub enum RelayError {
     Invalid(String),
     /// The caller's body broke off.
     #[error("the request body broke off")]
-    Body,
+    Body(upstream::BoxError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -177,7 +177,7 @@ impl Relay {
             return Ok(Outgoing::Once(Some(body)));
         };
         let peeked = upstream::peek(body, REPLAYABLE, REPLAYABLE_TIME).await;
-        let (seen, whole, ended) = peeked.map_err(|_| RelayError::Body)?;
+        let (seen, whole, ended) = peeked.map_err(RelayError::Body)?;
         Ok(if ended { Outgoing::Kept { bytes: seen, _memory: Some(permit) } } else { Outgoing::Once(Some(whole)) })
     }
 }

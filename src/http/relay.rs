@@ -1,0 +1,131 @@
+//! The relay's route: `ANY /api/portals/{portal}/relay/{path}`. Everything but the session headers is passed on, and the
+//! path as the client wrote it: decoding and encoding it again would change it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::body;
+use super::params::Path;
+use super::portals::{Api, SESSION_FALLBACK, SESSION_ID, name_session};
+use super::problem::{Problem, ProblemDocument};
+use crate::config::duration;
+use crate::portals::portal::DEFAULT_PARK;
+use crate::portals::relay::{Call, RelayError};
+use crate::portals::upstream::BoxError;
+
+/// The longest time that a call may ask to be parked.
+const LONGEST_PARK: Duration = Duration::from_secs(600);
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(relay))
+}
+
+/// Send a request to the portal inside a live session
+///
+/// The answer is the portal's own status, headers and body. Its cookies never leave, nor do `Authorization` and `Cookie`
+/// of this request reach it. An answer that means "logged out" is not shown: the standby takes over and the request is
+/// sent again.
+#[utoipa::path(
+    method(get, head, post, put, patch, delete, options),
+    path = "/api/portals/{portal}/relay/{*path}",
+    tag = "portals",
+    security(("operator" = ["portals:relay"])),
+    params(
+        ("portal" = String, Path),
+        ("path" = String, Path, description = "Path at the portal; the query is passed on as well"),
+        ("X-Session-Id" = Option<String>, Header, description = "The session to use"),
+        ("X-Session-Fallback" = Option<String>, Header, description = "`never`: no other session than the named one"),
+        ("X-Park-Timeout" = Option<String>, Header,
+            description = "How long to wait for a session, `2s` or plain seconds. Default 30 s"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Passed on; says that the request may be sent again when its outcome is unknown"),
+    ),
+    responses(
+        (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
+        (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`no_live_session`", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn relay(
+    State(api): State<Api>,
+    Path((name, _)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let portal = api.portal(&name)?;
+    let call = call(request)?;
+    let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
+    let mut answer = relayed.answer.map(Body::new);
+    name_session(answer.headers_mut(), &relayed.session_id, relayed.fallback, relayed.epoch);
+    Ok(answer.into_response())
+}
+
+fn call(request: Request) -> Result<Call, Problem> {
+    let (head, body) = request.into_parts();
+    let session = text(&head.headers, SESSION_ID.as_str())?;
+    let fallback = match text(&head.headers, SESSION_FALLBACK.as_str())?.as_deref() {
+        None | Some("auto") => true,
+        Some("never") => false,
+        Some(_) => return Err(invalid("X-Session-Fallback", "expected `never` or `auto`")),
+    };
+    let park = match text(&head.headers, "x-park-timeout")? {
+        None => DEFAULT_PARK,
+        Some(text) => park(&text).ok_or_else(|| invalid("X-Park-Timeout", "expected `2s` or seconds, at most 10m"))?,
+    };
+    // "/api/portals/{portal}/relay" has four slashes before what is the portal's.
+    let path = head.uri.path().splitn(6, '/').nth(5).unwrap_or_default();
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let body = body.map_err(|error| BoxError::from(error)).boxed_unsync();
+    Ok(Call {
+        method: head.method,
+        path_and_query: format!("/{path}{query}"),
+        headers: head.headers,
+        body,
+        session,
+        fallback,
+        park,
+    })
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| invalid(name, "expected visible ASCII"))?;
+    Ok(Some(text.to_owned()))
+}
+
+fn park(text: &str) -> Option<Duration> {
+    let span = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => duration::parse(text).ok()?,
+    };
+    (span <= LONGEST_PARK).then_some(span)
+}
+
+fn invalid(name: &str, expected: &str) -> Problem {
+    Problem::bad_request("invalid_header", format!("{name}: {expected}.")).field(name.to_owned())
+}
+
+fn problem(error: RelayError) -> Problem {
+    let detail = error.to_string();
+    let bad_gateway = |code, detail| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
+    match error {
+        RelayError::NoLiveSession => Problem::unavailable("no_live_session", detail, Duration::from_secs(5)),
+        RelayError::SessionGone => Problem::not_found("no_live_session", detail),
+        RelayError::InDoubt(_) => bad_gateway("in_doubt", detail),
+        RelayError::Unreachable(_) => bad_gateway("portal_unreachable", detail),
+        RelayError::NotReplayable => Problem::unavailable("session_expired", detail, Duration::from_secs(1)),
+        RelayError::Upgrade(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", detail),
+        RelayError::Invalid(_) => Problem::bad_request("invalid_path", detail),
+        RelayError::Body(error) => body::failure(&*error),
+        RelayError::Store(error) => {
+            tracing::error!(%error, "the relay: {error}");
+            Problem::internal()
+        }
+    }
+}
