@@ -7,9 +7,11 @@
 //! HTTP/1.1 only, on purpose: what stands in front (nginx, Caddy, a load balancer) speaks HTTP/2 to browsers and
 //! HTTP/1.1 to us, a second protocol would need every guard here a second time, and WebSocket needs no other.
 
+pub mod auth;
 pub mod body;
 mod chunks;
 pub mod client;
+pub mod control;
 pub mod edge;
 pub mod etag;
 mod exchange;
@@ -21,7 +23,9 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod params;
+pub mod portals;
 pub mod problem;
+mod relay;
 pub mod request_id;
 pub mod server;
 pub mod tls;

@@ -72,6 +72,7 @@ impl Metrics {
     get,
     path = "/metrics",
     tag = "health",
+    security(("operator" = ["metrics"])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
 async fn page(State(metrics): State<Metrics>) -> Response {

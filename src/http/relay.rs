@@ -55,10 +55,10 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 )]
 async fn relay(
     State(api): State<Api>,
-    Path((name, _)): Path<(String, String)>,
+    Path(target): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let portal = api.portal(&name)?;
+    let portal = api.portal(&target.0)?;
     let call = call(request)?;
     let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
     let mut answer = relayed.answer.map(Body::new);

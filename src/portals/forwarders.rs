@@ -29,7 +29,7 @@ const MAX_KIND: usize = 40;
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
     /// Looks a header up by its lowercase name; None when it is absent or not visible ASCII.
-    pub header: &'a dyn Fn(&str) -> Option<&'a str>,
+    pub header: &'a (dyn Fn(&str) -> Option<&'a str> + Sync),
     /// The body, byte for byte: signatures cover it.
     pub body: &'a [u8],
     /// When it arrived, on our clock.

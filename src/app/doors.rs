@@ -1,0 +1,132 @@
+//! The doors: every socket that somebody can knock at. Opened last, closed first.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{Ground, Parts, StartError};
+use crate::clock;
+use crate::config::{self, Config};
+use crate::http::auth;
+use crate::http::client::TrustedProxies;
+use crate::http::control::socket::{self, SocketFile};
+use crate::http::control::{Control, Place};
+use crate::http::edge::{Edge, Settings};
+use crate::http::health::Health;
+use crate::http::limits::Limits;
+use crate::http::listener::Listener;
+use crate::http::metrics::Metrics;
+use crate::http::server::Server;
+use crate::http::tls::Tls;
+use crate::operators::Scope;
+
+/// The open doors.
+#[derive(Debug)]
+pub(super) struct Doors {
+    /// Where the API is served.
+    pub(super) address: SocketAddr,
+    servers: Vec<Server>,
+    tls: Option<Tls>,
+    stop: CancellationToken,
+    socket: SocketFile,
+}
+
+impl Doors {
+    /// Binds everything, and only then serves: a port that is taken must not leave a half-open house.
+    pub(super) async fn open(
+        ground: &Ground,
+        parts: &Parts,
+        metrics: Metrics,
+        config: &Config,
+    ) -> Result<Self, StartError> {
+        let server = &config.server;
+        let tls = server.tls.as_ref().map(|tls| Tls::load(&tls.cert, &tls.key)).transpose()?;
+        let api = bind("server.listen", server.listen).await?;
+        let address = local(&api, server.listen)?;
+        let open_metrics = match server.metrics_listen {
+            Some(asked) => Some((bind("server.metrics_listen", asked).await?, asked)),
+            None => None,
+        };
+        let metrics_url = match &open_metrics {
+            Some((listener, asked)) => Some(format!("http://{}", local(listener, *asked)?)),
+            None => None,
+        };
+        let (control, file) = socket::bind(&config.store.path)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
+        let place = Place { url: url.clone(), metrics_url, store: config.store.path.clone() };
+
+        let opening = Opening { ground, limits: limits(server), stop: CancellationToken::new(), server };
+        let health = Health::new(ground.readiness.clone(), &ground.clock);
+        let guarded = metrics.clone().routes().route_layer(auth::require(&parts.operators, Scope::Metrics));
+        let listener = match &tls {
+            Some(tls) => Listener::Tls(api, tls.clone()),
+            None => Listener::Tcp(api),
+        };
+        let mut servers = vec![opening.serve("api", health.routes().merge(guarded).merge(parts.routes()), listener)];
+        if let Some((listener, _)) = open_metrics {
+            servers.push(opening.serve("metrics", metrics.routes(), Listener::Tcp(listener)));
+        }
+        let routes = Control::new(parts.operators.clone(), ground.readiness.clone(), place, &ground.clock).routes();
+        servers.push(opening.serve("control", routes, Listener::Unix(control)));
+        let (version, store) = (env!("CARGO_PKG_VERSION"), config.store.path.display());
+        tracing::info!(url, version, %store, "listening on {url}");
+        Ok(Self { address, servers, tls, stop: opening.stop, socket: file })
+    }
+
+    /// Takes a renewed certificate over.
+    pub(super) fn reload(&self) {
+        if let Some(tls) = &self.tls
+            && let Err(error) = tls.reload()
+        {
+            tracing::error!(%error, "the certificate stays as it is: {error}");
+        }
+    }
+
+    /// Stops accepting and waits for requests in flight, at most `limit`.
+    pub(super) async fn close(self, limit: Duration) -> bool {
+        self.stop.cancel();
+        let drained = futures_util::future::join_all(self.servers.iter().map(Server::drained));
+        let closed = clock::within(limit, drained).await.is_ok();
+        // Gone before the store is: the next server of this store makes its own.
+        drop(self.socket);
+        closed
+    }
+}
+
+/// What every door is opened with.
+struct Opening<'a> {
+    ground: &'a Ground,
+    limits: Limits,
+    stop: CancellationToken,
+    server: &'a config::Server,
+}
+
+impl Opening<'_> {
+    fn serve(&self, name: &str, routes: OpenApiRouter, listener: Listener) -> Server {
+        let settings = Settings {
+            clock: self.ground.clock.clone(),
+            random: self.ground.random.clone(),
+            trusted_proxies: TrustedProxies::new(self.server.trusted_proxies.iter().copied()),
+            limits: self.limits,
+        };
+        let server = Server::new(Edge::new(routes, settings), self.limits, &self.ground.life, self.stop.clone());
+        server.serve(name, listener);
+        server
+    }
+}
+
+fn limits(server: &config::Server) -> Limits {
+    Limits { max_body: server.max_body, drain: server.drain, ..Limits::default() }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { key: "server.listen", address, source })
+}

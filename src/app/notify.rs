@@ -1,0 +1,65 @@
+//! What the service manager is told: ready, reloading, stopping, still alive. Says nothing when there is none.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use super::probe::StoreProbe;
+use super::{App, Ground};
+use crate::clock;
+
+/// All parts run.
+pub(super) fn ready() {
+    send(&[NotifyState::Ready]);
+}
+
+/// A reload begins; [`ready`] ends it.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager is not told of the reload: {error}"),
+    }
+}
+
+/// The process goes down.
+pub(super) fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog, if there is one, while the store answers and every loop has beaten: what hangs is replaced.
+pub(super) fn feed_watchdog(app: &App) {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let App { ground, probe, .. } = app;
+    ground.life.supervise("watchdog", feed(ground.clone(), probe.clone(), limit / 2));
+}
+
+async fn feed(ground: Ground, probe: StoreProbe, every: Duration) {
+    let stop = ground.life.stopping();
+    let mut hungry = false;
+    loop {
+        let complaint = complaint(&ground, &probe);
+        match &complaint {
+            None => send(&[NotifyState::Watchdog]),
+            Some(reason) if !hungry => tracing::error!(reason, "the watchdog is not fed: {reason}"),
+            Some(_) => {}
+        }
+        hungry = complaint.is_some();
+        if clock::within(every, stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+fn complaint(ground: &Ground, probe: &StoreProbe) -> Option<String> {
+    if let Err(reason) = probe.verdict() {
+        return Some(format!("store: {reason}"));
+    }
+    let stale = ground.life.stale();
+    (!stale.is_empty()).then(|| format!("{} stopped turning", stale.join(", ")))
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told: {error}");
+    }
+}

@@ -1,0 +1,121 @@
+//! The parts that run behind the doors, in the order in which each needs the one before: where a new domain is started,
+//! where its routes are added, and where it hears of a new configuration.
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{Ground, StartError, browser_settings, channels, vault};
+use crate::alerts::Alerts;
+use crate::browsers::Pool;
+use crate::config::{self, Config};
+use crate::http::portals::Api;
+use crate::logs;
+use crate::operators::Operators;
+use crate::outbox::Outbox;
+use crate::portals::Portals;
+use crate::portals::inbox::Inbox;
+use crate::portals::portal::Tools;
+use crate::portals::relay::Relay;
+use crate::portals::upstream::Upstream;
+use crate::secret::Vault;
+use crate::store::{Durability, Store, StoreError};
+
+/// Everything that runs; clones share it.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The records.
+    pub store: Store,
+    /// What seals secrets in them.
+    pub vault: Arc<Vault>,
+    /// Who may ask for what.
+    pub operators: Operators,
+    /// What is on its way to people.
+    pub outbox: Outbox,
+    /// What people are told.
+    pub alerts: Alerts,
+    /// The portals that are kept.
+    pub portals: Portals,
+    api: Api,
+    log: Option<logs::Handle>,
+}
+
+impl Parts {
+    /// Starts every part; on return each is at work.
+    pub(super) async fn start(ground: &Ground, config: &Config, log: Option<logs::Handle>) -> Result<Self, StartError> {
+        let store = open_store(ground, config).await?;
+        let vault = Arc::new(vault::open(&store, &config.store, &ground.random).await?);
+        let Ground { clock, random, life, .. } = ground;
+        let operators = Operators::new(store.clone(), clock.clone(), random.clone());
+        let outbox = Outbox::start(
+            store.clone(),
+            vault.clone(),
+            clock.clone(),
+            random.clone(),
+            channels::outbox(config)?,
+            life,
+        )?;
+        let alerts = Alerts::start(
+            store.clone(),
+            outbox.clone(),
+            vault.clone(),
+            clock.clone(),
+            random.clone(),
+            channels::alerts(config),
+            life,
+        );
+        let tools = Tools {
+            store: store.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            vault: vault.clone(),
+            inbox: Inbox::new(store.clone(), clock.clone(), vault.clone(), life),
+            pool: Pool::new(life, browser_settings(&config.browser))?,
+            upstream: Upstream::new().map_err(StartError::Authorities)?,
+            alerts: alerts.clone(),
+        };
+        let portals = Portals::new(tools, life);
+        portals.apply(config).await?;
+        let api = Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
+        Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
+    }
+
+    /// The parts' own routes, each behind the scope it asks for.
+    pub(super) fn routes(&self) -> OpenApiRouter {
+        self.api.clone().routes(&self.operators)
+    }
+
+    /// Hands a changed configuration to every part that can take it over while it runs.
+    ///
+    /// # Errors
+    /// What of it cannot be used; nothing has been taken over then.
+    pub(super) async fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let outbox = channels::outbox(config)?;
+        self.portals.apply(config).await?;
+        self.outbox.reconfigure(outbox);
+        self.alerts.reconfigure(channels::alerts(config));
+        if let Some(log) = &self.log {
+            log.set_level(config.log.level);
+        }
+        Ok(())
+    }
+}
+
+async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {
+    let (path, clock, life) = (config.store.path.clone(), ground.clock.clone(), ground.life.clone());
+    let durability = match config.store.durability {
+        config::Durability::Acknowledged => Durability::Acknowledged,
+        config::Durability::Interval => Durability::Interval,
+    };
+    // Opening reads the disk and may take seconds; it spawns tasks too, for which it needs the runtime it came from.
+    let runtime = tokio::runtime::Handle::current();
+    let opening = tokio::task::spawn_blocking(move || {
+        let _inside = runtime.enter();
+        Store::open(&path, durability, clock, &life)
+    });
+    match opening.await {
+        Ok(store) => Ok(store?),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => Err(StoreError::Stopped.into()),
+    }
+}

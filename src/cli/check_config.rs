@@ -1,0 +1,35 @@
+//! `nightporter check-config`.
+
+use clap::Args;
+
+use super::exit::{self, Exit, Failure};
+use super::{Settings, output};
+use crate::config;
+use crate::portals::recipe;
+
+/// Check a configuration with every recipe it references, and show what counts. Shows no secret.
+#[derive(Debug, Args)]
+#[command(after_long_help = exit::HELP)]
+pub(super) struct CheckConfig {
+    #[command(flatten)]
+    settings: Settings,
+    /// As JSON, problems included, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl CheckConfig {
+    #[expect(clippy::print_stderr, reason = "problems are not the result")]
+    pub(super) fn run(&self) -> Result<Exit, Failure> {
+        let report = config::check(&self.settings.sources(), recipe::inspect);
+        let text = if report.is_good() { report.to_string() } else { String::new() };
+        if self.json {
+            output::print_json(&report)?;
+        } else if report.is_good() {
+            output::print(&text)?;
+        } else {
+            eprint!("{report}");
+        }
+        Ok(if report.is_good() { Exit::Good } else { Exit::Config })
+    }
+}

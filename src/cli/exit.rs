@@ -1,0 +1,124 @@
+//! Exit codes: the one place that defines them and tells which failure ends with which.
+
+use std::process::ExitCode;
+
+use crate::app::StartError;
+use crate::config::ConfigError;
+use crate::http::control::socket::SocketError;
+use crate::portals::PortalsError;
+use crate::store::StoreError;
+use crate::store::engine::EngineError;
+
+/// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0   done; for doctor and check-config: all is well
+  1   failed; standard error says why
+  2   wrong usage
+  3   the server is not running
+  69  unavailable: a port is taken, or the server does not answer
+  75  the store is in use by another process
+  77  the store belongs to another user
+  78  the configuration cannot be used";
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Done.
+    Good = 0,
+    /// Failed; the message says why.
+    Failed = 1,
+    /// The server is not running.
+    NotRunning = 3,
+    /// A port is taken, or the server does not answer.
+    Unavailable = 69,
+    /// The store is in use by another process.
+    InUse = 75,
+    /// The store belongs to another user.
+    NotAllowed = 77,
+    /// The configuration cannot be used.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure with the code it ends in.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// A failure that ends in `exit`.
+    pub(super) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    /// A failure told in words.
+    pub(super) fn told(exit: Exit, message: impl std::fmt::Display) -> Self {
+        Self::new(exit, anyhow::anyhow!("{message}"))
+    }
+
+    /// The same failure with what was being done in front.
+    pub(super) fn context(self, doing: &'static str) -> Self {
+        Self { exit: self.exit, error: self.error.context(doing) }
+    }
+
+    /// Tells what failed, one problem a line.
+    #[expect(clippy::print_stderr, reason = "there may be no log yet")]
+    pub(super) fn report(&self) -> ExitCode {
+        for line in format!("{:#}", self.error).lines() {
+            eprintln!("error: {line}");
+        }
+        self.exit.into()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Engine(EngineError::InUse { .. }) => Exit::InUse,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match error {
+            StartError::Store(error) => return error.into(),
+            StartError::Vault(_)
+            | StartError::WrongKey { .. }
+            | StartError::KeyLost { .. }
+            | StartError::Tls(_)
+            | StartError::Channel(_)
+            | StartError::Portals(PortalsError::Recipe(_))
+            | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
+            StartError::Listen { .. } => Exit::Unavailable,
+            StartError::Control(_)
+            | StartError::Outbox(_)
+            | StartError::Browser(_)
+            | StartError::Authorities(_)
+            | StartError::Portals(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
