@@ -1,7 +1,7 @@
 //! The browser pool on real Chromium, against portals served from this file on loopback. Nothing is mocked: what dies here
 //! is killed, what hangs is stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 use nightporter::browsers::{
     BrowserError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageOptions, Pool, SavedState, Seat,
-    Settings,
+    Settings, StorageText,
 };
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
@@ -32,12 +32,15 @@ struct House {
 
 impl House {
     fn open() -> Self {
+        Self::open_with(Settings::default())
+    }
+
+    fn open_with(settings: Settings) -> Self {
         let run = tempfile::tempdir().unwrap();
         // The browser's account must be able to pass through.
         fs::set_permissions(run.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let life = Lifecycle::new();
-        let settings = Settings { runtime_dir: run.path().to_owned(), ..Settings::default() };
-        let pool = Pool::new(&life, settings).unwrap();
+        let pool = Pool::new(&life, Settings { runtime_dir: run.path().to_owned(), ..settings }).unwrap();
         Self { pool, life, run }
     }
 
@@ -206,7 +209,8 @@ async fn a_wait_survives_navigations() {
     page.goto(&format!("{portal}/hops?n=0"), LIMIT).await.unwrap();
     assert_eq!(page.first_of(&["#nothing", "#arrived"], LIMIT).await.unwrap(), 1);
     assert_eq!(page.text("#arrived").await.unwrap(), "arrived");
-    assert_eq!(page.wait_for_url("?n=3", LIMIT).await.unwrap(), format!("{portal}/hops?n=3"));
+    let third = page.wait_for_url(|url| url.query() == Some("n=3"), "?n=3", LIMIT).await.unwrap();
+    assert_eq!(third, format!("{portal}/hops?n=3"));
     house.close().await;
 }
 
@@ -242,8 +246,9 @@ async fn a_dead_portal_is_told_from_one_that_answers() {
     assert_eq!((missing.status, missing.url), (404, format!("{portal}/nothing")));
     let redirected = page.goto(&format!("{portal}/old"), LIMIT).await.unwrap();
     assert_eq!((redirected.status, redirected.url), (200, format!("{portal}/home?from=old")));
-    page.wait_for_url("*/home?from=*", LIMIT).await.unwrap();
-    assert!(page.wait_for_url("/elsewhere", SHORT).await.is_err());
+    page.wait_for_url(|url| url.path() == "/home", "/home", LIMIT).await.unwrap();
+    let elsewhere = page.wait_for_url(|url| url.path() == "/elsewhere", "/elsewhere", SHORT).await.unwrap_err();
+    assert_eq!(elsewhere, BrowserError::UrlMismatch { pattern: "/elsewhere".into() });
 
     let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let refused = page.goto(&format!("http://{closed}/?token=s3cret"), LIMIT).await.unwrap_err();
@@ -300,6 +305,27 @@ async fn a_session_moves_to_a_new_process_with_cookies_and_storage() {
     assert!(["sid=s3cret", "kept=1", "__Host-x=y"].iter().all(|cookie| sent.contains(cookie)), "{sent}");
     let again = restored.export().await.unwrap();
     assert_eq!(again.local_storage, saved.local_storage);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn storage_of_any_origin_is_restored_without_the_network() {
+    let house = House::open();
+    let entries = |text: &str| StorageText(text.into());
+    let local_storage = BTreeMap::from([
+        ("http://plain.invalid".to_owned(), entries(r#"[["a","1"]]"#)),
+        ("https://secure.invalid".to_owned(), entries(r#"[["가","나다"],["b","\\u2028'\"<"]]"#)),
+        ("https://xn--9n2bp8q.invalid:8443".to_owned(), entries(r#"[["c",""]]"#)),
+    ]);
+    let saved = SavedState { cookies: Vec::new(), local_storage };
+    let options = ContextOptions { restore: Some(saved.clone()), ..ContextOptions::default() };
+    let context = house.pool.open(Seat::A, options).await.unwrap();
+    let read = |state: &SavedState| -> Vec<BTreeSet<Vec<String>>> {
+        state.local_storage.values().map(|entries| serde_json::from_str(&entries.0).unwrap()).collect()
+    };
+    let exported = context.export().await.unwrap();
+    assert!(exported.local_storage.keys().eq(saved.local_storage.keys()));
+    assert_eq!(read(&exported), read(&saved));
     house.close().await;
 }
 
@@ -436,11 +462,14 @@ async fn the_renderer_is_sandboxed_and_nobody_is_root() {
 
 #[tokio::test]
 async fn the_identity_is_what_portals_really_get() {
-    let house = House::open();
+    let house = House::open_with(Settings { languages: Some("ko-KR,ko".into()), ..Settings::default() });
     let portal = portal().await;
     let (context, page) = house.page().await;
     let identity = context.identity().await.unwrap();
-    assert!(identity.user_agent.contains("Chrome/") && identity.accept_language.starts_with("en"), "{identity:?}");
+    assert!(
+        identity.user_agent.contains("Chrome/") && identity.accept_language.starts_with("ko-KR,ko;q="),
+        "{identity:?}"
+    );
     assert!(identity.client_hints.iter().any(|(name, value)| name == "sec-ch-ua" && value.contains("Chrom")));
     assert!(identity.fetch.iter().any(|(name, value)| name == "sec-fetch-mode" && value == "cors"));
     page.goto(&format!("{portal}/mirror"), LIMIT).await.unwrap();

@@ -4,12 +4,14 @@
 //! [`Chrome`] is the browser as a whole, [`Context`] a session in it, [`Page`] a tab of that session. Everything here fails
 //! with an error instead of waiting without a limit, and everything opened is closed again when dropped.
 
+mod address;
 mod connection;
 mod context;
 mod eyes;
 mod identity;
 mod keys;
 mod page;
+mod pointer;
 mod session;
 mod storage;
 mod tab;

@@ -85,6 +85,9 @@ impl Launcher {
         let owner = Account::for_browser(settings.user.as_deref())?;
         let profiles = Profiles::open(&settings.runtime_dir, owner)?;
         let spawner = Spawner::start(life)?;
+        if !settings.sandbox {
+            tracing::warn!("browser.sandbox = false: pages run without Chromium's sandbox");
+        }
         Ok(Self { settings, profiles, spawner, gate: Semaphore::new(LAUNCHES_AT_ONCE), life: life.clone() })
     }
 

@@ -221,13 +221,18 @@ impl Keeper {
         });
         let generation = self.place.health.borrow().generation;
         self.place.occupant.send_replace(Occupant::Browser(chrome.clone(), generation));
-        tracing::info!(pid, generation, "browser {:?} is up (generation {generation})", self.place.seat);
+        let seat = self.place.seat;
+        tracing::info!(?seat, pid, generation, "browser {seat:?} is up: process {pid}, generation {generation}");
         let end = self.observe(&chrome).await;
         // Told before the funeral: whoever waits for the next one need not wait for that.
         self.report_end(end, generation);
         if end == End::Stopped {
-            let _ = chrome.close(FAREWELL).await;
-            let _ = clock::within(FAREWELL, chrome.gone().cancelled()).await;
+            let farewell = async {
+                let _ = chrome.close(FAREWELL).await;
+                chrome.gone().cancelled().await;
+            };
+            // Whether it took the time or not, what is left of it is killed below.
+            let _ = clock::within(FAREWELL, farewell).await;
         }
         chrome.abandon();
         process.bury().await;
@@ -263,12 +268,14 @@ impl Keeper {
             health.deaths += u64::from(end != End::Stopped);
         });
         if end != End::Stopped {
-            tracing::warn!(generation, "browser {:?} generation {generation} is lost: {reason}", self.place.seat);
+            let seat = self.place.seat;
+            tracing::warn!(?seat, generation, "browser {seat:?} generation {generation} is lost: {reason}");
         }
     }
 
     fn report_failure(&self, error: BrowserError) {
-        tracing::error!("browser {:?} could not be started: {error}", self.place.seat);
+        let seat = self.place.seat;
+        tracing::error!(?seat, "browser {seat:?} could not be started: {error}");
         self.place.health.send_modify(|health| health.reason = Some(error.to_string()));
         self.place.occupant.send_replace(Occupant::Failed(error));
     }

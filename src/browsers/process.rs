@@ -88,11 +88,16 @@ impl LastWords {
         let mut lines = Frames::new(stderr, b'\n', LINE_LIMIT);
         while let Ok(Some(frame)) = lines.next().await {
             let Frame::Whole(line) = frame else { continue };
+            let line = String::from_utf8_lossy(&line);
+            // That there is no message bus is so by design, and said often enough to drown the rest.
+            if line.contains(":dbus/") {
+                continue;
+            }
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == LAST_LINES {
                 kept.pop_front();
             }
-            kept.push_back(String::from_utf8_lossy(&line).into_owned());
+            kept.push_back(line.into_owned());
         }
     }
 }

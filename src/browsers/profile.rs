@@ -110,8 +110,10 @@ impl Profile {
     /// directory that would not go is tried again for a second.
     pub(super) async fn remove(self) {
         for _ in 0..20 {
-            if fs::remove_dir_all(&self.path).is_ok() {
-                return;
+            match tokio::fs::remove_dir_all(&self.path).await {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(_) => {}
             }
             clock::pause(Duration::from_millis(50)).await;
         }

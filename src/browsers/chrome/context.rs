@@ -1,7 +1,6 @@
 //! A session's own incognito context: its cookies and storage, shared with nobody, gone when disposed.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headless_chrome::protocol::cdp::{Browser, Target};
@@ -32,12 +31,12 @@ pub struct ContextOptions {
 #[derive(Debug)]
 pub struct Context {
     chrome: Chrome,
+    /// Its name in the protocol; empty once disposed of.
     id: String,
     seat: Seat,
     generation: u64,
     user_agent: Option<String>,
     visited: Origins,
-    disposed: AtomicBool,
 }
 
 impl Context {
@@ -49,8 +48,8 @@ impl Context {
         options: ContextOptions,
     ) -> Result<Self, BrowserError> {
         let id = chrome.call(wire::create_context()).await?.browser_context_id;
-        let (visited, disposed) = (Origins::default(), AtomicBool::new(false));
-        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited, disposed };
+        let visited = Origins::default();
+        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited };
         let deny = Browser::SetDownloadBehavior {
             behavior: Browser::SetDownloadBehaviorBehaviorOption::Deny,
             browser_context_id: Some(context.id.clone()),
@@ -170,9 +169,8 @@ impl Context {
     ///
     /// # Errors
     /// When the process does not answer; that the context is gone already is none.
-    pub async fn dispose(self) -> Result<(), BrowserError> {
-        self.disposed.store(true, Ordering::Relaxed);
-        let method = Target::DisposeBrowserContext { browser_context_id: self.id.clone() };
+    pub async fn dispose(mut self) -> Result<(), BrowserError> {
+        let method = Target::DisposeBrowserContext { browser_context_id: std::mem::take(&mut self.id) };
         match self.chrome.call(method).await {
             Ok(_) | Err(BrowserError::Gone | BrowserError::Protocol { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -182,7 +180,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        if !self.disposed.load(Ordering::Relaxed) {
+        if !self.id.is_empty() {
             self.chrome.discard(Litter::Context(std::mem::take(&mut self.id)));
         }
     }

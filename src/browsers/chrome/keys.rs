@@ -98,9 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_found_by_name_whatever_the_case() {
-        assert_eq!("enter".parse(), Ok(Key::Enter));
-        assert_eq!("ArrowDown".parse(), Ok(Key::ArrowDown));
-        assert!(KEYS.iter().all(|(key, name, _)| name.parse() == Ok(*key)));
+    fn every_key_has_its_name_and_enter_and_space_carry_text() {
+        for (name, key) in Key::NAMES {
+            let [down, up] = key.strokes();
+            assert_eq!((down.code.as_deref(), up.code.as_deref()), (Some(*name), Some(*name)));
+            assert_eq!(down.text.is_some(), matches!(key, Key::Enter | Key::Space), "{name}");
+        }
     }
 }

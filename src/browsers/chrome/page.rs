@@ -6,17 +6,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use headless_chrome::protocol::cdp::Input::{
-    DispatchMouseEvent, DispatchMouseEventTypeOption as Mouse, InsertText, MouseButton,
-};
+use headless_chrome::protocol::cdp::Input::InsertText;
 use headless_chrome::protocol::cdp::Page::{CaptureScreenshot, CaptureScreenshotFormatOption};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
+use super::address::{origin_of, without_query};
 use super::context::Origins;
 use super::eyes::LOOK_AGAIN;
 use super::keys::Key;
+use super::pointer::Point;
 use super::tab::{Tab, Traffic};
 use super::{Chrome, wire};
 use crate::browsers::error::{BrowserError, NetCause};
@@ -32,8 +32,8 @@ const PICTURES: usize = 3;
 /// What a page may do.
 #[derive(Clone, Debug, Default)]
 pub struct PageOptions {
-    /// The origins that the page may load anything from, as `https://acme.example`. `None`: no restriction. What a frame
-    /// of another allowed site loads inside itself, and WebSockets, are not covered.
+    /// The origins that the page may load anything from, as `https://acme.example`. `None`: no restriction. Not covered
+    /// are WebSockets, workers, and what a frame of another allowed site loads inside itself.
     pub allowed_origins: Option<Vec<String>>,
 }
 
@@ -42,7 +42,7 @@ pub struct PageOptions {
 pub struct Landing {
     /// The address after redirects.
     pub url: String,
-    /// The HTTP status of the main document.
+    /// The HTTP status of the main document; 0 for one that came by no HTTP (`about:blank`).
     pub status: u16,
 }
 
@@ -50,12 +50,6 @@ pub struct Landing {
 #[derive(Debug)]
 pub struct Page {
     tab: Tab,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-struct Point {
-    x: f64,
-    y: f64,
 }
 
 /// What `eyes.js` says about something it was to use: done, or what is in the way.
@@ -88,7 +82,7 @@ impl Page {
         options: PageOptions,
         visited: Origins,
     ) -> Result<Self, BrowserError> {
-        let traffic = options.allowed_origins.map_or(Traffic::Free, |allowed| Traffic::Only(as_origins(allowed)));
+        let traffic = options.allowed_origins.map_or(Traffic::Free, |allowed| Traffic::Only(origins(allowed)));
         Ok(Self { tab: Tab::open(chrome, context, user_agent, traffic, visited).await? })
     }
 
@@ -375,33 +369,10 @@ impl Page {
     }
 
     async fn click_at(&self, point: Point) -> Result<(), BrowserError> {
-        for (kind, held) in [(Mouse::MouseMoved, 0), (Mouse::MousePressed, 1), (Mouse::MouseReleased, 0)] {
-            self.tab.session.call(mouse(kind, point, held)).await?;
+        for movement in point.click() {
+            self.tab.session.call(movement).await?;
         }
         Ok(())
-    }
-}
-
-/// One movement of the mouse; `buttons` says which are held after it.
-fn mouse(kind: Mouse, point: Point, buttons: u32) -> DispatchMouseEvent {
-    let moved = kind == Mouse::MouseMoved;
-    DispatchMouseEvent {
-        Type: kind,
-        x: point.x,
-        y: point.y,
-        modifiers: None,
-        timestamp: None,
-        button: Some(if moved { MouseButton::None } else { MouseButton::Left }),
-        buttons: Some(buttons),
-        click_count: Some(u32::from(!moved)),
-        force: None,
-        tangential_pressure: None,
-        tilt_x: None,
-        tilt_y: None,
-        twist: None,
-        delta_x: None,
-        delta_y: None,
-        pointer_Type: None,
     }
 }
 
@@ -424,10 +395,6 @@ fn not_found(selector: &str) -> BrowserError {
     BrowserError::NotFound { selector: selector.to_owned() }
 }
 
-fn as_origins(allowed: Vec<String>) -> Vec<String> {
-    allowed.into_iter().map(|text| Url::parse(&text).map_or(text, |url| url.origin().ascii_serialization())).collect()
-}
-
-fn without_query(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().to_owned()
+fn origins(allowed: Vec<String>) -> Vec<String> {
+    allowed.into_iter().map(|url| origin_of(&url).unwrap_or(url)).collect()
 }

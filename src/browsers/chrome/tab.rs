@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use headless_chrome::protocol::cdp::{Emulation, Fetch, Network, Page, Target};
 use tokio::sync::mpsc;
-use url::Url;
 
+use super::address::permits;
 use super::connection::Event;
 use super::context::Origins;
 use super::eyes::Eyes;
@@ -25,6 +25,7 @@ const DIALOG_TEXT: usize = 500;
 #[derive(Debug)]
 pub(super) struct Tab {
     chrome: Chrome,
+    /// Its name in the protocol; empty once closed.
     target: String,
     /// Calls into the tab.
     pub(super) session: Session,
@@ -97,16 +98,19 @@ impl Tab {
     }
 
     /// Closes the tab and waits until the browser has said so.
-    pub(super) async fn close(self) -> Result<(), BrowserError> {
+    pub(super) async fn close(mut self) -> Result<(), BrowserError> {
         self.session.end(BrowserError::Closed);
-        self.chrome.call(Target::CloseTarget { target_id: self.target.clone() }).await.map(drop)
+        let target_id = std::mem::take(&mut self.target);
+        self.chrome.call(Target::CloseTarget { target_id }).await.map(drop)
     }
 }
 
 impl Drop for Tab {
     fn drop(&mut self) {
         self.session.end(BrowserError::Closed);
-        self.chrome.discard(Litter::Tab(std::mem::take(&mut self.target)));
+        if !self.target.is_empty() {
+            self.chrome.discard(Litter::Tab(std::mem::take(&mut self.target)));
+        }
     }
 }
 
@@ -192,37 +196,6 @@ impl Answerer {
                 self.session.call(Fetch::FailRequest { request_id, error_reason }).await.map(drop)
             }
             Traffic::Free | Traffic::Only(_) => self.session.call(wire::let_go(request_id)).await.map(drop),
-        }
-    }
-}
-
-fn permits(allowed: &[String], url: &str) -> bool {
-    // Compared as origins, so that `https://acme.example.evil.example` gains nothing by its beginning.
-    Url::parse(url).is_ok_and(|url| match url.scheme() {
-        "data" | "blob" | "about" => true,
-        _ => allowed.contains(&url.origin().ascii_serialization()),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_origin_is_allowed_as_a_whole_or_not_at_all() {
-        let allowed = ["https://acme.example".to_owned()];
-        assert!(permits(&allowed, "https://acme.example/login?x=1"));
-        assert!(permits(&allowed, "https://acme.example:443/"));
-        assert!(permits(&allowed, "data:text/plain,x"));
-        for other in [
-            "http://acme.example/",
-            "https://acme.example.evil.example/",
-            "https://acme.example@evil.example/",
-            "https://acme.example:8443/",
-            "file:///etc/passwd",
-            "nonsense",
-        ] {
-            assert!(!permits(&allowed, other), "{other}");
         }
     }
 }
