@@ -330,6 +330,18 @@ async fn storage_of_any_origin_is_restored_without_the_network() {
 }
 
 #[tokio::test]
+async fn an_export_fits_into_a_record_and_keeps_the_tokens() {
+    let house = House::open();
+    let cache = format!("[[\"cache\",\"{}\"],[\"token\",\"t\"]]", "캐시".repeat(20_000));
+    let local_storage = BTreeMap::from([("https://acme.invalid".to_owned(), StorageText(cache))]);
+    let restore = Some(SavedState { cookies: Vec::new(), local_storage });
+    let context = house.pool.open(Seat::A, ContextOptions { restore, ..ContextOptions::default() }).await.unwrap();
+    let saved = context.export().await.unwrap();
+    assert_eq!(saved.local_storage["https://acme.invalid"].0, r#"[["token","t"]]"#);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn contexts_share_nothing_and_one_bad_cookie_costs_only_itself() {
     let house = House::open();
     let portal = portal().await;

@@ -80,7 +80,8 @@ impl Context {
 
     /// Cancelled when its process has died.
     pub fn gone(&self) -> CancellationToken {
-        self.chrome.gone()
+        // A child: what a caller does with it must not reach the connection.
+        self.chrome.gone().child_token()
     }
 
     /// Opens a tab.
@@ -128,7 +129,8 @@ impl Context {
     }
 
     /// Everything that must survive the process: all cookies, and the `localStorage` of every origin that a page of this
-    /// context has shown or that was restored (at most 32). Needs no open page and asks nothing of the network.
+    /// context has shown or that was restored (at most 32). Needs no open page and asks nothing of the network. Storage
+    /// beyond 32 KiB is left out with a warning, large entries first.
     ///
     /// # Errors
     /// When the process has died or does not answer.

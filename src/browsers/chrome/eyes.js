@@ -122,10 +122,20 @@
       return masked;
     },
 
-    // localStorage as JSON text: escapes keep what is not Unicode.
-    stored: () => {
-      const entries = Array.from({ length: localStorage.length }, (_, index) => localStorage.key(index));
-      return entries.length ? JSON.stringify(entries.map((key) => [key, localStorage.getItem(key)])) : null;
+    // localStorage as JSON text (escapes keep what is not Unicode) of at most `budget` bytes in UTF-8. Small entries first:
+    // tokens are small, what is large is a cache that the page can do without.
+    stored: (budget) => {
+      const keys = Array.from({ length: localStorage.length }, (_, index) => localStorage.key(index));
+      const entries = keys.map((key) => JSON.stringify([key, localStorage.getItem(key)]));
+      entries.sort((one, other) => one.length - other.length);
+      const kept = [];
+      let room = budget - 2;
+      for (const entry of entries) {
+        room -= new TextEncoder().encode(entry).length + 1;
+        if (room < 0) break;
+        kept.push(entry);
+      }
+      return { text: kept.length ? `[${kept.join()}]` : null, left_out: entries.length - kept.length };
     },
 
     restore: (entries) => JSON.parse(entries).forEach(([key, value]) => localStorage.setItem(key, value)),

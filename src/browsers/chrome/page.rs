@@ -46,7 +46,7 @@ pub struct Landing {
     pub status: u16,
 }
 
-/// A tab, closed when dropped.
+/// A tab, closed when dropped. Windows that it opens are closed at once; a recipe goes to their address instead.
 #[derive(Debug)]
 pub struct Page {
     tab: Tab,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::context::Origins;
@@ -11,6 +12,16 @@ use super::{CALL_LIMIT, Chrome, eyes, wire};
 use crate::browsers::error::{BrowserError, NetCause};
 use crate::browsers::state::StorageText;
 use crate::clock;
+
+/// The most that is exported of a context, in bytes: with its cookies it must fit into a record of the store (64 KiB).
+const BUDGET: usize = 32 * 1024;
+
+/// What `eyes.js` found stored.
+#[derive(Deserialize)]
+struct Stored {
+    text: Option<String>,
+    left_out: u32,
+}
 
 /// An offline tab in one context.
 pub(super) struct Storage(Tab);
@@ -21,12 +32,17 @@ impl Storage {
         Tab::open(chrome, context, None, Traffic::Offline, Origins::default()).await.map(Self)
     }
 
-    /// What is stored for each of `origins`.
+    /// What is stored for each of `origins`, as far as the budget reaches, the smallest entries of each first.
     pub(super) async fn read(&self, origins: &[String]) -> Result<BTreeMap<String, StorageText>, BrowserError> {
-        let mut found = BTreeMap::new();
+        let (mut found, mut budget) = (BTreeMap::new(), BUDGET);
         for origin in origins {
             self.visit(origin).await?;
-            if let Some(text) = self.0.eyes.see::<Option<String>>("stored", json!([])).await? {
+            let Stored { text, left_out } = self.0.eyes.see("stored", json!([budget])).await?;
+            if left_out > 0 {
+                tracing::warn!(origin, left_out, "{left_out} large entries in the storage of {origin} are not saved");
+            }
+            if let Some(text) = text {
+                budget = budget.saturating_sub(text.len());
                 found.insert(origin.clone(), StorageText(text));
             }
         }
