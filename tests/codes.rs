@@ -63,6 +63,12 @@ const SIX: &[(&str, Holds)] = &[
     ("Acme: OTP 300127 for a payment of $450.00 on card ending 443322", Code("300127")),
     ("Your login code: 555666\n\nThis code expires in 600 seconds", Code("555666")),
     ("Order 887766 is waiting; your PIN is 110022", Code("110022")),
+    ("인증번호\n[204817] 입니다", Code("204817")),
+    ("204817\n위 인증번호를 입력하세요", Code("204817")),
+    ("[ACME] 인증번호를 보내드립니다. 204817", Code("204817")),
+    ("결제 인증번호 204817 입니다. 쿠팡 12,000원", Code("204817")),
+    ("공동인증서 발급을 위한 인증번호는 204817 입니다.", Code("204817")),
+    ("204817 를 입력하시면 인증이 완료됩니다.", Code("204817")),
     // Domain-bound.
     ("코드는 111222 또는 333444 입니다\n\n@login.acme.example #747723", Code("747723")),
     ("747723 is your code\n@acme.example #747723", Code("747723")),
@@ -85,6 +91,15 @@ const SIX: &[(&str, Holds)] = &[
     ("Your promo code 123456 is waiting", No),
     ("Use code SAVE20 for your order 123456", No),
     ("카드 ***123456 인증 완료", No),
+    ("본인인증이 완료되었습니다. 회원 123456님 환영합니다", No),
+    ("인증 완료 123456", No),
+    ("예약 코드 998877 로 확인하세요", No),
+    ("추천인코드 998877 입력시 할인", No),
+    ("Use referral code 998877", No),
+    ("Do not share your OTP with anyone. Terminal 998877 is closed", No),
+    ("Never give away your code.\nTerminal 998877 is closed", No),
+    ("인증번호는 절대 알려주지 마세요. 담당 998877 드림", No),
+    ("단말 998877 은 꺼졌습니다. 인증번호는 문자로 보냅니다", No),
     ("회의는 101호에서 합니다", No),
     ("", No),
     ("[Web발신] 안녕하세요", No),
@@ -167,4 +182,14 @@ fn a_pattern_overrides_and_two_matches_refuse() {
 #[test]
 fn a_text_without_end_is_not_looked_at() {
     assert_eq!(find(&format!("인증번호 751539{}", " ".repeat(5000)), &rules(6)), Found::Nothing);
+}
+
+proptest::proptest! {
+    /// Whatever a stranger writes, the search ends, and what it gives has the length that was asked for.
+    #[test]
+    fn any_text_is_survived(text in r"(인증번호|code|[0-9０-９]{1,8}|[ .,:\-/*\n\[\]@#+]|\PC){0,40}", length in 0_usize..10) {
+        if let Found::Code(code) = find(&text, &Rules { host: None, ..rules(length) }) {
+            proptest::prop_assert!(code.expose().len() == length && code.expose().bytes().all(|b| b.is_ascii_digit()));
+        }
+    }
 }

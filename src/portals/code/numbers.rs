@@ -40,8 +40,8 @@ const ELSE: &[&str] = &[
 
 /// What follows a number that counts something.
 const UNITS: &[&str] = &[
-    "개", "건", "명", "분", "초", "시간", "매", "호", "층", "동", "점", "자리", "bytes", "byte", "kb", "mb", "gb",
-    "km", "kg", "min", "minutes", "seconds", "sec", "hours", "days", "times", "points", "pts",
+    "개", "건", "명", "분", "초", "시간", "매", "호", "층", "동", "점", "자리", "님", "bytes", "byte", "kb", "mb",
+    "gb", "km", "kg", "min", "minutes", "seconds", "sec", "hours", "days", "times", "points", "pts",
 ];
 
 /// The app hash that Android's SMS retriever wants: eleven characters of Base64 at the end.

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::numbers;
+
 /// Words that a code stands beside, in lowercase.
 const ANCHORS: &[&str] = &[
     "인증",
@@ -38,7 +40,7 @@ const ANCHORS: &[&str] = &[
 /// Words that ask for a number, in lowercase: they explain one only when nothing better does.
 const WEAK: &[&str] = &["입력", "enter"];
 
-/// Words that another number stands beside, in lowercase.
+/// Words that another number stands beside, in lowercase; among them those that speak of a code without giving one.
 const OTHERS: &[&str] = &[
     "주문",
     "송장",
@@ -72,10 +74,6 @@ const OTHERS: &[&str] = &[
     "상품권",
     "바코드",
     "우편번호",
-    "qr코드",
-    "쿠폰코드",
-    "할인코드",
-    "지점코드",
     "관리번호",
     "사번",
     "학번",
@@ -88,15 +86,16 @@ const OTHERS: &[&str] = &[
     "뒷자리",
     "끝번호",
     "버전",
-    "zip code",
-    "postal code",
-    "promo code",
-    "coupon code",
-    "discount code",
-    "country code",
-    "area code",
-    "error code",
-    "qr code",
+    "인증완료",
+    "인증 완료",
+    "인증이 완료",
+    "인증되었",
+    "인증 실패",
+    "인증에 실패",
+    "인증기관",
+    "인증서",
+    "인증업체",
+    "인증센터",
     "order",
     "invoice",
     "tracking",
@@ -105,6 +104,8 @@ const OTHERS: &[&str] = &[
     "ticket",
     "reference",
     "ref",
+    "txn",
+    "transaction",
     "tel",
     "ending",
     "card",
@@ -112,6 +113,38 @@ const OTHERS: &[&str] = &[
     "booking",
     "flight",
     "version",
+];
+
+/// Words for a code, in lowercase, that is of another kind with one of [`KINDS`] or [`OTHERS`] right before it.
+const GENERIC: &[&str] = &["코드", "code"];
+
+/// Kinds of codes that are no one-time codes, in lowercase.
+const KINDS: &[&str] = &[
+    "qr",
+    "할인",
+    "지점",
+    "추천",
+    "추천인",
+    "초대",
+    "오류",
+    "에러",
+    "상품",
+    "제품",
+    "국가",
+    "프로모션",
+    "zip",
+    "postal",
+    "promo",
+    "coupon",
+    "discount",
+    "country",
+    "area",
+    "error",
+    "referral",
+    "invite",
+    "gift",
+    "voucher",
+    "reservation",
 ];
 
 /// What a weak word costs more than a good one: more than any distance.
@@ -154,7 +187,11 @@ impl Labels {
         let words = words.chain(OTHERS.iter().map(|word| (*word, Kind::Other)));
         for (word, kind) in words.filter(|(word, _)| !word.is_empty()) {
             let places = text.match_indices(word).filter(|(at, _)| whole(&text, *at, word));
-            found.extend(places.map(|(at, _)| Label { place: at..at + word.len(), kind }));
+            found.extend(places.map(|(at, _)| {
+                let other =
+                    kind == Kind::Anchor && !own.contains(&word.to_owned()) && of_another_kind(&text[..at], word);
+                Label { place: at..at + word.len(), kind: if other { Kind::Other } else { kind } }
+            }));
         }
         // The longer label wins where two overlap: "promo code" is no code.
         found.sort_by_key(|label| std::cmp::Reverse(label.place.len()));
@@ -178,8 +215,12 @@ impl Labels {
     /// The distance to the nearest label of this kind, with what a label behind the number costs.
     fn judge(&self, text: &str, place: &Range<usize>, kind: Kind) -> Option<usize> {
         let of_kind = |label: &&Label| label.kind == kind;
-        let before = self.0.iter().rev().filter(of_kind).find(|label| label.place.end <= place.start);
-        let after = self.0.iter().filter(of_kind).find(|label| label.place.start >= place.end);
+        let (own, first, alone) = sentence(text, place);
+        // Across the end of a sentence a label speaks only for the number that comes next, or for one that stands alone.
+        let reaches =
+            |label: &&Label| own.contains(&label.place.start) || alone || (first && label.place.end <= own.start);
+        let before = self.0.iter().rev().filter(of_kind).find(|label| label.place.end <= place.start).filter(reaches);
+        let after = self.0.iter().filter(of_kind).find(|label| label.place.start >= place.end).filter(reaches);
         let before = before.map(|label| gap(text, label.place.end..place.start).0);
         let after = after.map(|label| gap(text, place.end..label.place.start).0 + BEHIND);
         before.into_iter().chain(after).filter(|distance| *distance <= REACH).min()
@@ -193,6 +234,25 @@ impl Labels {
             label.kind == Kind::Other && distance <= CLAIM && !line_ends
         })
     }
+}
+
+/// The sentence that the number stands in, whether the number begins it, and whether it is all there is.
+fn sentence(text: &str, place: &Range<usize>) -> (Range<usize>, bool, bool) {
+    let ends = |(at, c): &(usize, char)| {
+        *c == '\n' || (matches!(c, '.' | '!' | '?') && text[at + 1..].starts_with(char::is_whitespace))
+    };
+    let start = text[..place.start].char_indices().rev().find(ends).map_or(0, |(at, _)| at + 1);
+    let end = text[place.end..].char_indices().map(|(at, c)| (place.end + at, c)).find(ends);
+    let end = end.map_or(text.len(), |(at, _)| at);
+    let first = numbers::alone(&text[start..place.end], &(place.start - start..place.end - start));
+    let alone = numbers::alone(&text[start..end], &(place.start - start..place.end - start));
+    (start..end, first, alone)
+}
+
+/// Whether a word for a code has a word right before it that makes it one of another kind.
+fn of_another_kind(before: &str, word: &str) -> bool {
+    let before = before.strip_suffix(' ').unwrap_or(before);
+    GENERIC.contains(&word) && KINDS.iter().chain(OTHERS).any(|kind| before.ends_with(kind))
 }
 
 /// The characters between, and whether a line ends there.

@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
@@ -23,6 +24,10 @@ use crate::store::OPEN_LIMIT;
 const CACHE: u64 = 4 << 20;
 /// Changes that a slow subscriber may lag behind before it is told to look for itself.
 const BACKLOG: usize = 1024;
+/// How often opening tries again while sled's own lock is being let go, and the pause between: five seconds in all. Seen to
+/// take a few milliseconds, on a busy machine, in one reopening of seventy.
+const RELEASE_TRIES: u32 = 500;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// One sled database that this process has for itself.
 #[derive(Debug)]
@@ -174,7 +179,7 @@ fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {
     let (tell, told) = mpsc::sync_channel(1);
     let opener = std::thread::Builder::new().name("store open".to_owned()).spawn(move || {
         // The receiver is gone only when opening took too long; there is nobody left to tell then.
-        let _ = tell.send(config.open());
+        let _ = tell.send(open_when_released(&config));
     });
     let opener = opener.map_err(|error| refused(error.to_string()))?;
     match told.recv_timeout(OPEN_LIMIT) {
@@ -186,6 +191,21 @@ fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let _ = opener.join();
             Err(refused("the files are damaged".to_owned()))
+        }
+    }
+}
+
+/// Opens the files once sled's own lock on them is free. Ours is held by now, so nobody else has them open: only the
+/// worker threads of a database that this process has just closed may still be letting go.
+fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
+    let mut patience = RELEASE_TRIES;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if patience > 0 && error.to_string().contains("could not acquire lock") => {
+                patience -= 1;
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            opened => return opened,
         }
     }
 }
