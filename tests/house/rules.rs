@@ -5,93 +5,48 @@ use proc_macro2::{Delimiter, TokenTree};
 use super::source::{Breach, Source, begins, breach, delimited, inside, is, line, walk};
 
 /// Every room with the rooms that it may know, each room after those that it may know: so no arrow points up.
-pub(crate) const ROOMS: &[(&str, &[&str])] = &[
+pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("clock", &[]),
-    ("ids", &["clock"]),
-    ("secret", &["ids"]),
-    ("lifecycle", &["clock"]),
-    ("config", GROUND),
-    ("store", GROUND),
-    ("outbox", &["store", "config", "clock", "ids", "secret", "lifecycle"]),
-    ("alerts", &["outbox", "store", "config", "clock", "ids", "secret", "lifecycle"]),
-    ("browsers", &["alerts", "outbox", "store", "config", "clock", "ids", "secret", "lifecycle"]),
-    ("operators", DOMAIN),
-    ("portals", &["browsers", "alerts", "outbox", "store", "config", "clock", "ids", "secret", "lifecycle"]),
-    (
-        "http",
-        &[
-            "operators",
-            "portals",
-            "browsers",
-            "alerts",
-            "outbox",
-            "store",
-            "config",
-            "clock",
-            "ids",
-            "secret",
-            "lifecycle",
-        ],
-    ),
-    (
-        "console",
-        &["http", "operators", "portals", "alerts", "outbox", "store", "config", "clock", "ids", "secret", "lifecycle"],
-    ),
-    ("demo", &["portals", "browsers", "alerts", "outbox", "store", "config", "clock", "ids", "secret", "lifecycle"]),
-    (
-        "app",
-        &[
-            "demo",
-            "console",
-            "http",
-            "operators",
-            "portals",
-            "browsers",
-            "alerts",
-            "outbox",
-            "store",
-            "config",
-            "clock",
-            "ids",
-            "secret",
-            "lifecycle",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "app",
-            "demo",
-            "http",
-            "operators",
-            "portals",
-            "browsers",
-            "alerts",
-            "outbox",
-            "store",
-            "config",
-            "clock",
-            "ids",
-            "secret",
-            "lifecycle",
-        ],
-    ),
-    ("main", &["cli"]),
+    ("ids", &[&["clock"]]),
+    ("secret", &[&["clock", "ids"]]),
+    ("lifecycle", &[&["clock"]]),
+    ("config", &[GROUND]),
+    ("logs", &[GROUND, &["config"]]),
+    ("store", &[GROUND]),
+    ("outbox", &[BASE]),
+    ("alerts", &[BASE, &["outbox"]]),
+    // Domains do not know one another, but for those named here.
+    ("browsers", &[GROUND]),
+    ("operators", &[DOMAIN]),
+    ("portals", &[DOMAIN, &["browsers"]]),
+    // The edge and what stands on it.
+    ("http", &[DOMAIN, DOMAINS]),
+    ("console", &[DOMAIN, DOMAINS, &["http"]]),
+    ("demo", &[GROUND, &["config", "portals"]]),
+    ("app", &[DOMAIN, DOMAINS, &["http", "console", "logs", "demo"]]),
+    ("cli", &[DOMAIN, DOMAINS, &["http", "logs", "demo", "app"]]),
+    ("main", &[&["cli"]]),
 ];
 const GROUND: &[&str] = &["clock", "ids", "secret", "lifecycle"];
-const DOMAIN: &[&str] = &["alerts", "outbox", "store", "config", "clock", "ids", "secret", "lifecycle"];
+const BASE: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store"];
+const DOMAIN: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store", "outbox", "alerts"];
+const DOMAINS: &[&str] = &["browsers", "operators", "portals"];
 
-/// What only some files may say, and which. An entry that ends with `/` is a folder.
-const ONLY: &[(&str, &[&str])] = &[
+/// Crates that only some files may use, and which. An entry that ends with `/` is a folder.
+const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["src/store/engine/sled.rs"]),
     ("lettre", &["src/outbox/mail.rs"]),
     ("headless_chrome", &["src/browsers/chrome.rs", "src/browsers/chrome/"]),
     ("bincode", &["src/store/codec.rs"]),
+    ("anyhow", &["src/cli.rs", "src/cli/", "src/main.rs"]),
+];
+
+/// Calls and words that only some files may say.
+const WORDS: &[(&str, &[&str])] = &[
     ("SystemTime : : now", &["src/clock.rs"]),
     ("Instant : : now", &["src/clock.rs"]),
     ("Timestamp : : now", &["src/clock.rs"]),
     ("unsafe", &["src/store/engine/power.rs", "src/browsers/pdeathsig.rs"]),
-    ("anyhow", &["src/cli.rs", "src/cli/", "src/main.rs"]),
 ];
 
 /// Names that say nothing about what is inside.
@@ -113,10 +68,15 @@ const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 700;
 
 /// The first arrow in the table that does not point to an earlier room.
-pub(crate) fn first_way_up(rooms: &[(&'static str, &[&'static str])]) -> Option<(&'static str, &'static str)> {
+pub(crate) fn first_way_up(rooms: &[(&'static str, &[&[&'static str]])]) -> Option<(&'static str, &'static str)> {
     rooms.iter().enumerate().find_map(|(index, (room, known))| {
         let below = &rooms[..index];
-        known.iter().find(|known| below.iter().all(|(name, _)| name != *known)).map(|known| (*room, *known))
+        known
+            .iter()
+            .copied()
+            .flatten()
+            .find(|known| below.iter().all(|(name, _)| name != *known))
+            .map(|known| (*room, *known))
     })
 }
 
@@ -133,7 +93,7 @@ pub(crate) fn arrows(source: &Source) -> Vec<Breach> {
     mentions(&source.shipped, depth, *room == "main", &mut mentioned);
     let strange = mentioned.into_iter().filter(|(name, _)| {
         let is_room = ROOMS.iter().any(|(other, _)| other == name);
-        is_room && name != room && !known.contains(&name.as_str())
+        is_room && name != room && !known.iter().any(|known| known.contains(&name.as_str()))
     });
     strange.map(|(name, line)| source.breach(line, format!("the room `{room}` must not know `{name}`"))).collect()
 }
@@ -185,21 +145,23 @@ fn after_root(tokens: &[TokenTree], found: &mut Vec<(String, usize)>) {
 /// Some crates, calls and words have only one place.
 pub(crate) fn only_places(source: &Source) -> Vec<Breach> {
     let mut found = Vec::new();
-    walk(&source.shipped, &mut |tokens| {
-        for (word, places) in ONLY {
-            if begins(tokens, word) && !stands_in(&source.path, places) && !names_the_engine(source, word) {
-                let shown = word.replace(": :", "::");
-                let rule = format!("`{shown}` may be said only in {}", places.join(", "));
-                found.push(source.breach(line(&tokens[0]), rule));
-            }
+    walk(&source.shipped, &mut |before, tokens| {
+        let crates = CRATES.iter().filter(|(name, _)| uses_crate(before, tokens, name));
+        let words = WORDS.iter().filter(|(word, _)| begins(tokens, word));
+        for (word, places) in crates.chain(words).filter(|(_, places)| !stands_in(&source.path, places)) {
+            let rule = format!("`{}` may be said only in {}", word.replace(" : : ", "::"), places.join(", "));
+            found.push(source.breach(line(&tokens[0]), rule));
         }
     });
     found
 }
 
-/// The engine's parent declares and re-exports its child, which is named after the crate.
-fn names_the_engine(source: &Source, word: &str) -> bool {
-    word == "sled" && source.path == "src/store/engine.rs"
+/// Whether a crate of that name is meant here, and not a module, a field or a variable: it begins a path or is `use`d.
+fn uses_crate(before: &[TokenTree], tokens: &[TokenTree], name: &str) -> bool {
+    let deeper = before.len() >= 2 && begins(&before[before.len() - 2..], ": :");
+    let used = before.last().is_some_and(|token| is(token, "use"));
+    let named = begins(&tokens[1..], ": :") || tokens.get(1).is_some_and(|next| is(next, "as"));
+    is(&tokens[0], name) && !deeper && (used || named)
 }
 
 fn stands_in(path: &str, places: &[&str]) -> bool {
@@ -222,7 +184,7 @@ pub(crate) fn names(source: &Source) -> Vec<Breach> {
     if source.path.ends_with("/mod.rs") {
         found.push(source.breach(1, "no mod.rs: `foo.rs` beside `foo/`"));
     }
-    walk(&source.all, &mut |tokens| {
+    walk(&source.all, &mut |_, tokens| {
         if let [first, TokenTree::Ident(name), ..] = tokens
             && is(first, "mod")
             && EMPTY_NAMES.contains(&name.to_string().as_str())
@@ -236,7 +198,7 @@ pub(crate) fn names(source: &Source) -> Vec<Breach> {
 /// Functions and files stay short enough to be read at once.
 pub(crate) fn lengths(source: &Source) -> Vec<Breach> {
     let mut found = Vec::new();
-    walk(&source.all, &mut |tokens| {
+    walk(&source.all, &mut |_, tokens| {
         let [first, TokenTree::Ident(name), others @ ..] = tokens else { return };
         let end = others.iter().find(|token| is(token, ";") || delimited(token, Delimiter::Brace));
         if let (true, Some(TokenTree::Group(body))) = (is(first, "fn"), end) {
@@ -256,7 +218,7 @@ pub(crate) fn lengths(source: &Source) -> Vec<Breach> {
 /// Nothing unfinished ships, and only the command line and the demo print.
 pub(crate) fn macros(source: &Source) -> Vec<Breach> {
     let mut found = Vec::new();
-    walk(&source.shipped, &mut |tokens| {
+    walk(&source.shipped, &mut |_, tokens| {
         let called = tokens.get(2).is_some_and(|arguments| matches!(arguments, TokenTree::Group(_)));
         for (name, places) in MACROS {
             if called && begins(tokens, &format!("{name} !")) && !stands_in(&source.path, places) {

@@ -88,10 +88,10 @@ pub(crate) fn begins(tokens: &[TokenTree], text: &str) -> bool {
     tokens.len() >= text.split(' ').count() && words.all(|(word, token)| is(token, word))
 }
 
-/// Shows every position of `tokens`, groups included, to `look`.
-pub(crate) fn walk(tokens: &[TokenTree], look: &mut dyn FnMut(&[TokenTree])) {
+/// Shows every position of `tokens`, groups included, to `look`: what stands before it in its group, and what from there.
+pub(crate) fn walk(tokens: &[TokenTree], look: &mut dyn FnMut(&[TokenTree], &[TokenTree])) {
     for (index, token) in tokens.iter().enumerate() {
-        look(&tokens[index..]);
+        look(&tokens[..index], &tokens[index..]);
         walk(&inside(token), look);
     }
 }
