@@ -182,7 +182,7 @@ fn renderers(machine: &Machine) -> Vec<String> {
 fn portal() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (clock, random, life) = (Clock::system(), Random::system(), Lifecycle::new());
+        let (clock, random, life) = (Clock::system(), Random::system().unwrap(), Lifecycle::new());
         let phone = phone::Phone::start(phone::Settings::capcom6("office", Secret::new("x")), &clock, &random, &life);
         phone.set_mode(phone::Mode::Silent);
         let mut account = portal::Account::partner(&random, phone.line());
