@@ -18,6 +18,7 @@ pub(crate) const TESTS: &str = "/usr/local/lib/nightporter-tests";
 
 /// A booted machine; dropped, everything in it ends.
 pub(crate) struct Machine {
+    name: String,
     host: Child,
     leader: u32,
     console: tempfile::NamedTempFile,
@@ -29,7 +30,7 @@ impl Machine {
     pub(crate) fn boot() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             // Past the test's captured output: nobody must believe that this ran.
-            let _ = std::io::stdout().write_all(b"not run: tests/systemd.rs, which needs root to boot a systemd\n");
+            let _ = std::io::stdout().write_all(b"\nnot run: tests/systemd.rs, which needs root to boot a systemd\n");
             return None;
         }
         let nspawn = Path::new("/usr/bin/systemd-nspawn");
@@ -50,7 +51,7 @@ impl Machine {
             .stderr(console.reopen().unwrap())
             .spawn()
             .expect("setpriv of util-linux starts");
-        let mut machine = Self { host, leader: 0, console };
+        let mut machine = Self { name, host, leader: 0, console };
         machine.leader = machine.until("a first process", BOOT, || machine.find_leader());
         machine.until("a running systemd", BOOT, || {
             let state = machine.run(&["systemctl", "is-system-running"]).stdout;
@@ -160,7 +161,27 @@ impl Drop for Machine {
         // `unshare` takes nspawn with it, and nspawn, as the first of its process namespace, everything else.
         let _ = self.host.kill();
         let _ = self.host.wait();
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        let cgroups = if unified.is_dir() { unified } else { Path::new("/sys/fs/cgroup") };
+        // It can be removed once the last of them is gone. Should that take too long, the next run does it.
+        for _ in 0..100 {
+            if remove_cgroup(&cgroups.join(&self.name)).is_ok() {
+                return;
+            }
+            thread::sleep(LOOK);
+        }
     }
+}
+
+/// Removes a cgroup and those below it; it fails while a process is in one of them.
+fn remove_cgroup(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(path)
 }
 
 /// A field of `/proc/PID/status`.
