@@ -1,0 +1,56 @@
+# The commands of this repository, for a machine with cargo, make and a shell; `make` lists them.
+#
+# What is missing is installed with apt-get (through sudo for those who are not root) and told first; where nothing is
+# missing, neither the network nor sudo is asked for anything.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SILENT:
+# Cargo uses every core by itself; targets at once would only wait for one another's build lock.
+.NOTPARALLEL:
+.PHONY: help demo test check format lints documentation dependencies clean
+
+CARGO ?= cargo
+# More words for the command: `make demo ARGS=--keep`, `make test ARGS='--test house'`.
+ARGS ?=
+
+help: ## lists the commands
+	sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+demo: ## builds everything and plays a day at a portal on this terminal
+	.ci/install demo
+	echo "== building (on 2 cores about 4 minutes the first time)"
+	$(CARGO) build --locked
+	echo "== playing the day"
+	$(CARGO) run --locked --quiet -- demo $(ARGS)
+
+test: ## runs every test, those with a real Chromium and a real systemd included
+	.ci/install test
+	.ci/test $(ARGS)
+
+check: format lints documentation dependencies ## everything but the tests
+
+format: ## is it formatted?
+	echo "== format"
+	$(CARGO) fmt --check
+
+lints: ## does clippy find something?
+	echo "== lints"
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+documentation: ## is the documentation whole?
+	echo "== documentation"
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+dependencies: ## licences, advisories and sources, if cargo-deny is installed
+	if command -v cargo-deny >/dev/null; then
+	  echo "== dependencies"
+	  $(CARGO) deny check
+	else
+	  echo "== dependencies: not checked, cargo-deny is not installed"
+	fi
+
+clean: ## removes what was built
+	$(CARGO) clean
