@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nightporter::clock::{Clock, Time};
+use nightporter::clock::{Clock, Time, within};
 use nightporter::lifecycle::Lifecycle;
 use nightporter::portals::code::Rules;
 use nightporter::portals::forwarders::Message;
@@ -68,8 +68,9 @@ impl Bench {
     /// Lets the login wait, and something else happen once it does.
     async fn meanwhile(&self, turn: &mut Turn, then: impl Future<Output = ()>) -> Result<Code, NoCode> {
         let deadline = self.clock.now() + CODE_TIMEOUT;
-        // `join!` polls in order: the login waits before `then` begins.
-        tokio::join!(turn.code(deadline), then).0
+        // `join!` polls in order: the login waits before `then` begins. A wake-up that is lost shall fail, not hang.
+        let both = async { tokio::join!(turn.code(deadline), then).0 };
+        within(Duration::from_secs(60), both).await.expect("the login was never woken")
     }
 
     async fn in_vain(&self, turn: &mut Turn) {
