@@ -63,18 +63,19 @@ impl Caller {
         &self.token
     }
 
-    /// Sends a request without a body and reads the answer.
+    /// Sends a request without a body, with further `headers`, and reads the answer.
     ///
     /// # Errors
     /// In words, when there was no whole answer within 90 s.
-    pub async fn call(&self, method: Method, path: &str) -> Result<Answer, String> {
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
         let watch = Stopwatch::start();
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
-            .body(Full::new(Bytes::new()))
-            .map_err(|error| error.to_string())?;
+        let bearer = format!("Bearer {}", self.token.expose());
+        let mut request =
+            Request::builder().method(method).uri(format!("{}{path}", self.base)).header(AUTHORIZATION, bearer);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| error.to_string())?;
             let (head, body) = answer.into_parts();
@@ -84,11 +85,11 @@ impl Caller {
         clock::within(LIMIT, exchange).await.unwrap_or_else(|late| Err(late.to_string()))
     }
 
-    /// As [`Caller::call`] with GET.
+    /// As [`Caller::call`] with GET and no further headers.
     ///
     /// # Errors
     /// As [`Caller::call`].
     pub async fn get(&self, path: &str) -> Result<Answer, String> {
-        self.call(Method::GET, path).await
+        self.call(Method::GET, path, &[]).await
     }
 }

@@ -12,6 +12,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::caller::{Answer, Caller};
+use super::mailbox::Mail;
 use super::phone::Mode;
 use super::portal::{Pace, Pick};
 use super::stage::Stage;
@@ -227,8 +228,7 @@ impl Day {
         self.stage.portal.expire_of(&self.stage.user, Pick::Newest);
         self.stage.portal.expire_of(&self.stage.user, Pick::Oldest);
         self.voice.say(Who::Portal, "both sessions are over; a login needs a code, and none will come");
-        let mail = self.stage.mailbox.nth(mails + 1, PATIENCE).await.map_err(io::Error::other)?;
-        self.tell_events().await?;
+        let mail = self.mail(mails + 1).await?;
         self.voice.say(Who::Mail, "one mail:");
         self.voice.framed(&format!(
             "To: {}\nSubject: {}\n\n{}",
@@ -237,9 +237,12 @@ impl Day {
             mail.body().trim()
         ));
         for _ in 0..3 {
-            let parked = self.caller.get(ORDERS).await.map_err(io::Error::other)?;
-            self.voice
-                .say(Who::Job, &format!("a call meanwhile: {} {}", parked.status.as_u16(), parked.json()["code"]));
+            let parked = self.caller.call(Method::GET, ORDERS, &[("x-park-timeout", "1s")]).await;
+            let parked = parked.map_err(io::Error::other)?;
+            self.voice.say(
+                Who::Job,
+                &format!("a call meanwhile waits 1 s, then {} {}", parked.status.as_u16(), parked.json()["code"]),
+            );
         }
         let told = self.stage.mailbox.count() - mails;
         self.promise(
@@ -249,9 +252,9 @@ impl Day {
         );
         self.voice.say(Who::You, "somebody charges the phone and asks for a new login");
         self.stage.phone.set_mode(Mode::Prompt);
-        self.caller.call(Method::POST, &format!("{PORTAL}/reauth")).await.map_err(io::Error::other)?;
+        self.caller.call(Method::POST, &format!("{PORTAL}/reauth"), &[]).await.map_err(io::Error::other)?;
         self.wait_for("recovery", |state| state["state"] == "live").await?;
-        let mail = self.stage.mailbox.nth(mails + 2, PATIENCE).await.map_err(io::Error::other)?;
+        let mail = self.mail(mails + 2).await?;
         self.voice.say(Who::Mail, &mail.subject());
         let all = self.stage.mailbox.count() - mails;
         self.promise("one mail when it is over", all == 2, mail.subject());
@@ -305,6 +308,19 @@ impl Day {
         clock::within(PATIENCE, watching).await.unwrap_or_else(late)
     }
 
+    /// Tells what happens until the `number`th mail is there.
+    async fn mail(&mut self, number: usize) -> io::Result<Mail> {
+        let watching = async {
+            while self.stage.mailbox.count() < number {
+                self.tell_events().await?;
+                clock::pause(LOOK).await;
+            }
+            self.tell_events().await
+        };
+        clock::within(PATIENCE, watching).await.map_err(io::Error::other)??;
+        self.stage.mailbox.nth(number, LOOK).await.map_err(io::Error::other)
+    }
+
     /// Tells the portal's new events in plain words.
     async fn tell_events(&mut self) -> io::Result<()> {
         let answer = self.caller.get(&format!("{PORTAL}/events")).await.map_err(io::Error::other)?.json();
@@ -330,6 +346,7 @@ fn in_words(event: &Value) -> String {
         "expired" => format!("session {id}: expired, the portal {detail}"),
         "failover" => format!("session {id}: {detail}"),
         "login_failed" => format!("a login failed: {detail}"),
+        "reauth_requested" => "a fresh login was asked for".to_owned(),
         "reauth_failed" => format!("{detail}; a person is needed"),
         "recovered" => "recovered".to_owned(),
         other => format!("{other} {detail}"),

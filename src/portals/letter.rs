@@ -25,7 +25,8 @@ pub(super) fn needed(name: &str, record: &PortalRecord, cause: Cause, detail: &s
     body.push_str("\nWhat happened last:\n");
     for event in record.events.iter().rev().take(EVENTS) {
         // Writing to a string cannot fail.
-        let _ = writeln!(body, "  {}  {}  {}", event.at.local(), event.kind.as_str(), event.detail);
+        let line = format!("  {}  {}  {}", event.at.local(), event.kind.as_str(), event.detail);
+        let _ = writeln!(body, "{}", line.trim_end());
     }
     let attachments =
         picture.map(|bytes| Attachment { name: "page.png".to_owned(), mime: "image/png".to_owned(), bytes });

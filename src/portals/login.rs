@@ -233,6 +233,9 @@ impl Attempt<'_> {
 
     async fn code(&mut self, selector: &str, resend: Option<&str>, limit: Duration) -> Result<(), LoginFailure> {
         let patience = self.portal.recipe().code.as_ref().map_or(Duration::from_secs(120), |code| code.timeout);
+        // A page without the field is a changed page, and no reason to blame the phone minutes later. A code that comes
+        // meanwhile is kept by the turn.
+        self.page.wait_for(selector, limit).await?;
         self.awaiting_code(true);
         let code = self.wait_for_code(patience, resend, limit).await;
         self.awaiting_code(false);
@@ -256,20 +259,23 @@ impl Attempt<'_> {
         resend: Option<&str>,
         limit: Duration,
     ) -> Result<Code, LoginFailure> {
-        let Some(turn) = &mut self.turn else {
-            return Err(LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured"));
-        };
-        let now = self.portal.now();
-        let first = if resend.is_some() { patience / 2 } else { patience };
-        let code = match (turn.code(now + first).await, resend) {
+        let end = self.portal.now() + patience;
+        let first = if resend.is_some() { self.portal.now() + patience / 2 } else { end };
+        let code = match (self.turn()?.code(first).await, resend) {
             (Err(NoCode::Late), Some(resend)) => {
                 tracing::info!(portal = self.portal.name(), "portal {}: asking for the code again", self.portal.name());
+                self.expect_code().await?;
                 self.page.click(resend, limit).await?;
-                turn.code(now + patience).await
+                self.turn()?.code(end).await
             }
             (code, _) => code,
         };
         code.map_err(|error| no_code(&error, patience))
+    }
+
+    fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {
+        let none = || LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured");
+        self.turn.as_mut().ok_or_else(none)
     }
 
     fn awaiting_code(&self, waiting: bool) {
