@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::browsers::Key;
 use crate::config::{Place, Sources};
 
 mod mistakes;
