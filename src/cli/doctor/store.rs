@@ -27,7 +27,11 @@ pub(super) fn look(config: &config::Store, server: Option<&Status>) -> Vec<Findi
         None if usable => open(&config.path),
         None => Finding::skipped("store lock", "there is no store that could be opened"),
     });
-    findings.push(key(config));
+    if findings[0].state == super::State::Failed && config.key.is_none() {
+        findings.push(Finding::skipped("store key", "it is in the store's directory"));
+    } else {
+        findings.push(key(config));
+    }
     if let Err(error) = socket::check(&config.path) {
         findings.push(Finding::failed("control socket", error.to_string(), "use a shorter path"));
     }
@@ -55,7 +59,8 @@ fn directory(path: &Path) -> Finding {
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     if rustix::fs::accessat(rustix::fs::CWD, there, access, rustix::fs::AtFlags::EACCESS).is_err() {
         let detail = format!("{} is not writable for user {ours}", there.display());
-        return Finding::failed(CHECK, detail, format!("`chown {ours} {}`, or set store.url", there.display()));
+        let remedy = format!("`install -d -m 700 -o {ours} {shown}`, or set store.url to another place");
+        return Finding::failed(CHECK, detail, remedy);
     }
     if there != path {
         return Finding::good(CHECK, format!("{shown} will be made at the first start"));
