@@ -32,6 +32,7 @@ use doors::Doors;
 pub use parts::Parts;
 use probe::StoreProbe;
 pub use service::{Ended, Signals, run};
+pub(crate) use vault::KEY_FILE;
 
 /// How long the parts may take to stop once the doors are closed.
 const PARTS_LIMIT: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@ mod check_config;
 mod completions;
 mod control;
 mod demo;
+mod doctor;
 mod exit;
 mod output;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Token(token::Token),
     /// Check a configuration with every recipe it references.
     CheckConfig(check_config::CheckConfig),
+    /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
     /// Print the version.
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => on_runtime(status.run()),
         Command::Token(token) => on_runtime(token.run()),
         Command::CheckConfig(check) => check.run(),
+        Command::Doctor(doctor) => on_runtime(doctor.run()),
         Command::Completions(completions) => completions.run(),
         Command::Version(version) => version.run(),
     };

@@ -63,3 +63,32 @@ fn send(states: &[NotifyState<'_>]) {
         tracing::warn!(%error, "the service manager cannot be told: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Time};
+    use crate::http::health::Readiness;
+    use crate::ids::Random;
+    use crate::lifecycle::Lifecycle;
+    use crate::store::{Durability, Store};
+
+    #[tokio::test]
+    async fn the_watchdog_starves_while_a_loop_stands_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let ground = Ground {
+            clock: Clock::held(Time::from_millis(1)),
+            random: Random::seeded(1),
+            life: Lifecycle::new(),
+            readiness: Readiness::default(),
+        };
+        let store = Store::open(dir.path(), Durability::Acknowledged, ground.clock.clone(), &ground.life).unwrap();
+        let probe = StoreProbe::start(store, &ground).await;
+        assert_eq!(complaint(&ground, &probe), None);
+        let pulse = ground.life.heartbeat("keeper", Duration::ZERO);
+        std::thread::yield_now();
+        assert_eq!(complaint(&ground, &probe), Some("keeper stopped turning".to_owned()));
+        drop(pulse);
+        assert_eq!(complaint(&ground, &probe), None);
+    }
+}

@@ -103,3 +103,28 @@ async fn reload(app: &App) {
     }
     notify::ready();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{self, Setup};
+    use crate::clock::Clock;
+    use crate::config::{Flag, Sources};
+    use crate::http::metrics::Metrics;
+    use crate::ids::Random;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_that_ends_by_itself_takes_the_service_down_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let flag = |key: &str, value: String| Flag { name: key.to_owned(), key: key.to_owned(), value };
+        let store = flag("store.url", format!("sled:{}", dir.path().display()));
+        let flags = vec![store, flag("server.listen", "127.0.0.1:0".to_owned())];
+        let sources = Sources { flags, ..Sources::default() };
+        let config = app::load(&sources).unwrap();
+        let (clock, random, metrics) = (Clock::system(), Random::seeded(1), Metrics::install().unwrap());
+        let app = App::start(Setup { sources, config, clock, random, metrics, log: None }).await.unwrap();
+        app.ground.life.supervise("keeper vroong", async {});
+        let ended = run(app, Signals::listen().unwrap()).await;
+        assert_eq!(ended, Ended::Failed("keeper vroong ended by itself".to_owned()));
+    }
+}

@@ -11,7 +11,7 @@ use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store};
 
 /// The key's file in the store's directory, when the operator gives no key.
-const KEY_FILE: &str = "store.key";
+pub(crate) const KEY_FILE: &str = "store.key";
 
 /// A known text, sealed when the store was new: a key that opens it is the store's own.
 #[derive(Clone, Serialize, Deserialize)]

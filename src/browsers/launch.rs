@@ -180,7 +180,8 @@ fn flag(name: &str, value: impl Into<OsString>) -> OsString {
     text
 }
 
-fn find_program(configured: Option<&Path>) -> Result<PathBuf, BrowserError> {
+/// The first of the usual places that exists, or the one configured.
+pub(super) fn find_program(configured: Option<&Path>) -> Result<PathBuf, BrowserError> {
     let candidates = configured.map_or_else(|| PLACES.map(PathBuf::from).to_vec(), |path| vec![path.to_owned()]);
     candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
         let tried: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();

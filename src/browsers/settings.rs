@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::error::BrowserError;
+use super::launch::find_program;
+
 /// How browsers are started. [`Settings::default`] suits a VPS with Debian's `chromium` package.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -20,6 +23,16 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Languages that portals are told the reader prefers, as `ko-KR,ko,en`. Default: Chromium's own (`en-US`).
     pub languages: Option<String>,
+}
+
+impl Settings {
+    /// The program that will be started.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotInstalled`] with the places looked at.
+    pub fn program(&self) -> Result<PathBuf, BrowserError> {
+        find_program(self.binary.as_deref())
+    }
 }
 
 impl Default for Settings {

@@ -19,16 +19,14 @@ pub(super) struct CheckConfig {
 }
 
 impl CheckConfig {
-    #[expect(clippy::print_stderr, reason = "problems are not the result")]
     pub(super) fn run(&self) -> Result<Exit, Failure> {
         let report = config::check(&self.settings.sources(), recipe::inspect);
-        let text = if report.is_good() { report.to_string() } else { String::new() };
         if self.json {
             output::print_json(&report)?;
         } else if report.is_good() {
-            output::print(&text)?;
+            output::print(&report.to_string())?;
         } else {
-            eprint!("{report}");
+            output::complain(&report.to_string());
         }
         Ok(if report.is_good() { Exit::Good } else { Exit::Config })
     }

@@ -81,10 +81,14 @@ impl Client {
             let status = answer.status();
             Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
         };
+        // The connection only has to be driven. Its end is no outcome: the answer above knows whether it is whole.
+        let driving = async {
+            let _ = connection.await;
+            std::future::pending::<()>().await;
+        };
         let (status, bytes) = tokio::select! {
-            done = talking => done.context("control socket")?,
-            // The connection only has to be driven; the answer comes above.
-            ended = connection => bail!("the server hung up: {ended:?}"),
+            done = talking => done.context("the server hung up")?,
+            () = driving => bail!("the server hung up"),
         };
         if status.is_success() {
             return serde_json::from_slice(&bytes)

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output;
 use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::http::control::socket::SocketError;
@@ -70,10 +71,9 @@ impl Failure {
     }
 
     /// Tells what failed, one problem a line.
-    #[expect(clippy::print_stderr, reason = "there may be no log yet")]
     pub(super) fn report(&self) -> ExitCode {
         for line in format!("{:#}", self.error).lines() {
-            eprintln!("error: {line}");
+            output::complain(&format!("error: {line}\n"));
         }
         self.exit.into()
     }

@@ -1,4 +1,4 @@
-//! Standard output: where results go. A reader that has seen enough (`| head`) is no failure.
+//! Standard output, where results go, and standard error, where complaints go while there is no log. A reader that has seen enough (`| head`) is no failure.
 
 use std::io::{self, Write};
 
@@ -12,6 +12,11 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
         _ => Ok(()),
     }
+}
+
+/// Writes `text` to standard error. Nobody is left to be told when that fails.
+pub(super) fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes `value` as indented JSON and a newline.

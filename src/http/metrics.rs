@@ -1,7 +1,7 @@
 //! Prometheus metrics: the process's recorder, the page that shows it, and the request numbers. Labels are drawn from
 //! closed sets only (route templates, known methods, statuses): a client must not be able to make new series.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -24,6 +24,7 @@ const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 const UPKEEP: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// The process's metrics; everything recorded with the `metrics` macros.
 #[derive(Clone, Debug)]
@@ -35,16 +36,15 @@ impl Metrics {
     /// # Errors
     /// When something else has installed a recorder.
     pub fn install() -> Result<Self, BuildError> {
+        // In line: between installing and remembering, a second caller would take the first one for a stranger.
+        let _in_line = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = RECORDER.get() {
             return Ok(Self(handle.clone()));
         }
         let builder =
             PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
-        let handle = match builder.install_recorder() {
-            Ok(handle) => RECORDER.get_or_init(|| handle).clone(),
-            // Lost a race against another call, or against a stranger.
-            Err(error) => RECORDER.get().cloned().ok_or(error)?,
-        };
+        let handle = builder.install_recorder()?;
+        let handle = RECORDER.get_or_init(|| handle).clone();
         ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
         ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
         Ok(Self(handle))
