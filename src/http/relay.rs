@@ -81,7 +81,7 @@ fn call(request: Request) -> Result<Call, Problem> {
     // "/api/portals/{portal}/relay" has four slashes before what is the portal's.
     let path = head.uri.path().splitn(6, '/').nth(5).unwrap_or_default();
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let body = body.map_err(|error| BoxError::from(error)).boxed_unsync();
+    let body = body.map_err(BoxError::from).boxed_unsync();
     Ok(Call {
         method: head.method,
         path_and_query: format!("/{path}{query}"),

@@ -401,8 +401,7 @@ impl Keeper {
         let failed = Failure { cause, detail, at: self.portal.now() };
         // Drawn once: the closure may run again and must decide the same.
         let share = self.portal.tools().random.jitter(Duration::from_secs(1), 20).as_secs_f64();
-        let record =
-            |record: &mut PortalRecord| record.fail(failed.clone(), limits, &basis, |pause| pause.mul_f64(share));
+        let record = |record: &mut PortalRecord| record.fail(&failed, limits, &basis, |pause| pause.mul_f64(share));
         if self.portal.change(record).await? {
             tracing::error!(portal = name, cause = %cause, "portal {name}: recovery has finally failed: {cause}");
         }

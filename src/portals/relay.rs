@@ -149,10 +149,10 @@ impl Relay {
             } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
                 refreshed = true;
                 if !portal.refresh(picked.session.id()).await {
-                    return Ok(relayed(picked, answer));
+                    return Ok(relayed(&picked, answer));
                 }
             } else {
-                return Ok(relayed(picked, answer));
+                return Ok(relayed(&picked, answer));
             }
             if !body.again() {
                 return Err(RelayError::NotReplayable);
@@ -218,7 +218,7 @@ async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Ti
     Ok(picked)
 }
 
-fn relayed(picked: Picked, mut answer: Response<Body>) -> Relayed {
+fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
     strip_hop_by_hop(answer.headers_mut());
     answer.headers_mut().remove(SET_COOKIE);
     Relayed { answer, session_id: picked.session.id().to_owned(), fallback: picked.fallback, epoch: picked.epoch }

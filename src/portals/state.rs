@@ -13,7 +13,7 @@ use crate::store::Record;
 
 /// Events kept per portal; older ones fall out.
 const EVENTS: usize = 100;
-/// The longest detail of an event or failure in characters.
+/// The longest detail of an event or failure in bytes: a hundred of them fit well into a record.
 const DETAIL: usize = 240;
 /// The window of the login budget.
 const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
@@ -325,12 +325,12 @@ impl PortalRecord {
     /// Returns whether recovery has finally failed with this.
     pub fn fail(
         &mut self,
-        failure: Failure,
+        failure: &Failure,
         limits: Limits,
         basis: &str,
         jitter: impl Fn(Duration) -> Duration,
     ) -> bool {
-        let Failure { cause, at, .. } = failure;
+        let Failure { cause, at, .. } = *failure;
         let detail = shorten(&failure.detail);
         self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
         self.reauth = false;
@@ -390,7 +390,7 @@ impl PortalRecord {
 }
 
 fn shorten(text: &str) -> String {
-    text.chars().take(DETAIL).collect()
+    text[..text.floor_char_boundary(DETAIL)].to_owned()
 }
 
 #[cfg(test)]
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn a_wrong_password_is_tried_once_until_something_changes() {
         let mut record = PortalRecord::default();
-        assert!(record.fail(failure(Cause::BadCredentials, 0), LIMITS, "old", |pause| pause));
+        assert!(record.fail(&failure(Cause::BadCredentials, 0), LIMITS, "old", |pause| pause));
         assert!(!record.may_log_in(at(1_000_000), "old"));
         assert!(record.may_log_in(at(1), "new"));
         record.start_over();
@@ -452,12 +452,12 @@ mod tests {
     #[test]
     fn attempts_back_off_and_end() {
         let mut record = PortalRecord::default();
-        assert!(!record.fail(failure(Cause::NoSms, 0), LIMITS, "", |pause| pause));
+        assert!(!record.fail(&failure(Cause::NoSms, 0), LIMITS, "", |pause| pause));
         assert!(!record.may_log_in(at(4), "") && record.may_log_in(at(5), ""));
-        assert!(!record.fail(failure(Cause::NoSms, 5), LIMITS, "", |pause| pause));
+        assert!(!record.fail(&failure(Cause::NoSms, 5), LIMITS, "", |pause| pause));
         assert!(!record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
         assert!(record.recovery.alert.is_none());
-        assert!(record.fail(failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+        assert!(record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
         assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::NoSms);
         assert!(!record.may_log_in(at(16), "") && record.may_log_in(at(15 + 3600), ""));
     }
