@@ -153,14 +153,14 @@ fn chromium_is_sandboxed_and_does_not_outlive_the_service() {
     machine.good(&["systemctl", "start", "nightporter"]);
     let user = machine.good(&["id", "-u", "nightporter"]);
     let main = machine.main_pid();
-    let service = Child::look(&machine, &main).unwrap();
+    let service = Process::look(&machine, &main).unwrap();
     // A renderer lives as long as the tab: the login waits for an SMS that does not come. Its own filters come on top of
     // the unit's; it puts them on itself, as one of the first things that it does.
     let renderers = machine.until("renderers with system call filters of their own", SOON, || {
         let pids = machine.run(&["pgrep", "--full", "--", "--type=renderer"]).stdout;
         let pids = String::from_utf8(pids).unwrap();
         // Those that end meanwhile are left out.
-        let found: Vec<_> = pids.split_whitespace().filter_map(|pid| Child::look(&machine, pid)).collect();
+        let found: Vec<_> = pids.split_whitespace().filter_map(|pid| Process::look(&machine, pid)).collect();
         let filtered = found.iter().all(|renderer| renderer.filters > service.filters);
         (!found.is_empty() && filtered).then_some(found)
     });
@@ -179,13 +179,13 @@ fn chromium_is_sandboxed_and_does_not_outlive_the_service() {
 }
 
 /// What the kernel says about a process of the service.
-struct Child {
+struct Process {
     status: String,
     filters: u32,
     namespaces: [String; 3],
 }
 
-impl Child {
+impl Process {
     /// Nothing when it has ended.
     fn look(machine: &Machine, pid: &str) -> Option<Self> {
         let place = machine.outside(&format!("/proc/{pid}"));
