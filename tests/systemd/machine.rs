@@ -149,6 +149,7 @@ impl Machine {
 }
 
 impl Drop for Machine {
+    #[expect(clippy::print_stderr, reason = "belongs to the failed test's output")]
     fn drop(&mut self) {
         if thread::panicking() {
             let console = std::fs::read_to_string(self.console.path()).unwrap_or_default();
