@@ -108,7 +108,9 @@ impl Day {
         let first = self.stage.phone.attempted(1, PATIENCE).await.map_err(io::Error::other)?;
         self.tell_events().await?;
         let answer = first.first().map(|attempt| attempt.answer.clone()).unwrap_or_default();
-        self.voice.say(Who::Phone, &format!("the SMS is here before the page that asks for it: {answer}"));
+        let early = answer["buffered"] == true;
+        let kept = if early { "kept for it (buffered: true)" } else { "not kept" };
+        self.voice.say(Who::Phone, &format!("the SMS is here before anybody waits for it; it is {kept}"));
         clock::pause(Duration::from_millis(1200)).await;
         self.stage.portal.faults(|faults| faults.code_page = Pace::Prompt);
         self.wait_for("the first session", |state| state["active"]["status"] == "authenticated").await?;
@@ -116,7 +118,6 @@ impl Day {
         self.voice.say(Who::Phone, "from now on a little late");
         self.wait_for("both sessions", |state| state["state"] == "live").await?;
         self.stage.phone.set_mode(Mode::Prompt);
-        let early = answer["buffered"] == true;
         let counters = self.stage.portal.counters(&self.stage.user);
         let seen = format!("1 early, 1 late; {} SMS for {} logins", counters.codes_sent, counters.codes_accepted);
         let kept = early && counters.codes_sent == 2 && counters.codes_accepted == 2;
@@ -129,6 +130,7 @@ impl Day {
         self.voice.title(&format!("2  A batch job of {CALLS} calls, and the active session dies in the middle"));
         let before = self.state().await?;
         let mails = self.stage.mailbox.count();
+        self.stage.phone.set_mode(Mode::Twice);
         let (answers, failed) = self.batch().await?;
         self.tell_events().await?;
         let mut times: Vec<_> = answers.iter().map(|answer| answer.took).collect();
@@ -143,7 +145,11 @@ impl Day {
             epochs.into_iter().collect::<Vec<_>>().join(" → ")
         );
         self.voice.say(Who::Job, &text);
-        let promoted = format!("the slowest call {} ms, a usual one {:.1} ms", longest.as_millis(), millis(median));
+        let promoted = format!(
+            "no error; the call that met the promotion took {} ms, a usual one {:.1} ms",
+            longest.as_millis(),
+            median.as_secs_f64() * 1000.0
+        );
         self.voice.say(Who::Job, &promoted);
         self.promise("a caller never sees an expiry", failed == 0 && served.len() == 2, text);
         let over = longest.saturating_sub(median);
@@ -152,6 +158,7 @@ impl Day {
         let epoch = before["epoch"].as_u64().unwrap_or_default();
         self.wait_for("a fresh standby", |state| state["state"] == "live" && state["epoch"].as_u64() > Some(epoch))
             .await?;
+        self.twice();
         let healed = self.stage.mailbox.count() - mails;
         self.promise(
             "no mail for what heals",
@@ -159,6 +166,15 @@ impl Day {
             format!("{healed} mails for expiry, failover and re-login"),
         );
         Ok(())
+    }
+
+    /// The phone forwarded the last SMS twice, as such phones do.
+    fn twice(&mut self) {
+        self.stage.phone.set_mode(Mode::Prompt);
+        let attempts = self.stage.phone.attempts();
+        let duplicates = attempts.iter().filter(|attempt| attempt.answer["reason"] == "duplicate").count();
+        self.voice.say(Who::Phone, &format!("forwarded that SMS twice; {duplicates} was refused as a duplicate"));
+        self.promise("a code is used once", duplicates == 1, format!("1 SMS came twice, {duplicates} refused"));
     }
 
     /// Runs the calls with a few workers and kills the serving session halfway.
@@ -187,7 +203,7 @@ impl Day {
         let answer = self.caller.get(ORDERS).await.map_err(io::Error::other)?;
         let serving = answer.json()["session"].as_str().unwrap_or_default().to_owned();
         self.stage.portal.expire(&serving);
-        self.voice.say(Who::Portal, &format!("session {serving} is over, at call {}", CALLS / 2));
+        self.voice.say(Who::Portal, &format!("the session that serves the job is over, at call {}", CALLS / 2));
         Ok(())
     }
 
@@ -215,6 +231,7 @@ impl Day {
         };
         self.wait_for("both sessions checked", checked).await?;
         let spent = self.stage.portal.counters(&self.stage.user).codes_sent - sms;
+        self.voice.say(Who::Porter, &format!("both sessions found alive at the portal, {spent} SMS spent"));
         let seen = format!("first call {} ms after the start, both sessions alive, {spent} SMS", back.as_millis());
         self.promise("a crash costs no login", answer.json()["ok"] == true && spent == 0, seen);
         Ok(())
@@ -351,10 +368,6 @@ fn in_words(event: &Value) -> String {
         "recovered" => "recovered".to_owned(),
         other => format!("{other} {detail}"),
     }
-}
-
-fn millis(span: Duration) -> f64 {
-    span.as_secs_f64() * 1000.0
 }
 
 /// How many files below `path` contain one of `needles`.

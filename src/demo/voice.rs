@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use crate::clock::Stopwatch;
 
-/// Columns of the text, so that lines stay whole in an ordinary terminal.
-const WIDTH: usize = 78;
+/// Columns of framed text, so that lines stay whole in an ordinary terminal.
+const FRAME: usize = 66;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +89,21 @@ impl Voice {
         self.print(&format!("  {time}  {name}  {text}"));
     }
 
-    /// Text in a frame, for a mail. Wide characters take two columns.
+    /// Text in a frame, for a mail; long lines are broken between words.
     pub(super) fn framed(&self, text: &str) {
-        self.print(&format!("          ┌{}", "─".repeat(WIDTH - 12)));
+        self.print(&format!("          ┌{}", "─".repeat(FRAME)));
         for line in text.lines() {
-            self.print(&format!("          │ {line}"));
+            let mut row = String::new();
+            for word in line.split_inclusive(' ') {
+                if row.chars().count() + word.trim_end().chars().count() > FRAME {
+                    self.print(&format!("          │ {}", row.trim_end()));
+                    row = "    ".to_owned();
+                }
+                row.push_str(word);
+            }
+            self.print(format!("          │ {row}").trim_end());
         }
-        self.print(&format!("          └{}", "─".repeat(WIDTH - 12)));
+        self.print(&format!("          └{}", "─".repeat(FRAME)));
     }
 
     pub(super) fn table(&self, promises: &[Promise]) {
