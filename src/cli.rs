@@ -1,6 +1,7 @@
 //! The command line: reads arguments, runs one subcommand, turns its outcome into an exit code. Results go to standard
 //! output, everything else to standard error. Works through the other rooms; keeps no rule of its own.
 
+mod alert;
 mod check_config;
 mod completions;
 mod control;
@@ -28,7 +29,7 @@ use exit::{Exit, Failure};
 /// How long what still blocks may hold up the end of the process.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// Keeps logged-in sessions alive and true: portals, flows, accounts, realtime; one binary on one VPS.
+/// Keeps logged-in sessions alive and true: one binary on one VPS.
 #[derive(Debug, Parser)]
 #[command(name = "nightporter", version, after_long_help = exit::HELP, max_term_width = 100)]
 struct Cli {
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::Demo),
     /// Say how the running server is doing.
     Status(status::Status),
+    /// Send a test alert through every configured channel.
+    Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
     /// Check a configuration with every recipe it references.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => on_runtime(serve.run()),
         Command::Demo(demo) => on_runtime(demo.run()),
         Command::Status(status) => on_runtime(status.run()),
+        Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),

@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::http::auth;
 use crate::http::client::TrustedProxies;
 use crate::http::control::socket::{self, SocketFile};
-use crate::http::control::{Control, Place};
+use crate::http::control::{Control, Place, Reach};
 use crate::http::edge::{Edge, Settings};
 use crate::http::health::Health;
 use crate::http::limits::Limits;
@@ -70,7 +70,13 @@ impl Doors {
         if let Some((listener, _)) = open_metrics {
             servers.push(opening.serve("metrics", metrics.routes(), Listener::Tcp(listener)));
         }
-        let routes = Control::new(parts.operators.clone(), ground.readiness.clone(), place, &ground.clock).routes();
+        let reach = Reach {
+            operators: parts.operators.clone(),
+            readiness: ground.readiness.clone(),
+            portals: parts.portals.clone(),
+            alerts: parts.alerts.clone(),
+        };
+        let routes = Control::new(reach, place, &ground.clock).routes();
         servers.push(opening.serve("control", routes, Listener::Unix(control)));
         let (version, store) = (env!("CARGO_PKG_VERSION"), config.store.path.display());
         tracing::info!(url, version, %store, "listening on {url}");

@@ -49,6 +49,7 @@ fn show(status: &wire::Status) -> String {
     ]);
     let mut rows: Vec<Vec<String>> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     rows.extend(status.parts.iter().map(|(part, state)| vec![format!("part {part}"), state.clone()]));
+    rows.extend(status.portals.iter().map(|(portal, state)| vec![format!("portal {portal}"), state.clone()]));
     output::table(&rows)
 }
 

@@ -22,8 +22,11 @@ use super::health::Readiness;
 use super::json::Json;
 use super::params::Path;
 use super::problem::Problem;
+use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
+use crate::portals::Portals;
+use crate::portals::portal::Portal;
 
 /// What the control routes tell and change.
 #[derive(Clone, Debug)]
@@ -31,8 +34,7 @@ pub struct Control(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    operators: Operators,
-    readiness: Readiness,
+    reach: Reach,
     place: Place,
     started_at: Time,
     since: Stopwatch,
@@ -70,6 +72,8 @@ pub struct Status {
     pub ready: bool,
     /// Each part: `ready`, or why it is not.
     pub parts: BTreeMap<String, String>,
+    /// Each portal's state, as in the API.
+    pub portals: BTreeMap<String, String>,
 }
 
 /// What a new token shall be.
@@ -101,11 +105,31 @@ pub struct Tokens {
     pub tokens: Vec<Token>,
 }
 
+/// How every channel took the test message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tries {
+    /// In the order of the configuration.
+    pub tries: Vec<Tried>,
+}
+
+/// What the control routes work with.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Tokens are made and revoked here.
+    pub operators: Operators,
+    /// Which parts are not ready.
+    pub readiness: Readiness,
+    /// How the portals are doing.
+    pub portals: Portals,
+    /// Test alerts go out here.
+    pub alerts: Alerts,
+}
+
 impl Control {
     /// Control over a server that starts now.
-    pub fn new(operators: Operators, readiness: Readiness, place: Place, clock: &Clock) -> Self {
+    pub fn new(reach: Reach, place: Place, clock: &Clock) -> Self {
         let (started_at, since) = (clock.now(), Stopwatch::start());
-        Self(Arc::new(Shared { operators, readiness, place, started_at, since }))
+        Self(Arc::new(Shared { reach, place, started_at, since }))
     }
 
     /// The routes, closed to every user but our own and root.
@@ -114,6 +138,7 @@ impl Control {
             .route("/status", axum::routing::get(status))
             .route("/tokens", axum::routing::get(tokens).post(add_token))
             .route("/tokens/{token}", axum::routing::delete(revoke_token))
+            .route("/alerts/test", axum::routing::post(test_alert))
             .with_state(self);
         guard(routes)
     }
@@ -136,10 +161,12 @@ async fn only_our_own(request: Request, next: Next) -> Response {
     }
 }
 
-async fn status(State(control): State<Control>) -> Json<Status> {
+async fn status(State(control): State<Control>) -> Result<Json<Status>, Problem> {
     let shared = &control.0;
-    let asked = shared.readiness.ask();
-    Json(Status {
+    let portal = |portal: &Portal| Ok::<_, Problem>((portal.name().to_owned(), portal.view()?.state.to_owned()));
+    let portals = shared.reach.portals.all().iter().map(portal).collect::<Result<_, _>>()?;
+    let asked = shared.reach.readiness.ask();
+    Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         url: shared.place.url.clone(),
@@ -149,11 +176,16 @@ async fn status(State(control): State<Control>) -> Json<Status> {
         uptime_seconds: shared.since.elapsed().as_secs(),
         ready: asked.values().all(Option::is_none),
         parts: asked.into_iter().map(|(name, reason)| (name, reason.unwrap_or_else(|| "ready".to_owned()))).collect(),
-    })
+        portals,
+    }))
+}
+
+async fn test_alert(State(control): State<Control>) -> Json<Tries> {
+    Json(Tries { tries: control.0.reach.alerts.test().await })
 }
 
 async fn tokens(State(control): State<Control>) -> Result<Json<Tokens>, Problem> {
-    Ok(Json(Tokens { tokens: control.0.operators.list().await.map_err(problem)? }))
+    Ok(Json(Tokens { tokens: control.0.reach.operators.list().await.map_err(problem)? }))
 }
 
 async fn add_token(
@@ -161,13 +193,13 @@ async fn add_token(
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     let lifetime = new.lifetime_seconds.map(Duration::from_secs);
-    let added = control.0.operators.add(&new.name, new.scopes, lifetime).await.map_err(problem)?;
+    let added = control.0.reach.operators.add(&new.name, new.scopes, lifetime).await.map_err(problem)?;
     tracing::info!(token = added.token.id, "token {} ({}) was made", added.token.name, added.token.id);
     Ok((StatusCode::CREATED, Json(MadeToken { token: added.text.expose().to_owned(), about: added.token })))
 }
 
 async fn revoke_token(State(control): State<Control>, Path(token): Path<String>) -> Result<Json<Token>, Problem> {
-    let revoked = control.0.operators.revoke(&token).await.map_err(problem)?;
+    let revoked = control.0.reach.operators.revoke(&token).await.map_err(problem)?;
     tracing::info!(token = revoked.id, "token {} ({}) was revoked", revoked.name, revoked.id);
     Ok(Json(revoked))
 }
