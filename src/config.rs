@@ -76,7 +76,7 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 impl Config {
-    /// Reads the configuration of `sources`, without looking into recipes; [`check`] does both.
+    /// Reads the configuration of `sources`, without looking into recipes; [`check()`] does both.
     ///
     /// # Errors
     /// Every problem found: what is not TOML, unknown keys, wrong types, values out of range, missing secrets.

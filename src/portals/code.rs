@@ -4,8 +4,8 @@
 //! the account; no code costs a resend. So whatever could just as well be something else is refused.
 //!
 //! In this order: a domain-bound last line (`@acme.example #123456`) speaks for itself; then the recipe's pattern, if it has one;
-//! then runs of exactly as many digits as the code has, without those that are part of something else ([`numbers`]), each
-//! judged by the words near it ([`words`]).
+//! then runs of exactly as many digits as the code has, without those that are part of something else (`numbers`), each
+//! judged by the words near it (`words`).
 
 mod bound;
 mod normal;

@@ -1,7 +1,7 @@
 //! One portal, as everybody but its keeper sees it: which session serves, and what an operator may ask for.
 //!
 //! The durable part is the [`PortalRecord`]; [`Live`] is that record with the sessions themselves, published for readers
-//! that must not touch the store (the relay asks ten thousand times a second). Only [`Portal::change`] writes the record,
+//! that must not touch the store (the relay asks ten thousand times a second). Only `Portal::change` writes the record,
 //! and it publishes what it wrote.
 
 use std::collections::BTreeMap;
