@@ -1,7 +1,9 @@
-//! SIGKILL under load: whatever was acknowledged before the kill is there afterwards.
+//! Durability under load, seen from outside: whatever was acknowledged before a SIGKILL is there afterwards, and what the
+//! kernel was asked for is fdatasync, which a power cut cannot take back.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,6 +11,7 @@ use nightporter::clock::Clock;
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::{Decision, Durability, Expires, Record, Store};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 const LOOPS: u64 = 20;
@@ -68,27 +71,50 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
     let mut acknowledged = BTreeMap::<String, u64>::new();
     let mut total = 0;
     for round in 0..LOOPS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "writer", "--nocapture"])
-            .env(STORE, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
         let budget = 200 + random.below(1500);
-        let mut seen = 0;
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        for line in lines.by_ref().map_while(Result::ok) {
-            seen += u32::from(note(&line, &mut acknowledged));
-            if seen == budget {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(seen >= budget, "round {round}: the writer ended by itself after {seen} changes");
-        total += seen;
+        let writer = Command::new(std::env::current_exe().unwrap());
+        total += write_until_killed(writer, dir.path(), budget, &mut acknowledged);
         check(dir.path(), &acknowledged, round);
     }
     println!("{LOOPS} kills, {total} acknowledged changes, none lost");
+}
+
+/// Runs the writer until it has acknowledged `budget` changes, and kills it with SIGKILL; returns how many there were.
+fn write_until_killed(
+    mut program: Command,
+    store: &Path,
+    budget: u32,
+    acknowledged: &mut BTreeMap<String, u64>,
+) -> u32 {
+    program.args(["--ignored", "--exact", "writer", "--nocapture"]).env(STORE, store);
+    let mut child = program.stdout(Stdio::piped()).process_group(0).spawn().expect("it starts");
+    let group = Pid::from_raw(child.id().cast_signed()).unwrap();
+    let mut seen = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        seen += u32::from(note(&line, acknowledged));
+        if seen == budget {
+            kill_process_group(group, Signal::KILL).unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(seen >= budget, "the writer ended by itself after {seen} changes");
+    seen
+}
+
+#[test]
+fn the_kernel_is_asked_for_fdatasync() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut strace = Command::new("strace");
+    // -y prints the path behind a descriptor.
+    strace.args(["-f", "-qq", "-y", "-e", "trace=fdatasync,sync_file_range", "-o"]).arg(&trace);
+    strace.arg(std::env::current_exe().unwrap());
+    write_until_killed(strace, &dir.path().join("store"), 200, &mut BTreeMap::new());
+    let calls = std::fs::read_to_string(trace).unwrap();
+    let synced = calls.lines().filter(|call| call.contains("fdatasync(") && call.contains("/store/sled/")).count();
+    // 16 writers share a flush, so there are at least as many as rounds of all of them.
+    assert!(synced >= 200 / WRITERS, "{synced} calls of fdatasync for 200 acknowledged changes");
+    assert!(!calls.contains("sync_file_range("), "sled's own call, which a power cut undoes, reached the kernel");
 }
 
 /// Takes down one acknowledgement.
