@@ -73,7 +73,7 @@ enum Done {
     Looked(Arc<Session>, Result<Verdict, BrowserError>),
     Placed(Arc<Session>, Result<(), BrowserError>),
     Refreshed(Arc<Session>, Result<(), BrowserError>),
-    LoggedIn(Role, Arc<Session>),
+    LoggedIn(Arc<Session>),
     LoginFailed(LoginFailure),
 }
 
@@ -274,8 +274,10 @@ impl Keeper {
         let parallel = self.portal.settings().sessions == Sessions::Parallel;
         if lacks(record.active.as_ref()) {
             Some(Role::Active)
+        } else if parallel {
+            (record.reauth || lacks(record.standby.as_ref())).then_some(Role::Standby)
         } else {
-            (record.reauth || parallel && lacks(record.standby.as_ref())).then_some(Role::Standby)
+            record.reauth.then_some(Role::Active)
         }
     }
 
@@ -292,7 +294,7 @@ impl Keeper {
         let seat = self.free_seat(&record, "");
         self.start(Job::Login, async move {
             match login::log_in(&portal, &id, seat).await {
-                Ok(session) => Done::LoggedIn(role, session),
+                Ok(session) => Done::LoggedIn(session),
                 Err(failure) => Done::LoginFailed(failure),
             }
         });
@@ -312,7 +314,7 @@ impl Keeper {
                 self.answer(session.id(), refreshed.is_ok());
                 Ok(())
             }
-            Done::LoggedIn(role, session) => self.logged_in(role, session).await,
+            Done::LoggedIn(session) => self.logged_in(session).await,
             Done::LoginFailed(failure) => self.login_failed(failure).await,
         }
     }
@@ -378,10 +380,10 @@ impl Keeper {
         Ok(())
     }
 
-    async fn logged_in(&mut self, role: Role, session: Arc<Session>) -> Result<(), StoreError> {
+    async fn logged_in(&mut self, session: Arc<Session>) -> Result<(), StoreError> {
         // The sealed copy first: a record that names a session without a copy would cost a login.
         self.portal.save(&session).await;
-        let (place, replaced) = self.portal.admit(&session, role).await?;
+        let (place, replaced) = self.portal.admit(&session).await?;
         self.portal.publish(|live| live.login = None);
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());

@@ -240,11 +240,12 @@ impl Portal {
     }
 
     /// Gives a session that has just logged in its place. Returns the place and what was replaced.
-    pub(super) async fn admit(&self, session: &Arc<Session>, wanted: Role) -> Result<(Role, Option<Slot>), StoreError> {
+    pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<(Role, Option<Slot>), StoreError> {
         let (now, id) = (self.now(), session.id());
+        let parallel = self.0.settings.sessions == Sessions::Parallel;
         // Known to readers before the record names it, and past a change in between that has not heard of it.
         self.publish(|live| live.admitted = Some(Arc::clone(session)));
-        let admitted = self.change(|record| record.admit(id, wanted, "logged in", now)).await;
+        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now)).await;
         self.publish(|live| live.admitted = None);
         admitted
     }

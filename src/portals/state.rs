@@ -276,20 +276,23 @@ impl PortalRecord {
         }
     }
 
-    /// Gives a freshly logged-in session its place and ends the recovery. Returns the place and the session that lost its
-    /// own.
-    pub fn admit(&mut self, session_id: &str, wanted: Role, detail: &str, now: Time) -> (Role, Option<Slot>) {
+    /// Gives a freshly logged-in session its place and ends the recovery; `parallel` says whether the portal tolerates a
+    /// second session beside it. Returns the place and the session that lost its own.
+    ///
+    /// The place is decided here and not when the login began: another session may have come back to life meanwhile.
+    pub fn admit(&mut self, session_id: &str, parallel: bool, detail: &str, now: Time) -> (Role, Option<Slot>) {
         let slot = Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now };
         let fresh = std::mem::take(&mut self.reauth);
-        let role = if self.serving().is_none() || fresh { Role::Active } else { wanted };
+        let role = if parallel && !fresh && self.serving().is_some() { Role::Standby } else { Role::Active };
         let replaced = match role {
             Role::Standby => self.standby.replace(slot),
             Role::Active => {
                 self.epoch += 1;
                 let former = self.active.replace(slot);
-                // A living former session is worth more than what stood by.
+                // A living former session is worth more than what stood by; where one alone is tolerated, the portal has
+                // just ended it.
                 match former {
-                    Some(former) if !former.expired && wanted == Role::Standby => self.standby.replace(former),
+                    Some(former) if !former.expired && parallel => self.standby.replace(former),
                     other => other,
                 }
             }
@@ -405,8 +408,8 @@ mod tests {
 
     fn two_sessions() -> PortalRecord {
         let mut record = PortalRecord::default();
-        record.admit("a", Role::Active, "", at(0));
-        record.admit("b", Role::Standby, "", at(1));
+        record.admit("a", true, "", at(0));
+        record.admit("b", true, "", at(1));
         record
     }
 
@@ -431,12 +434,35 @@ mod tests {
     fn a_fresh_login_fills_the_place_that_needs_it() {
         let mut record = two_sessions();
         record.expire("a", "401", at(2));
-        let (role, replaced) = record.admit("c", Role::Standby, "", at(3));
+        let (role, replaced) = record.admit("c", true, "", at(3));
         assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "a"));
         record.reauth = true;
-        let (role, replaced) = record.admit("d", Role::Standby, "", at(4));
+        let (role, replaced) = record.admit("d", true, "", at(4));
         assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "c"));
         assert_eq!(record.ready_standby().unwrap().session_id, "b");
+    }
+
+    #[test]
+    fn a_session_that_came_back_during_a_login_keeps_serving() {
+        let mut record = two_sessions();
+        record.expire("a", "401", at(2));
+        record.expire("b", "401", at(3));
+        // A login for the active place is under way when a second look finds one of the two alive.
+        record.reinstate("a", "second look", at(4));
+        let epoch = record.epoch;
+        let (role, replaced) = record.admit("c", true, "", at(5));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "b"));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), record.epoch), ("a", epoch));
+    }
+
+    #[test]
+    fn where_one_session_is_tolerated_a_fresh_login_leaves_no_standby() {
+        let mut record = PortalRecord::default();
+        record.admit("a", false, "", at(0));
+        record.reauth = true;
+        let (role, replaced) = record.admit("b", false, "", at(1));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "a"));
+        assert_eq!((record.epoch, record.standby), (2, None));
     }
 
     #[test]
