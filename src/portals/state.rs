@@ -336,10 +336,11 @@ impl PortalRecord {
         let Failure { cause, at, .. } = *failure;
         let detail = shorten(&failure.detail);
         self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
-        self.reauth = false;
         self.recovery.failures += 1;
         let failures = self.recovery.failures;
         let finally = cause.pointless() || failures >= limits.attempts;
+        // Asked for, it has its attempts as any other recovery, even while sessions live.
+        self.reauth &= !finally;
         let doubled = limits.backoff.saturating_mul(1 << (failures - 1).min(16));
         self.recovery.retry_at = match (finally, cause) {
             (false, _) => Some(at + jitter(doubled.min(LONGEST_BACKOFF))),
@@ -372,9 +373,6 @@ impl PortalRecord {
     pub fn may_log_in(&self, now: Time, basis: &str) -> bool {
         if self.paused {
             return false;
-        }
-        if self.reauth {
-            return true;
         }
         let changed = self.recovery.given_up.is_some() && self.recovery.basis != basis;
         let due = self.recovery.retry_at.is_none_or(|at| at <= now);
@@ -473,6 +471,19 @@ mod tests {
         assert!(record.may_log_in(at(1), "new"));
         record.start_over();
         assert!(record.may_log_in(at(1), "old"));
+    }
+
+    #[test]
+    fn a_login_that_was_asked_for_has_all_its_attempts() {
+        let mut record = two_sessions();
+        (record.reauth, record.recovery.retry_at) = (true, Some(at(9_000)));
+        record.start_over();
+        assert!(record.may_log_in(at(10), ""), "at once");
+        assert!(!record.fail(&failure(Cause::NoSms, 10), LIMITS, "", |pause| pause));
+        assert!(record.reauth && !record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
+        assert!(!record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+        assert!(record.fail(&failure(Cause::NoSms, 25), LIMITS, "", |pause| pause));
+        assert!(!record.reauth && record.recovery.alert.is_some());
     }
 
     #[test]
