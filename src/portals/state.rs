@@ -325,7 +325,7 @@ impl PortalRecord {
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
-    /// Returns whether recovery has finally failed with this.
+    /// Returns whether recovery has finally failed with this, for a reason that was not known yet.
     pub fn fail(
         &mut self,
         failure: &Failure,
@@ -350,16 +350,18 @@ impl PortalRecord {
             (true, _) => Some(at + jitter(SLOW_RETRY)),
         };
         self.last_failure = Some(Failure { cause, detail: detail.clone(), at });
-        if finally {
+        // A slow retry that ends as the one before is no news; after a wish or a change it would be.
+        let known = self.recovery.given_up == Some(cause) && self.recovery.basis == basis;
+        if finally && !known {
             self.recovery.given_up = Some(cause);
             self.recovery.basis = basis.to_owned();
             self.note(at, EventKind::ReauthFailed, None, &format!("gave up after {failures} attempts: {cause}"));
             self.want_alert(cause, &detail);
         }
-        finally
+        finally && !known
     }
 
-    /// Asks for a person, unless that was done for this cause already.
+    /// Asks for a person.
     pub fn want_alert(&mut self, cause: Cause, detail: &str) {
         self.recovery.alert = Some(Alert { cause, detail: shorten(detail), raised: false });
     }
@@ -497,6 +499,24 @@ mod tests {
         assert!(record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
         assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::NoSms);
         assert!(!record.may_log_in(at(16), "") && record.may_log_in(at(15 + 3600), ""));
+    }
+
+    #[test]
+    fn a_slow_retry_that_fails_as_before_asks_nobody_again() {
+        let mut record = PortalRecord::default();
+        let mut fail = |record: &mut PortalRecord, cause, seconds, basis| {
+            let news = record.fail(&failure(cause, seconds), Limits { attempts: 1, ..LIMITS }, basis, |pause| pause);
+            let alert = record.recovery.alert.as_mut().unwrap();
+            assert_eq!(news, !std::mem::replace(&mut alert.raised, true));
+            news
+        };
+        assert!(fail(&mut record, Cause::PortalDown, 0, "a"));
+        assert!(!fail(&mut record, Cause::PortalDown, 60, "a"));
+        assert!(record.may_log_in(at(120), "a") && !record.may_log_in(at(119), "a"));
+        assert!(fail(&mut record, Cause::NoSms, 120, "a"));
+        assert!(fail(&mut record, Cause::NoSms, 180, "b"), "with another password it is news");
+        record.start_over();
+        assert!(fail(&mut record, Cause::NoSms, 240, "b"), "an operator has asked");
     }
 
     #[test]
