@@ -192,7 +192,8 @@ impl Keeper {
             // Fresh from its login a session is known to be alive; after a restart it is looked at first of all.
             let first = if slot.expired || session.checked().is_none() { now } else { self.next_look(now) };
             let due = *self.looks.entry((id.clone(), slot.expired)).or_insert(first);
-            if due > now {
+            // Further ahead than any look is planned, it was planned before the clock was set back.
+            if due > now && due <= now + self.portal.recipe().check.every * 2 + LOOK_AGAIN {
                 continue;
             }
             let portal = self.portal.clone();
@@ -217,7 +218,7 @@ impl Keeper {
 
     /// Gives living sessions a place in a browser: after a restart, and when a browser has died.
     fn plan_places(&mut self, record: &PortalRecord, now: Time) {
-        if self.place_again.is_some_and(|at| at > now) {
+        if self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN) {
             return;
         }
         for (_, slot) in record.slots().filter(|(_, slot)| !slot.expired) {

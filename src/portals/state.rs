@@ -310,6 +310,8 @@ impl PortalRecord {
     /// # Errors
     /// When it is spent: the moment at which one comes back.
     pub fn spend_login(&mut self, per_hour: u32, now: Time) -> Result<(), Time> {
+        // A clock that was set back must not keep the account locked until it has caught up.
+        self.logins.iter_mut().for_each(|at| *at = (*at).min(now));
         self.logins.retain(|at| now.since(*at) < BUDGET_WINDOW);
         if self.logins.len() >= per_hour as usize {
             let oldest = self.logins.first().copied().unwrap_or(now);
@@ -377,7 +379,9 @@ impl PortalRecord {
             return false;
         }
         let changed = self.recovery.given_up.is_some() && self.recovery.basis != basis;
-        let due = self.recovery.retry_at.is_none_or(|at| at <= now);
+        // No pause is that long: the clock has been set back since.
+        let impossible = now + SLOW_RETRY * 2;
+        let due = self.recovery.retry_at.is_none_or(|at| at <= now || at > impossible);
         changed || (due && (self.recovery.given_up.is_none() || self.recovery.retry_at.is_some()))
     }
 
@@ -529,6 +533,18 @@ mod tests {
         record.refund_login();
         record.spend_login(5, at(10)).unwrap();
         record.spend_login(5, at(3600)).unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nothing_for_longer_than_an_hour() {
+        let mut record = PortalRecord::default();
+        for n in 0..5 {
+            record.spend_login(5, at(1_000_000 + n)).unwrap();
+        }
+        assert_eq!(record.spend_login(5, at(0)), Err(at(3600)));
+        record.spend_login(5, at(3600)).unwrap();
+        record.fail(&failure(Cause::NoSms, 1_000_000), LIMITS, "", |pause| pause);
+        assert!(record.may_log_in(at(3600), ""));
     }
 
     #[test]
