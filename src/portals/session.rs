@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +19,7 @@ use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError};
 
-/// A session that the portal knows, or knew.
-#[derive(Debug)]
+/// A session that the portal knows, or knew. Its cookies and values are as good as passwords: `Debug` shows none.
 pub struct Session {
     id: String,
     jar: Jar,
@@ -33,7 +33,6 @@ pub struct Session {
 }
 
 /// What a session carries beside its cookies.
-#[derive(Debug, Default)]
 struct Kept {
     state: SavedState,
     values: BTreeMap<String, String>,
@@ -70,6 +69,12 @@ pub enum SaveError {
     /// The contents are not what this version writes.
     #[error("the saved session is not readable: {0}")]
     Contents(#[from] serde_json::Error),
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("id", &short(&self.id)).field("checked", &self.checked()).finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -213,4 +218,35 @@ fn place(portal: &str, id: &str) -> String {
 /// The first eight characters of a session id, for logs.
 pub fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::browsers::Cookie;
+
+    /// A session whose cookie and saved value are `secret`.
+    fn session(secret: &str) -> Session {
+        let cookie = Cookie {
+            name: "SID".to_owned(),
+            value: secret.to_owned(),
+            domain: "acme.example".to_owned(),
+            path: "/".to_owned(),
+            expires: None,
+            secure: true,
+            http_only: true,
+            same_site: None,
+            partition: None,
+        };
+        let state = SavedState { cookies: vec![cookie], ..SavedState::default() };
+        let values = BTreeMap::from([("csrf".to_owned(), secret.to_owned())]);
+        Session::new("0123456789abcdef".to_owned(), state, values, Identity::default())
+    }
+
+    #[test]
+    fn a_session_prints_neither_cookies_nor_values() {
+        let session = session("s3cret");
+        let shown = format!("{session:?} {:?}", session.jar());
+        assert!(shown.contains("01234567") && !shown.contains("s3cret"), "{shown}");
+    }
 }
