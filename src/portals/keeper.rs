@@ -10,10 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{self, Verdict};
@@ -43,8 +41,10 @@ const WAITING: usize = 64;
 pub(super) struct Keeper {
     portal: Portal,
     orders: mpsc::Receiver<Order>,
-    jobs: FuturesUnordered<BoxFuture<'static, (Job, Done)>>,
-    running: BTreeSet<Job>,
+    /// Tasks of their own: a job may hold what the keeper itself waits for, a place in line for a record for instance, and
+    /// must go on then.
+    jobs: JoinSet<Done>,
+    running: BTreeMap<Job, AbortHandle>,
     /// Callers that wait for a refresh of a session.
     waiting: Vec<(String, oneshot::Sender<bool>)>,
     /// When a session is looked at next; apart for when it is believed to be dead.
@@ -82,8 +82,8 @@ impl Keeper {
         Self {
             portal,
             orders,
-            jobs: FuturesUnordered::new(),
-            running: BTreeSet::new(),
+            jobs: JoinSet::new(),
+            running: BTreeMap::new(),
             waiting: Vec::new(),
             looks: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -96,7 +96,7 @@ impl Keeper {
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
         let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
         let clock = self.portal.tools().clock.clone();
-        loop {
+        while !stop.is_cancelled() {
             pulse.beat();
             let next = match self.plan().await {
                 Ok(next) => next,
@@ -107,11 +107,10 @@ impl Keeper {
             };
             let [a, b] = &mut browsers;
             let settled = tokio::select! {
-                () = stop.cancelled() => return,
-                Some((job, done)) = self.jobs.next(), if !self.jobs.is_empty() => {
-                    self.running.remove(&job);
-                    self.settle(done).await
-                }
+                // First: what ends because everything stops is no failure to be remembered.
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.jobs.join_next_with_id() => self.ended(ended).await,
                 Some(order) = self.orders.recv() => { self.take(order); Ok(()) }
                 () = self.portal.woken() => Ok(()),
                 Ok(()) = a.changed() => { self.place_again = None; Ok(()) }
@@ -121,6 +120,20 @@ impl Keeper {
             if let Err(error) = settled {
                 self.complain(&error);
             }
+        }
+        self.jobs.shutdown().await;
+    }
+
+    async fn ended(&mut self, ended: Result<(Id, Done), JoinError>) -> Result<(), StoreError> {
+        let (id, done) = match ended {
+            Ok((id, done)) => (id, Some(done)),
+            Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+            Err(cut) => (cut.id(), None),
+        };
+        self.running.retain(|_, job| job.id() != id);
+        match done {
+            Some(done) => self.settle(done).await,
+            None => Ok(()),
         }
     }
 
@@ -168,8 +181,8 @@ impl Keeper {
 
     /// Starts a job unless the same is being done.
     fn start(&mut self, job: Job, work: impl Future<Output = Done> + Send + 'static) {
-        if self.running.insert(job.clone()) {
-            self.jobs.push(work.map(|done| (job, done)).boxed());
+        if !self.running.contains_key(&job) {
+            self.running.insert(job, self.jobs.spawn(work));
         }
     }
 
@@ -285,7 +298,7 @@ impl Keeper {
     async fn plan_login(&mut self, now: Time) -> Result<(), StoreError> {
         let record = self.record();
         let Some(role) = self.missing(&record) else { return Ok(()) };
-        if self.running.contains(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
+        if self.running.contains_key(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
             return Ok(());
         }
         let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
@@ -447,3 +460,6 @@ impl Keeper {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
