@@ -240,7 +240,14 @@ mod tests {
         };
         let state = SavedState { cookies: vec![cookie], ..SavedState::default() };
         let values = BTreeMap::from([("csrf".to_owned(), secret.to_owned())]);
-        Session::new("0123456789abcdef".to_owned(), state, values, Identity::default())
+        let identity = Identity {
+            user_agent: String::new(),
+            accept_language: String::new(),
+            client_hints: Vec::new(),
+            document: Vec::new(),
+            fetch: Vec::new(),
+        };
+        Session::new("0123456789abcdef".to_owned(), state, values, identity)
     }
 
     #[test]

@@ -508,7 +508,7 @@ mod tests {
     #[test]
     fn a_slow_retry_that_fails_as_before_asks_nobody_again() {
         let mut record = PortalRecord::default();
-        let mut fail = |record: &mut PortalRecord, cause, seconds, basis| {
+        let fail = |record: &mut PortalRecord, cause, seconds, basis| {
             let news = record.fail(&failure(cause, seconds), Limits { attempts: 1, ..LIMITS }, basis, |pause| pause);
             let alert = record.recovery.alert.as_mut().unwrap();
             assert_eq!(news, !std::mem::replace(&mut alert.raised, true));
