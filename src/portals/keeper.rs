@@ -155,6 +155,7 @@ impl Keeper {
         let now = self.portal.now();
         self.tell(&record).await?;
         if record.paused {
+            self.halt();
             self.publish_next(None);
             return Ok(now + LONGEST_SLEEP);
         }
@@ -167,6 +168,18 @@ impl Keeper {
         let retry = record.recovery.retry_at.filter(|at| *at > now && self.missing(&record).is_some());
         let wakes = [look, retry, self.place_again.filter(|at| *at > now), Some(now + LONGEST_SLEEP)];
         Ok(wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP))
+    }
+
+    /// Cuts checks and logins that are under way. What they had begun is found undone when the portal is resumed.
+    fn halt(&mut self) {
+        for (job, task) in &self.running {
+            if matches!(job, Job::Check(_) | Job::SecondLook(_) | Job::Login) {
+                task.abort();
+            }
+        }
+        if self.portal.live().borrow().login.is_some() {
+            self.portal.publish(|live| live.login = None);
+        }
     }
 
     fn record(&self) -> Arc<PortalRecord> {

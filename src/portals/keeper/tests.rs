@@ -40,7 +40,7 @@ expired = [ { status = [401] } ]
 struct Scene {
     portal: Portal,
     life: Lifecycle,
-    taken: Turn,
+    _taken: Turn,
     _dir: tempfile::TempDir,
 }
 
@@ -70,7 +70,7 @@ async fn scene() -> (Scene, Keeper) {
     let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
     let (portal, orders) = Portal::load("acme", settings, tools).unwrap();
     let keeper = Keeper::new(portal.clone(), orders);
-    (Scene { portal, life, taken, _dir: dir }, keeper)
+    (Scene { portal, life, _taken: taken, _dir: dir }, keeper)
 }
 
 impl Scene {
@@ -113,4 +113,16 @@ async fn a_login_that_is_cut_by_the_end_of_the_process_has_not_failed() {
         let record = store.get::<PortalRecord>("acme").unwrap().unwrap().value;
         assert_eq!((record.recovery.failures, record.last_failure), (0, None));
     }
+}
+
+#[tokio::test]
+async fn a_pause_cuts_the_login_that_is_under_way() {
+    let (scene, keeper) = scene().await;
+    scene.start(keeper);
+    scene.when(|live| live.login.is_some()).await;
+    scene.portal.pause(true).await.unwrap();
+    scene.when(|live| live.login.is_none()).await;
+    scene.portal.pause(false).await.unwrap();
+    scene.when(|live| live.login.is_some()).await;
+    scene.end().await;
 }
