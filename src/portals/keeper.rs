@@ -154,6 +154,8 @@ impl Keeper {
         let record = self.record();
         let now = self.portal.now();
         self.tell(&record).await?;
+        // Calls are served during a pause too, and may need fresh values.
+        self.plan_refreshes();
         if record.paused {
             self.halt();
             self.publish_next(None);
@@ -161,7 +163,6 @@ impl Keeper {
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
-        self.plan_refreshes();
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);

@@ -18,10 +18,13 @@ use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
-use crate::clock::{Clock, Time};
+use crate::clock::{self, Clock, Time};
 use crate::ids::Random;
 use crate::secret::{Secret, Vault};
 use crate::store::{Decision, Expires, Store, StoreError, Stored};
+
+/// How long a call waits for refreshed values: a page load, and a browser that must be started for it.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// What a portal tolerates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,7 +352,8 @@ impl Portal {
         let (done, refreshed) = oneshot::channel();
         let order = Order::Refresh { session_id: session_id.to_owned(), done };
         // A full queue means that refreshing is not what this portal needs now.
-        self.0.orders.try_send(order).is_ok() && refreshed.await.unwrap_or(false)
+        self.0.orders.try_send(order).is_ok()
+            && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
     }
 
     /// Promotes the standby.

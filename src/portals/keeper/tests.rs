@@ -126,3 +126,13 @@ async fn a_pause_cuts_the_login_that_is_under_way() {
     scene.when(|live| live.login.is_some()).await;
     scene.end().await;
 }
+
+#[tokio::test]
+async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
+    let (scene, keeper) = scene().await;
+    scene.portal.pause(true).await.unwrap();
+    scene.start(keeper);
+    let asked = clock::within(PATIENCE, scene.portal.refresh("gone"));
+    assert!(!asked.await.unwrap());
+    scene.end().await;
+}
