@@ -151,6 +151,7 @@ impl Keeper {
 
     /// Starts what is missing and says when to look again.
     async fn plan(&mut self) -> Result<Time, StoreError> {
+        self.portal.catch_up().await?;
         let record = self.record();
         let now = self.portal.now();
         self.tell(&record).await?;

@@ -242,6 +242,18 @@ impl Portal {
         Ok(updated.answer)
     }
 
+    /// Publishes a record that was changed by somebody who went away before publishing it: a request whose client has
+    /// left, or a call that still holds the handle from before a reload.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        let Some(stored) = self.0.tools.store.get::<PortalRecord>(&self.0.name)? else { return Ok(()) };
+        if stored.version > self.0.live.borrow().version {
+            // Readers never see what a crash could take back.
+            self.0.tools.store.flush().await?;
+            self.0.live.send_if_modified(|live| live.follow(stored));
+        }
+        Ok(())
+    }
+
     /// Gives a session that has just logged in its place. Returns the place and what was replaced.
     pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<(Role, Option<Slot>), StoreError> {
         let (now, id) = (self.now(), session.id());

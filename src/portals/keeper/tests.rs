@@ -14,7 +14,7 @@ use crate::portals::portal::{Live, Settings, Tools};
 use crate::portals::recipe::Recipe;
 use crate::portals::upstream::Upstream;
 use crate::secret::{Secret, Vault};
-use crate::store::{Durability, Store};
+use crate::store::{Decision, Durability, Expires, Store, Stored};
 
 /// How long is waited for what must come: beyond it the test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,5 +134,21 @@ async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
     scene.start(keeper);
     let asked = clock::within(PATIENCE, scene.portal.refresh("gone"));
     assert!(!asked.await.unwrap());
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_change_whose_maker_went_away_is_noticed() {
+    let (scene, keeper) = scene().await;
+    scene.start(keeper);
+    scene.when(|live| live.login.is_some()).await;
+    // As when the client of a pause leaves between the change and its publication.
+    let pause = |old: Option<&Stored<PortalRecord>>| {
+        let record = PortalRecord { paused: true, ..old.unwrap().value.clone() };
+        Decision::Put(record, Expires::Never, ())
+    };
+    scene.portal.tools().store.update("acme", pause).await.unwrap();
+    scene.portal.tools().clock.advance(LONGEST_SLEEP);
+    scene.when(|live| live.record.paused && live.login.is_none()).await;
     scene.end().await;
 }
