@@ -134,12 +134,13 @@ impl Session {
         SavedState { cookies: self.jar.export(), ..kept.state.clone() }
     }
 
-    /// Takes over what the browser holds after it worked in the session.
+    /// Takes over what the browser holds after it worked in the session; it is to be saved.
     pub fn take_over(&self, state: SavedState, values: BTreeMap<String, String>) {
         self.jar.replace(&state.cookies);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.state = state;
         kept.values.extend(values);
+        self.merged(Merge::Changed);
     }
 
     /// Renders the recipe's headers with the saved values and adds them.
@@ -180,15 +181,26 @@ impl Session {
         let place = place(portal, &self.id);
         // Before the export: a change that comes in between is saved twice rather than never.
         self.unsaved.store(0, Ordering::SeqCst);
-        let contents = {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = SavedState { cookies: self.jar.export(), ..kept.state.clone() };
-            Contents { state, values: kept.values.clone(), identity: self.identity.clone() }
+        // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
+        let put = |_: Option<&_>| match self.seal(&place, vault) {
+            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
+            Err(error) => Decision::Keep(Err(error)),
         };
-        let sealed = vault.seal(&place, &serde_json::to_vec(&contents)?)?;
-        let put = |_: Option<&_>| Decision::Put(SavedSession { sealed: sealed.clone() }, Expires::Never, ());
-        store.update(&place, put).await?;
-        Ok(())
+        let saved = match store.update(&place, put).await {
+            Ok(updated) => updated.answer,
+            Err(error) => Err(error.into()),
+        };
+        if saved.is_err() {
+            // Still to be saved, at leisure: what fails now would fail with every call.
+            self.merged(Merge::Refreshed);
+        }
+        saved
+    }
+
+    fn seal(&self, place: &str, vault: &Vault) -> Result<Vec<u8>, SaveError> {
+        let values = self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.clone();
+        let contents = Contents { state: self.state(), values, identity: self.identity.clone() };
+        Ok(vault.seal(place, &serde_json::to_vec(&contents)?)?)
     }
 
     /// Brings a session back from its sealed copy; None when there is none.
@@ -222,8 +234,14 @@ pub fn short(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
     use super::*;
     use crate::browsers::Cookie;
+    use crate::clock::Clock;
+    use crate::lifecycle::Lifecycle;
+    use crate::store::Durability;
 
     /// A session whose cookie and saved value are `secret`.
     fn session(secret: &str) -> Session {
@@ -248,6 +266,23 @@ mod tests {
             fetch: Vec::new(),
         };
         Session::new("0123456789abcdef".to_owned(), state, values, identity)
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_saved_is_still_to_be_saved() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let large = session(&"x".repeat(crate::store::MAX_PAYLOAD));
+        large.merged(Merge::Changed);
+        assert!(large.save("acme", &store, &vault).await.is_err());
+        assert_eq!(large.unsaved(), Merge::Refreshed);
+        let small = session("1");
+        small.take_over(small.state(), BTreeMap::new());
+        assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
+        small.save("acme", &store, &vault).await.unwrap();
+        assert_eq!(small.unsaved(), Merge::Nothing);
+        life.shutdown(Duration::from_secs(5)).await;
     }
 
     #[test]
