@@ -96,6 +96,9 @@ impl Keeper {
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
         let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
         let clock = self.portal.tools().clock.clone();
+        if let Err(error) = self.begin().await {
+            self.complain(&error);
+        }
         while !stop.is_cancelled() {
             pulse.beat();
             let next = match self.plan().await {
@@ -122,6 +125,15 @@ impl Keeper {
             }
         }
         self.jobs.shutdown().await;
+    }
+
+    /// Tidies up what the last process, or other settings, left behind.
+    async fn begin(&self) -> Result<(), StoreError> {
+        if self.portal.settings().sessions == Sessions::Single {
+            let now = self.portal.now();
+            self.portal.change(|record| record.leave_one(now)).await?;
+        }
+        self.portal.forget_others().await
     }
 
     async fn ended(&mut self, ended: Result<(Id, Done), JoinError>) -> Result<(), StoreError> {
@@ -412,15 +424,13 @@ impl Keeper {
     async fn logged_in(&mut self, session: Arc<Session>) -> Result<(), StoreError> {
         // The sealed copy first: a record that names a session without a copy would cost a login.
         self.portal.save(&session).await;
-        let (place, replaced) = self.portal.admit(&session).await?;
+        let place = self.portal.admit(&session).await;
         self.portal.publish(|live| live.login = None);
+        let place = place?;
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
-        if let Some(replaced) = replaced {
-            Session::forget(name, &replaced.session_id, &self.portal.tools().store).await?;
-        }
         self.picture = None;
-        Ok(())
+        self.portal.forget_others().await
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
@@ -433,10 +443,11 @@ impl Keeper {
         // Drawn once: the closure may run again and must decide the same.
         let share = self.portal.tools().random.jitter(Duration::from_secs(1), 20).as_secs_f64();
         let record = |record: &mut PortalRecord| record.fail(&failed, limits, &basis, |pause| pause.mul_f64(share));
-        if self.portal.change(record).await? {
+        let news = self.portal.change(record).await;
+        self.portal.publish(|live| live.login = None);
+        if news? {
             tracing::error!(portal = name, cause = %cause, "portal {name}: recovery has finally failed: {cause}");
         }
-        self.portal.publish(|live| live.login = None);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::inbox::{Inbox, InboxError, NotTyped, PhoneState};
 use super::recipe::{Cause, Recipe};
 use super::session::{Session, short};
-use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role, Slot};
+use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role};
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
@@ -254,13 +254,13 @@ impl Portal {
         Ok(())
     }
 
-    /// Gives a session that has just logged in its place. Returns the place and what was replaced.
-    pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<(Role, Option<Slot>), StoreError> {
+    /// Gives a session that has just logged in its place, and returns that.
+    pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<Role, StoreError> {
         let (now, id) = (self.now(), session.id());
         let parallel = self.0.settings.sessions == Sessions::Parallel;
         // Known to readers before the record names it, and past a change in between that has not heard of it.
         self.publish(|live| live.admitted = Some(Arc::clone(session)));
-        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now)).await;
+        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now).0).await;
         self.publish(|live| live.admitted = None);
         admitted
     }
@@ -271,6 +271,12 @@ impl Portal {
         if let Err(error) = session.save(name, &tools.store, &tools.vault).await {
             tracing::error!(portal = name, "session {} of portal {name} is not saved: {error}", short(session.id()));
         }
+    }
+
+    /// Removes the sealed copies of sessions that have no place any more.
+    pub(super) async fn forget_others(&self) -> Result<(), StoreError> {
+        let record = Arc::clone(&self.0.live.borrow().record);
+        Session::forget_others(&self.0.name, |id| record.role_of(id).is_some(), &self.0.tools.store).await
     }
 
     /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.

@@ -19,6 +19,9 @@ use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError};
 
+/// Sealed copies looked at together.
+const PAGE: usize = 16;
+
 /// A session that the portal knows, or knew. Its cookies and values are as good as passwords: `Debug` shows none.
 pub struct Session {
     id: String,
@@ -73,7 +76,10 @@ pub enum SaveError {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &short(&self.id)).field("checked", &self.checked()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &short(&self.id))
+            .field("checked", &self.checked())
+            .finish_non_exhaustive()
     }
 }
 
@@ -214,12 +220,27 @@ impl Session {
         Ok(Some(Self::new(id.to_owned(), contents.state, contents.values, contents.identity)))
     }
 
-    /// Removes the sealed copy.
+    /// Removes the sealed copies of the portal's sessions that are not `known` any more: of replaced ones, and of those
+    /// that a crash left behind between a copy and the record that was to name it.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn forget(portal: &str, id: &str, store: &Store) -> Result<(), StoreError> {
-        store.update::<SavedSession, _>(&place(portal, id), |_| Decision::Delete(())).await.map(|_| ())
+    pub async fn forget_others(portal: &str, known: impl Fn(&str) -> bool, store: &Store) -> Result<(), StoreError> {
+        let prefix = place(portal, "");
+        let mut after = prefix.clone();
+        loop {
+            let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
+            for (place, _) in &page {
+                let Some(id) = place.strip_prefix(&prefix) else { return Ok(()) };
+                if !known(id) {
+                    store.update::<SavedSession, _>(place, |_| Decision::Delete(())).await?;
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(()),
+            }
+        }
     }
 }
 
@@ -282,6 +303,26 @@ mod tests {
         assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);
+        life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn copies_that_nobody_names_are_removed() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let identity = session("").identity().clone();
+        for n in 0..2 * PAGE {
+            let session = Session::new(format!("{n:02}"), SavedState::default(), BTreeMap::new(), identity.clone());
+            session.save("acme", &store, &vault).await.unwrap();
+            session.save("acme2", &store, &vault).await.unwrap();
+        }
+        Session::forget_others("acme", |id| id == "07" || id == "31", &store).await.unwrap();
+        let left = store.list::<SavedSession>(None, 100).await.unwrap();
+        let left: Vec<_> =
+            left.iter().map(|(place, _)| place.as_str()).filter(|place| !place.starts_with("acme2")).collect();
+        assert_eq!(left, ["acme/07", "acme/31"]);
+        assert_eq!(store.list::<SavedSession>(Some("acme2/"), 100).await.unwrap().len(), 2 * PAGE);
         life.shutdown(Duration::from_secs(5)).await;
     }
 

@@ -270,6 +270,12 @@ impl PortalRecord {
         true
     }
 
+    /// The portal tolerates one session only: whatever serves or could serve stays, the other place is given up.
+    pub fn leave_one(&mut self, now: Time) {
+        self.take_over_if_nobody_serves(now);
+        self.standby = None;
+    }
+
     fn take_over_if_nobody_serves(&mut self, now: Time) {
         if self.serving().is_none() {
             self.promote(now);
@@ -467,6 +473,17 @@ mod tests {
         let (role, replaced) = record.admit("b", false, "", at(1));
         assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "a"));
         assert_eq!((record.epoch, record.standby), (2, None));
+    }
+
+    #[test]
+    fn one_session_is_left_and_it_is_one_that_lives() {
+        let mut record = two_sessions();
+        record.leave_one(at(2));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("a", &None, 1));
+        let mut record = two_sessions();
+        record.active.as_mut().unwrap().expired = true;
+        record.leave_one(at(2));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("b", &None, 2));
     }
 
     #[test]

@@ -49,11 +49,9 @@ async fn scene() -> (Scene, Keeper) {
     let (random, vault) = (Random::seeded(1), Arc::new(Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap()));
     let store = Store::open(&dir.path().join("store"), Durability::Interval, clock.clone(), &life).unwrap();
     let nobody = outbox::Settings { mail: None, telegram: None, webhook: None };
-    let outbox =
-        Outbox::start(store.clone(), vault.clone(), clock.clone(), random.clone(), nobody, &life).unwrap();
+    let outbox = Outbox::start(store.clone(), vault.clone(), clock.clone(), random.clone(), nobody, &life).unwrap();
     let quiet = alerts::Settings { cooldown: Duration::from_secs(600), channels: Vec::new(), public_url: None };
-    let alerts =
-        Alerts::start(store.clone(), outbox, vault.clone(), clock.clone(), random.clone(), quiet, &life);
+    let alerts = Alerts::start(store.clone(), outbox, vault.clone(), clock.clone(), random.clone(), quiet, &life);
     let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), &life);
     let taken = inbox.turn("office", "another", clock.now() + PATIENCE).await.unwrap();
     let place = browsers::Settings { runtime_dir: dir.path().join("browsers"), ..browsers::Settings::default() };
