@@ -337,8 +337,11 @@ impl Attempt<'_> {
             return Err(self.explain(LoginFailure::new(Cause::PageChanged, detail)).await);
         }
         session.set_checked(self.portal.now(), verdict == Verdict::Alive);
-        if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed) {
-            turn.accepted().await.map_err(|error| failed_inside(&error))?;
+        if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed)
+            && let Err(error) = turn.accepted().await
+        {
+            // The session works; what is lost is only that the phone has proven itself.
+            tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
         // The tab goes; the context stays with the session.
         if let Err(error) = self.page.close().await {
