@@ -2,7 +2,7 @@
 //!
 //! It holds its turn at the phone from the first step to the last, so that a code that comes early has somewhere to go.
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
-//! turns out to be down. It decides nothing about trying again: it says the cause.
+//! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -79,8 +79,9 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
     let page = context.page(page_options(portal)).await?;
     let deadline = portal.now() + recipe.login.timeout;
+    let values = BTreeMap::new();
     let mut attempt =
-        Attempt { portal, page, turn, values: BTreeMap::new(), spent: false, step: 0, code_typed: false, deadline };
+        Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
     // Boxed, or the compiler loses sight of the walk's lifetimes (rust-lang/rust#102211).
     let result = match portal.tools().clock.until(deadline, attempt.walk().boxed()).await {
         Ok(result) => result,
@@ -123,6 +124,8 @@ struct Attempt<'a> {
     spent: bool,
     /// The step that is being made, from 0.
     step: usize,
+    /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
+    code_asked: bool,
     code_typed: bool,
     deadline: Time,
 }
@@ -165,6 +168,7 @@ impl Attempt<'_> {
             Action::Click { selector, sends_code } => {
                 if *sends_code {
                     self.expect_code().await?;
+                    self.code_asked = true;
                 }
                 self.page.click(selector, limit).await?;
             }
@@ -370,7 +374,8 @@ impl Attempt<'_> {
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;
         }
-        if failure.cause == Cause::PortalDown && self.spent {
+        // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
+        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
             let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
