@@ -174,9 +174,6 @@ impl Attempt<'_> {
             }
             Action::Branch(arms) => return self.branch(arms, limit).await,
             Action::Code { selector, resend } => self.code(selector, resend.as_deref(), limit).await?,
-            Action::Totp { .. } => {
-                return Err(LoginFailure::new(Cause::PageChanged, "authenticator codes are not supported yet"));
-            }
             Action::WaitFor { selector } => self.page.wait_for(selector, limit).await?,
             Action::WaitForUrl(target) => self.wait_for_url(target, limit).await?,
             Action::Select { selector, value } => {
