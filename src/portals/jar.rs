@@ -3,6 +3,7 @@
 //! The rules of cookies are the `cookie_store` crate's; this adds what a session needs: whether a merge changed anything
 //! worth saving, and the way to and from the browser. Values never leave except towards the portal and the browser.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cookie_store::{CookieDomain, CookieExpiration, CookieStore, RawCookie};
@@ -12,8 +13,13 @@ use crate::browsers::{Cookie, SameSite};
 use crate::clock::Time;
 
 /// Cookies of one session; shared between calls in flight.
-#[derive(Debug)]
 pub struct Jar(Mutex<CookieStore>);
+
+impl fmt::Debug for Jar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Jar").finish_non_exhaustive()
+    }
+}
 
 /// What merging an answer's `Set-Cookie` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

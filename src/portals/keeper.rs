@@ -10,10 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::{self, Verdict};
@@ -43,8 +41,10 @@ const WAITING: usize = 64;
 pub(super) struct Keeper {
     portal: Portal,
     orders: mpsc::Receiver<Order>,
-    jobs: FuturesUnordered<BoxFuture<'static, (Job, Done)>>,
-    running: BTreeSet<Job>,
+    /// Tasks of their own: a job may hold what the keeper itself waits for, a place in line for a record for instance, and
+    /// must go on then.
+    jobs: JoinSet<Done>,
+    running: BTreeMap<Job, AbortHandle>,
     /// Callers that wait for a refresh of a session.
     waiting: Vec<(String, oneshot::Sender<bool>)>,
     /// When a session is looked at next; apart for when it is believed to be dead.
@@ -73,7 +73,7 @@ enum Done {
     Looked(Arc<Session>, Result<Verdict, BrowserError>),
     Placed(Arc<Session>, Result<(), BrowserError>),
     Refreshed(Arc<Session>, Result<(), BrowserError>),
-    LoggedIn(Role, Arc<Session>),
+    LoggedIn(Arc<Session>),
     LoginFailed(LoginFailure),
 }
 
@@ -82,8 +82,8 @@ impl Keeper {
         Self {
             portal,
             orders,
-            jobs: FuturesUnordered::new(),
-            running: BTreeSet::new(),
+            jobs: JoinSet::new(),
+            running: BTreeMap::new(),
             waiting: Vec::new(),
             looks: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -96,7 +96,10 @@ impl Keeper {
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
         let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
         let clock = self.portal.tools().clock.clone();
-        loop {
+        if let Err(error) = self.begin().await {
+            self.complain(&error);
+        }
+        while !stop.is_cancelled() {
             pulse.beat();
             let next = match self.plan().await {
                 Ok(next) => next,
@@ -107,11 +110,10 @@ impl Keeper {
             };
             let [a, b] = &mut browsers;
             let settled = tokio::select! {
-                () = stop.cancelled() => return,
-                Some((job, done)) = self.jobs.next(), if !self.jobs.is_empty() => {
-                    self.running.remove(&job);
-                    self.settle(done).await
-                }
+                // First: what ends because everything stops is no failure to be remembered.
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.jobs.join_next_with_id() => self.ended(ended).await,
                 Some(order) = self.orders.recv() => { self.take(order); Ok(()) }
                 () = self.portal.woken() => Ok(()),
                 Ok(()) = a.changed() => { self.place_again = None; Ok(()) }
@@ -121,6 +123,29 @@ impl Keeper {
             if let Err(error) = settled {
                 self.complain(&error);
             }
+        }
+        self.jobs.shutdown().await;
+    }
+
+    /// Tidies up what the last process, or other settings, left behind.
+    async fn begin(&self) -> Result<(), StoreError> {
+        if self.portal.settings().sessions == Sessions::Single {
+            let now = self.portal.now();
+            self.portal.change(|record| record.leave_one(now)).await?;
+        }
+        self.portal.forget_others().await
+    }
+
+    async fn ended(&mut self, ended: Result<(Id, Done), JoinError>) -> Result<(), StoreError> {
+        let (id, done) = match ended {
+            Ok((id, done)) => (id, Some(done)),
+            Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+            Err(cut) => (cut.id(), None),
+        };
+        self.running.retain(|_, job| job.id() != id);
+        match done {
+            Some(done) => self.settle(done).await,
+            None => Ok(()),
         }
     }
 
@@ -138,22 +163,37 @@ impl Keeper {
 
     /// Starts what is missing and says when to look again.
     async fn plan(&mut self) -> Result<Time, StoreError> {
+        self.portal.catch_up().await?;
         let record = self.record();
         let now = self.portal.now();
         self.tell(&record).await?;
+        // Calls are served during a pause too, and may need fresh values.
+        self.plan_refreshes();
         if record.paused {
+            self.halt();
             self.publish_next(None);
             return Ok(now + LONGEST_SLEEP);
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
-        self.plan_refreshes();
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);
         let retry = record.recovery.retry_at.filter(|at| *at > now && self.missing(&record).is_some());
         let wakes = [look, retry, self.place_again.filter(|at| *at > now), Some(now + LONGEST_SLEEP)];
         Ok(wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP))
+    }
+
+    /// Cuts checks and logins that are under way. What they had begun is found undone when the portal is resumed.
+    fn halt(&mut self) {
+        for (job, task) in &self.running {
+            if matches!(job, Job::Check(_) | Job::SecondLook(_) | Job::Login) {
+                task.abort();
+            }
+        }
+        if self.portal.live().borrow().login.is_some() {
+            self.portal.publish(|live| live.login = None);
+        }
     }
 
     fn record(&self) -> Arc<PortalRecord> {
@@ -168,8 +208,8 @@ impl Keeper {
 
     /// Starts a job unless the same is being done.
     fn start(&mut self, job: Job, work: impl Future<Output = Done> + Send + 'static) {
-        if self.running.insert(job.clone()) {
-            self.jobs.push(work.map(|done| (job, done)).boxed());
+        if !self.running.contains_key(&job) {
+            self.running.insert(job, self.jobs.spawn(work));
         }
     }
 
@@ -192,7 +232,8 @@ impl Keeper {
             // Fresh from its login a session is known to be alive; after a restart it is looked at first of all.
             let first = if slot.expired || session.checked().is_none() { now } else { self.next_look(now) };
             let due = *self.looks.entry((id.clone(), slot.expired)).or_insert(first);
-            if due > now {
+            // Further ahead than any look is planned, it was planned before the clock was set back.
+            if due > now && due <= now + self.portal.recipe().check.every * 2 + LOOK_AGAIN {
                 continue;
             }
             let portal = self.portal.clone();
@@ -217,7 +258,7 @@ impl Keeper {
 
     /// Gives living sessions a place in a browser: after a restart, and when a browser has died.
     fn plan_places(&mut self, record: &PortalRecord, now: Time) {
-        if self.place_again.is_some_and(|at| at > now) {
+        if self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN) {
             return;
         }
         for (_, slot) in record.slots().filter(|(_, slot)| !slot.expired) {
@@ -274,15 +315,17 @@ impl Keeper {
         let parallel = self.portal.settings().sessions == Sessions::Parallel;
         if lacks(record.active.as_ref()) {
             Some(Role::Active)
+        } else if parallel {
+            (record.reauth || lacks(record.standby.as_ref())).then_some(Role::Standby)
         } else {
-            (record.reauth || parallel && lacks(record.standby.as_ref())).then_some(Role::Standby)
+            record.reauth.then_some(Role::Active)
         }
     }
 
     async fn plan_login(&mut self, now: Time) -> Result<(), StoreError> {
         let record = self.record();
         let Some(role) = self.missing(&record) else { return Ok(()) };
-        if self.running.contains(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
+        if self.running.contains_key(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
             return Ok(());
         }
         let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
@@ -292,7 +335,7 @@ impl Keeper {
         let seat = self.free_seat(&record, "");
         self.start(Job::Login, async move {
             match login::log_in(&portal, &id, seat).await {
-                Ok(session) => Done::LoggedIn(role, session),
+                Ok(session) => Done::LoggedIn(session),
                 Err(failure) => Done::LoginFailed(failure),
             }
         });
@@ -312,7 +355,7 @@ impl Keeper {
                 self.answer(session.id(), refreshed.is_ok());
                 Ok(())
             }
-            Done::LoggedIn(role, session) => self.logged_in(role, session).await,
+            Done::LoggedIn(session) => self.logged_in(session).await,
             Done::LoginFailed(failure) => self.login_failed(failure).await,
         }
     }
@@ -378,18 +421,16 @@ impl Keeper {
         Ok(())
     }
 
-    async fn logged_in(&mut self, role: Role, session: Arc<Session>) -> Result<(), StoreError> {
+    async fn logged_in(&mut self, session: Arc<Session>) -> Result<(), StoreError> {
         // The sealed copy first: a record that names a session without a copy would cost a login.
         self.portal.save(&session).await;
-        let (place, replaced) = self.portal.admit(&session, role).await?;
+        let place = self.portal.admit(&session).await;
         self.portal.publish(|live| live.login = None);
+        let place = place?;
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
-        if let Some(replaced) = replaced {
-            Session::forget(name, &replaced.session_id, &self.portal.tools().store).await?;
-        }
         self.picture = None;
-        Ok(())
+        self.portal.forget_others().await
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
@@ -402,10 +443,11 @@ impl Keeper {
         // Drawn once: the closure may run again and must decide the same.
         let share = self.portal.tools().random.jitter(Duration::from_secs(1), 20).as_secs_f64();
         let record = |record: &mut PortalRecord| record.fail(&failed, limits, &basis, |pause| pause.mul_f64(share));
-        if self.portal.change(record).await? {
+        let news = self.portal.change(record).await;
+        self.portal.publish(|live| live.login = None);
+        if news? {
             tracing::error!(portal = name, cause = %cause, "portal {name}: recovery has finally failed: {cause}");
         }
-        self.portal.publish(|live| live.login = None);
         Ok(())
     }
 
@@ -444,3 +486,6 @@ impl Keeper {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! It holds its turn at the phone from the first step to the last, so that a code that comes early has somewhere to go.
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
-//! turns out to be down. It decides nothing about trying again: it says the cause.
+//! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -79,8 +79,9 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
     let page = context.page(page_options(portal)).await?;
     let deadline = portal.now() + recipe.login.timeout;
+    let values = BTreeMap::new();
     let mut attempt =
-        Attempt { portal, page, turn, values: BTreeMap::new(), spent: false, step: 0, code_typed: false, deadline };
+        Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
     // Boxed, or the compiler loses sight of the walk's lifetimes (rust-lang/rust#102211).
     let result = match portal.tools().clock.until(deadline, attempt.walk().boxed()).await {
         Ok(result) => result,
@@ -123,6 +124,8 @@ struct Attempt<'a> {
     spent: bool,
     /// The step that is being made, from 0.
     step: usize,
+    /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
+    code_asked: bool,
     code_typed: bool,
     deadline: Time,
 }
@@ -165,14 +168,12 @@ impl Attempt<'_> {
             Action::Click { selector, sends_code } => {
                 if *sends_code {
                     self.expect_code().await?;
+                    self.code_asked = true;
                 }
                 self.page.click(selector, limit).await?;
             }
             Action::Branch(arms) => return self.branch(arms, limit).await,
             Action::Code { selector, resend } => self.code(selector, resend.as_deref(), limit).await?,
-            Action::Totp { .. } => {
-                return Err(LoginFailure::new(Cause::PageChanged, "authenticator codes are not supported yet"));
-            }
             Action::WaitFor { selector } => self.page.wait_for(selector, limit).await?,
             Action::WaitForUrl(target) => self.wait_for_url(target, limit).await?,
             Action::Select { selector, value } => {
@@ -337,8 +338,11 @@ impl Attempt<'_> {
             return Err(self.explain(LoginFailure::new(Cause::PageChanged, detail)).await);
         }
         session.set_checked(self.portal.now(), verdict == Verdict::Alive);
-        if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed) {
-            turn.accepted().await.map_err(|error| failed_inside(&error))?;
+        if let Some(turn) = self.turn.as_mut().filter(|_| self.code_typed)
+            && let Err(error) = turn.accepted().await
+        {
+            // The session works; what is lost is only that the phone has proven itself.
+            tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
         // The tab goes; the context stays with the session.
         if let Err(error) = self.page.close().await {
@@ -367,7 +371,8 @@ impl Attempt<'_> {
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;
         }
-        if failure.cause == Cause::PortalDown && self.spent {
+        // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
+        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
             let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");

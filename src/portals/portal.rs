@@ -14,14 +14,17 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::inbox::{Inbox, InboxError, NotTyped, PhoneState};
 use super::recipe::{Cause, Recipe};
 use super::session::{Session, short};
-use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role, Slot};
+use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role};
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
-use crate::clock::{Clock, Time};
+use crate::clock::{self, Clock, Time};
 use crate::ids::Random;
 use crate::secret::{Secret, Vault};
 use crate::store::{Decision, Expires, Store, StoreError, Stored};
+
+/// How long a call waits for refreshed values: a page load, and a browser that must be started for it.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// What a portal tolerates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,12 +242,25 @@ impl Portal {
         Ok(updated.answer)
     }
 
-    /// Gives a session that has just logged in its place. Returns the place and what was replaced.
-    pub(super) async fn admit(&self, session: &Arc<Session>, wanted: Role) -> Result<(Role, Option<Slot>), StoreError> {
+    /// Publishes a record that was changed by somebody who went away before publishing it: a request whose client has
+    /// left, or a call that still holds the handle from before a reload.
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
+        let Some(stored) = self.0.tools.store.get::<PortalRecord>(&self.0.name)? else { return Ok(()) };
+        if stored.version > self.0.live.borrow().version {
+            // Readers never see what a crash could take back.
+            self.0.tools.store.flush().await?;
+            self.0.live.send_if_modified(|live| live.follow(stored));
+        }
+        Ok(())
+    }
+
+    /// Gives a session that has just logged in its place, and returns that.
+    pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<Role, StoreError> {
         let (now, id) = (self.now(), session.id());
+        let parallel = self.0.settings.sessions == Sessions::Parallel;
         // Known to readers before the record names it, and past a change in between that has not heard of it.
         self.publish(|live| live.admitted = Some(Arc::clone(session)));
-        let admitted = self.change(|record| record.admit(id, wanted, "logged in", now)).await;
+        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now).0).await;
         self.publish(|live| live.admitted = None);
         admitted
     }
@@ -255,6 +271,12 @@ impl Portal {
         if let Err(error) = session.save(name, &tools.store, &tools.vault).await {
             tracing::error!(portal = name, "session {} of portal {name} is not saved: {error}", short(session.id()));
         }
+    }
+
+    /// Removes the sealed copies of sessions that have no place any more.
+    pub(super) async fn forget_others(&self) -> Result<(), StoreError> {
+        let record = Arc::clone(&self.0.live.borrow().record);
+        Session::forget_others(&self.0.name, |id| record.role_of(id).is_some(), &self.0.tools.store).await
     }
 
     /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.
@@ -348,7 +370,8 @@ impl Portal {
         let (done, refreshed) = oneshot::channel();
         let order = Order::Refresh { session_id: session_id.to_owned(), done };
         // A full queue means that refreshing is not what this portal needs now.
-        self.0.orders.try_send(order).is_ok() && refreshed.await.unwrap_or(false)
+        self.0.orders.try_send(order).is_ok()
+            && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
     }
 
     /// Promotes the standby.

@@ -5,6 +5,7 @@
 //! portal's origin because only its path and query are the caller's. A request whose outcome is unknown is sent again
 //! only where that is harmless.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,7 @@ const KEPT: usize = 64 * 1024 * 1024;
 /// How often one request may be sent: twice through an expiry, once more after refreshed values.
 const SENDS: usize = 4;
 
-/// A request on its way through.
-#[derive(Debug)]
+/// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
     /// The method.
     pub method: Method,
@@ -53,6 +53,13 @@ pub struct Call {
     pub fallback: bool,
     /// How long to wait for a session.
     pub park: Duration,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path_and_query.split('?').next();
+        f.debug_struct("Call").field("method", &self.method).field("path", &path).finish_non_exhaustive()
+    }
 }
 
 /// The portal's answer, and which session got it.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,8 +19,10 @@ use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError};
 
-/// A session that the portal knows, or knew.
-#[derive(Debug)]
+/// Sealed copies looked at together.
+const PAGE: usize = 16;
+
+/// A session that the portal knows, or knew. Its cookies and values are as good as passwords: `Debug` shows none.
 pub struct Session {
     id: String,
     jar: Jar,
@@ -33,7 +36,6 @@ pub struct Session {
 }
 
 /// What a session carries beside its cookies.
-#[derive(Debug, Default)]
 struct Kept {
     state: SavedState,
     values: BTreeMap<String, String>,
@@ -70,6 +72,15 @@ pub enum SaveError {
     /// The contents are not what this version writes.
     #[error("the saved session is not readable: {0}")]
     Contents(#[from] serde_json::Error),
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &short(&self.id))
+            .field("checked", &self.checked())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -129,12 +140,13 @@ impl Session {
         SavedState { cookies: self.jar.export(), ..kept.state.clone() }
     }
 
-    /// Takes over what the browser holds after it worked in the session.
+    /// Takes over what the browser holds after it worked in the session; it is to be saved.
     pub fn take_over(&self, state: SavedState, values: BTreeMap<String, String>) {
         self.jar.replace(&state.cookies);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.state = state;
         kept.values.extend(values);
+        self.merged(Merge::Changed);
     }
 
     /// Renders the recipe's headers with the saved values and adds them.
@@ -175,15 +187,26 @@ impl Session {
         let place = place(portal, &self.id);
         // Before the export: a change that comes in between is saved twice rather than never.
         self.unsaved.store(0, Ordering::SeqCst);
-        let contents = {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = SavedState { cookies: self.jar.export(), ..kept.state.clone() };
-            Contents { state, values: kept.values.clone(), identity: self.identity.clone() }
+        // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
+        let put = |_: Option<&_>| match self.seal(&place, vault) {
+            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
+            Err(error) => Decision::Keep(Err(error)),
         };
-        let sealed = vault.seal(&place, &serde_json::to_vec(&contents)?)?;
-        let put = |_: Option<&_>| Decision::Put(SavedSession { sealed: sealed.clone() }, Expires::Never, ());
-        store.update(&place, put).await?;
-        Ok(())
+        let saved = match store.update(&place, put).await {
+            Ok(updated) => updated.answer,
+            Err(error) => Err(error.into()),
+        };
+        if saved.is_err() {
+            // Still to be saved, at leisure: what fails now would fail with every call.
+            self.merged(Merge::Refreshed);
+        }
+        saved
+    }
+
+    fn seal(&self, place: &str, vault: &Vault) -> Result<Vec<u8>, SaveError> {
+        let values = self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.clone();
+        let contents = Contents { state: self.state(), values, identity: self.identity.clone() };
+        Ok(vault.seal(place, &serde_json::to_vec(&contents)?)?)
     }
 
     /// Brings a session back from its sealed copy; None when there is none.
@@ -197,12 +220,27 @@ impl Session {
         Ok(Some(Self::new(id.to_owned(), contents.state, contents.values, contents.identity)))
     }
 
-    /// Removes the sealed copy.
+    /// Removes the sealed copies of the portal's sessions that are not `known` any more: of replaced ones, and of those
+    /// that a crash left behind between a copy and the record that was to name it.
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn forget(portal: &str, id: &str, store: &Store) -> Result<(), StoreError> {
-        store.update::<SavedSession, _>(&place(portal, id), |_| Decision::Delete(())).await.map(|_| ())
+    pub async fn forget_others(portal: &str, known: impl Fn(&str) -> bool, store: &Store) -> Result<(), StoreError> {
+        let prefix = place(portal, "");
+        let mut after = prefix.clone();
+        loop {
+            let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
+            for (place, _) in &page {
+                let Some(id) = place.strip_prefix(&prefix) else { return Ok(()) };
+                if !known(id) {
+                    store.update::<SavedSession, _>(place, |_| Decision::Delete(())).await?;
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+                _ => return Ok(()),
+            }
+        }
     }
 }
 
@@ -213,4 +251,85 @@ fn place(portal: &str, id: &str) -> String {
 /// The first eight characters of a session id, for logs.
 pub fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::browsers::Cookie;
+    use crate::clock::Clock;
+    use crate::lifecycle::Lifecycle;
+    use crate::store::Durability;
+
+    /// A session whose cookie and saved value are `secret`.
+    fn session(secret: &str) -> Session {
+        let cookie = Cookie {
+            name: "SID".to_owned(),
+            value: secret.to_owned(),
+            domain: "acme.example".to_owned(),
+            path: "/".to_owned(),
+            expires: None,
+            secure: true,
+            http_only: true,
+            same_site: None,
+            partition: None,
+        };
+        let state = SavedState { cookies: vec![cookie], ..SavedState::default() };
+        let values = BTreeMap::from([("csrf".to_owned(), secret.to_owned())]);
+        let identity = Identity {
+            user_agent: String::new(),
+            accept_language: String::new(),
+            client_hints: Vec::new(),
+            document: Vec::new(),
+            fetch: Vec::new(),
+        };
+        Session::new("0123456789abcdef".to_owned(), state, values, identity)
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_saved_is_still_to_be_saved() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let large = session(&"x".repeat(crate::store::MAX_PAYLOAD));
+        large.merged(Merge::Changed);
+        assert!(large.save("acme", &store, &vault).await.is_err());
+        assert_eq!(large.unsaved(), Merge::Refreshed);
+        let small = session("1");
+        small.take_over(small.state(), BTreeMap::new());
+        assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
+        small.save("acme", &store, &vault).await.unwrap();
+        assert_eq!(small.unsaved(), Merge::Nothing);
+        life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn copies_that_nobody_names_are_removed() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let identity = session("").identity().clone();
+        for n in 0..2 * PAGE {
+            let session = Session::new(format!("{n:02}"), SavedState::default(), BTreeMap::new(), identity.clone());
+            session.save("acme", &store, &vault).await.unwrap();
+            session.save("acme2", &store, &vault).await.unwrap();
+        }
+        Session::forget_others("acme", |id| id == "07" || id == "31", &store).await.unwrap();
+        let left = store.list::<SavedSession>(None, 100).await.unwrap();
+        let left: Vec<_> =
+            left.iter().map(|(place, _)| place.as_str()).filter(|place| !place.starts_with("acme2")).collect();
+        assert_eq!(left, ["acme/07", "acme/31"]);
+        assert_eq!(store.list::<SavedSession>(Some("acme2/"), 100).await.unwrap().len(), 2 * PAGE);
+        life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn a_session_prints_neither_cookies_nor_values() {
+        let session = session("s3cret");
+        let shown = format!("{session:?} {:?}", session.jar());
+        assert!(shown.contains("01234567") && !shown.contains("s3cret"), "{shown}");
+    }
 }

@@ -270,26 +270,35 @@ impl PortalRecord {
         true
     }
 
+    /// The portal tolerates one session only: whatever serves or could serve stays, the other place is given up.
+    pub fn leave_one(&mut self, now: Time) {
+        self.take_over_if_nobody_serves(now);
+        self.standby = None;
+    }
+
     fn take_over_if_nobody_serves(&mut self, now: Time) {
         if self.serving().is_none() {
             self.promote(now);
         }
     }
 
-    /// Gives a freshly logged-in session its place and ends the recovery. Returns the place and the session that lost its
-    /// own.
-    pub fn admit(&mut self, session_id: &str, wanted: Role, detail: &str, now: Time) -> (Role, Option<Slot>) {
+    /// Gives a freshly logged-in session its place and ends the recovery; `parallel` says whether the portal tolerates a
+    /// second session beside it. Returns the place and the session that lost its own.
+    ///
+    /// The place is decided here and not when the login began: another session may have come back to life meanwhile.
+    pub fn admit(&mut self, session_id: &str, parallel: bool, detail: &str, now: Time) -> (Role, Option<Slot>) {
         let slot = Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now };
         let fresh = std::mem::take(&mut self.reauth);
-        let role = if self.serving().is_none() || fresh { Role::Active } else { wanted };
+        let role = if parallel && !fresh && self.serving().is_some() { Role::Standby } else { Role::Active };
         let replaced = match role {
             Role::Standby => self.standby.replace(slot),
             Role::Active => {
                 self.epoch += 1;
                 let former = self.active.replace(slot);
-                // A living former session is worth more than what stood by.
+                // A living former session is worth more than what stood by; where one alone is tolerated, the portal has
+                // just ended it.
                 match former {
-                    Some(former) if !former.expired && wanted == Role::Standby => self.standby.replace(former),
+                    Some(former) if !former.expired && parallel => self.standby.replace(former),
                     other => other,
                 }
             }
@@ -307,6 +316,8 @@ impl PortalRecord {
     /// # Errors
     /// When it is spent: the moment at which one comes back.
     pub fn spend_login(&mut self, per_hour: u32, now: Time) -> Result<(), Time> {
+        // A clock that was set back must not keep the account locked until it has caught up.
+        self.logins.iter_mut().for_each(|at| *at = (*at).min(now));
         self.logins.retain(|at| now.since(*at) < BUDGET_WINDOW);
         if self.logins.len() >= per_hour as usize {
             let oldest = self.logins.first().copied().unwrap_or(now);
@@ -322,7 +333,7 @@ impl PortalRecord {
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
-    /// Returns whether recovery has finally failed with this.
+    /// Returns whether recovery has finally failed with this, for a reason that was not known yet.
     pub fn fail(
         &mut self,
         failure: &Failure,
@@ -333,10 +344,11 @@ impl PortalRecord {
         let Failure { cause, at, .. } = *failure;
         let detail = shorten(&failure.detail);
         self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
-        self.reauth = false;
         self.recovery.failures += 1;
         let failures = self.recovery.failures;
         let finally = cause.pointless() || failures >= limits.attempts;
+        // Asked for, it has its attempts as any other recovery, even while sessions live.
+        self.reauth &= !finally;
         let doubled = limits.backoff.saturating_mul(1 << (failures - 1).min(16));
         self.recovery.retry_at = match (finally, cause) {
             (false, _) => Some(at + jitter(doubled.min(LONGEST_BACKOFF))),
@@ -346,16 +358,18 @@ impl PortalRecord {
             (true, _) => Some(at + jitter(SLOW_RETRY)),
         };
         self.last_failure = Some(Failure { cause, detail: detail.clone(), at });
-        if finally {
+        // A slow retry that ends as the one before is no news; after a wish or a change it would be.
+        let known = self.recovery.given_up == Some(cause) && self.recovery.basis == basis;
+        if finally && !known {
             self.recovery.given_up = Some(cause);
             self.recovery.basis = basis.to_owned();
             self.note(at, EventKind::ReauthFailed, None, &format!("gave up after {failures} attempts: {cause}"));
             self.want_alert(cause, &detail);
         }
-        finally
+        finally && !known
     }
 
-    /// Asks for a person, unless that was done for this cause already.
+    /// Asks for a person.
     pub fn want_alert(&mut self, cause: Cause, detail: &str) {
         self.recovery.alert = Some(Alert { cause, detail: shorten(detail), raised: false });
     }
@@ -370,11 +384,10 @@ impl PortalRecord {
         if self.paused {
             return false;
         }
-        if self.reauth {
-            return true;
-        }
         let changed = self.recovery.given_up.is_some() && self.recovery.basis != basis;
-        let due = self.recovery.retry_at.is_none_or(|at| at <= now);
+        // No pause is that long: the clock has been set back since.
+        let impossible = now + SLOW_RETRY * 2;
+        let due = self.recovery.retry_at.is_none_or(|at| at <= now || at > impossible);
         changed || (due && (self.recovery.given_up.is_none() || self.recovery.retry_at.is_some()))
     }
 
@@ -405,8 +418,8 @@ mod tests {
 
     fn two_sessions() -> PortalRecord {
         let mut record = PortalRecord::default();
-        record.admit("a", Role::Active, "", at(0));
-        record.admit("b", Role::Standby, "", at(1));
+        record.admit("a", true, "", at(0));
+        record.admit("b", true, "", at(1));
         record
     }
 
@@ -431,12 +444,46 @@ mod tests {
     fn a_fresh_login_fills_the_place_that_needs_it() {
         let mut record = two_sessions();
         record.expire("a", "401", at(2));
-        let (role, replaced) = record.admit("c", Role::Standby, "", at(3));
+        let (role, replaced) = record.admit("c", true, "", at(3));
         assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "a"));
         record.reauth = true;
-        let (role, replaced) = record.admit("d", Role::Standby, "", at(4));
+        let (role, replaced) = record.admit("d", true, "", at(4));
         assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "c"));
         assert_eq!(record.ready_standby().unwrap().session_id, "b");
+    }
+
+    #[test]
+    fn a_session_that_came_back_during_a_login_keeps_serving() {
+        let mut record = two_sessions();
+        record.expire("a", "401", at(2));
+        record.expire("b", "401", at(3));
+        // A login for the active place is under way when a second look finds one of the two alive.
+        record.reinstate("a", "second look", at(4));
+        let epoch = record.epoch;
+        let (role, replaced) = record.admit("c", true, "", at(5));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "b"));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), record.epoch), ("a", epoch));
+    }
+
+    #[test]
+    fn where_one_session_is_tolerated_a_fresh_login_leaves_no_standby() {
+        let mut record = PortalRecord::default();
+        record.admit("a", false, "", at(0));
+        record.reauth = true;
+        let (role, replaced) = record.admit("b", false, "", at(1));
+        assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "a"));
+        assert_eq!((record.epoch, record.standby), (2, None));
+    }
+
+    #[test]
+    fn one_session_is_left_and_it_is_one_that_lives() {
+        let mut record = two_sessions();
+        record.leave_one(at(2));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("a", &None, 1));
+        let mut record = two_sessions();
+        record.active.as_mut().unwrap().expired = true;
+        record.leave_one(at(2));
+        assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("b", &None, 2));
     }
 
     #[test]
@@ -447,6 +494,19 @@ mod tests {
         assert!(record.may_log_in(at(1), "new"));
         record.start_over();
         assert!(record.may_log_in(at(1), "old"));
+    }
+
+    #[test]
+    fn a_login_that_was_asked_for_has_all_its_attempts() {
+        let mut record = two_sessions();
+        (record.reauth, record.recovery.retry_at) = (true, Some(at(9_000)));
+        record.start_over();
+        assert!(record.may_log_in(at(10), ""), "at once");
+        assert!(!record.fail(&failure(Cause::NoSms, 10), LIMITS, "", |pause| pause));
+        assert!(record.reauth && !record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
+        assert!(!record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+        assert!(record.fail(&failure(Cause::NoSms, 25), LIMITS, "", |pause| pause));
+        assert!(!record.reauth && record.recovery.alert.is_some());
     }
 
     #[test]
@@ -463,6 +523,24 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_retry_that_fails_as_before_asks_nobody_again() {
+        let mut record = PortalRecord::default();
+        let fail = |record: &mut PortalRecord, cause, seconds, basis| {
+            let news = record.fail(&failure(cause, seconds), Limits { attempts: 1, ..LIMITS }, basis, |pause| pause);
+            let alert = record.recovery.alert.as_mut().unwrap();
+            assert_eq!(news, !std::mem::replace(&mut alert.raised, true));
+            news
+        };
+        assert!(fail(&mut record, Cause::PortalDown, 0, "a"));
+        assert!(!fail(&mut record, Cause::PortalDown, 60, "a"));
+        assert!(record.may_log_in(at(120), "a") && !record.may_log_in(at(119), "a"));
+        assert!(fail(&mut record, Cause::NoSms, 120, "a"));
+        assert!(fail(&mut record, Cause::NoSms, 180, "b"), "with another password it is news");
+        record.start_over();
+        assert!(fail(&mut record, Cause::NoSms, 240, "b"), "an operator has asked");
+    }
+
+    #[test]
     fn the_budget_is_per_hour_and_a_dead_portal_spends_none() {
         let mut record = PortalRecord::default();
         for n in 0..5 {
@@ -472,6 +550,18 @@ mod tests {
         record.refund_login();
         record.spend_login(5, at(10)).unwrap();
         record.spend_login(5, at(3600)).unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_locks_nothing_for_longer_than_an_hour() {
+        let mut record = PortalRecord::default();
+        for n in 0..5 {
+            record.spend_login(5, at(1_000_000 + n)).unwrap();
+        }
+        assert_eq!(record.spend_login(5, at(0)), Err(at(3600)));
+        record.spend_login(5, at(3600)).unwrap();
+        record.fail(&failure(Cause::NoSms, 1_000_000), LIMITS, "", |pause| pause);
+        assert!(record.may_log_in(at(3600), ""));
     }
 
     #[test]

@@ -166,7 +166,10 @@ fn header_value(field: &Field<'_>, saved: &[String]) -> Result<Template, String>
 /// Reads `[relay]`; `saved` are the names that the login saves.
 pub(super) fn relay(root: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Option<Relay> {
     let section = root.section_or_empty("relay")?;
-    let via = section.or("via", "http", choice(VIAS));
+    let via = section.or("via", "http", |field| match choice(VIAS)(field)? {
+        Via::Browser => Err(super::later("relaying through the page")),
+        Via::Http => Ok(Via::Http),
+    });
     let headers = headers(&section, saved);
     let refresh = section.section("refresh").map(|section| refresh(&section, site, saved));
     section.finish();

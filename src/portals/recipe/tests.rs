@@ -103,7 +103,6 @@ fn every_kind_of_step_is_read() {
             "{ goto = \"https://acme.example/in\", timeout = \"20s\" }",
             "{ select = \"#carrier\", value = \"SKT\" }",
             "{ press = \"Enter\", selector = \"#pass\", label = \"누름\" }",
-            "{ totp = \"#otp\" }",
             "{ expect_text = \"h1\", text = \"환영합니다\" }",
             "{ wait_for_url = \"/홈\" }",
             "{ branch = [{ if = \"#a\", next = \"누름\" }, { if = \"#b\", next = \"end\" }] }",
@@ -116,7 +115,7 @@ fn every_kind_of_step_is_read() {
     assert_eq!(steps[0].timeout, Some(Duration::from_secs(20)));
     assert_eq!(steps[2].action, Action::Press { key: Key::Enter, selector: Some("#pass".into()) });
     assert_eq!(steps[2].label.as_deref(), Some("누름"));
-    let Action::WaitForUrl(target) = &steps[5].action else { panic!("no wait_for_url") };
+    let Action::WaitForUrl(target) = &steps[4].action else { panic!("no wait_for_url") };
     assert!(target.matches(&Url::parse("https://acme.example/홈/1?x").unwrap()));
     assert!(!target.matches(&Url::parse("https://acme.example/").unwrap()));
     assert!(!recipe.needs_phone());
