@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -28,8 +28,12 @@ pub struct Session {
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
     context: Mutex<Option<Arc<Context>>>,
-    // The greatest `Merge` since the last save.
-    unsaved: AtomicU8,
+    // How often something changed that must not be lost, and up to which of these times the sealed copy has it all.
+    changes: AtomicU64,
+    saved: AtomicU64,
+    refreshed: AtomicBool,
+    // Copies are written one after the other, or an earlier one could be written over a later one.
+    saving: tokio::sync::Mutex<()>,
 }
 
 /// What a session carries beside its cookies.
@@ -84,7 +88,10 @@ impl Session {
             kept,
             checked: Mutex::default(),
             context: Mutex::default(),
-            unsaved: AtomicU8::new(0),
+            changes: AtomicU64::new(1),
+            saved: AtomicU64::new(0),
+            refreshed: AtomicBool::new(false),
+            saving: tokio::sync::Mutex::default(),
         }
     }
 
@@ -132,9 +139,12 @@ impl Session {
     /// Takes over what the browser holds after it worked in the session.
     pub fn take_over(&self, state: SavedState, values: BTreeMap<String, String>) {
         self.jar.replace(&state.cookies);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.state = state;
-        kept.values.extend(values);
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.state = state;
+            kept.values.extend(values);
+        }
+        self.merged(Merge::Changed);
     }
 
     /// Renders the recipe's headers with the saved values and adds them.
@@ -155,26 +165,38 @@ impl Session {
 
     /// Notes what an answer did to the jar.
     pub fn merged(&self, merge: Merge) {
-        self.unsaved.fetch_max(merge as u8, Ordering::SeqCst);
-    }
-
-    /// The greatest change since the sealed copy was written.
-    pub fn unsaved(&self) -> Merge {
-        match self.unsaved.load(Ordering::SeqCst) {
-            0 => Merge::Nothing,
-            1 => Merge::Refreshed,
-            _ => Merge::Changed,
+        match merge {
+            Merge::Nothing => {}
+            Merge::Refreshed => self.refreshed.store(true, Ordering::SeqCst),
+            Merge::Changed => drop(self.changes.fetch_add(1, Ordering::SeqCst)),
         }
     }
 
-    /// Writes the sealed copy.
+    /// The greatest change that is not in the sealed copy on disk yet.
+    pub fn unsaved(&self) -> Merge {
+        if self.changes.load(Ordering::SeqCst) > self.saved.load(Ordering::SeqCst) {
+            Merge::Changed
+        } else if self.refreshed.load(Ordering::SeqCst) {
+            Merge::Refreshed
+        } else {
+            Merge::Nothing
+        }
+    }
+
+    /// Writes the sealed copy if it lacks something. Many callers at once share few writes, and each returns when what
+    /// it saw changed is durable.
     ///
     /// # Errors
     /// [`SaveError`]; the session itself goes on, but a restart would need a login.
     pub async fn save(&self, portal: &str, store: &Store, vault: &Vault) -> Result<(), SaveError> {
+        let _turn = self.saving.lock().await;
+        if self.unsaved() == Merge::Nothing {
+            return Ok(());
+        }
         let place = place(portal, &self.id);
         // Before the export: a change that comes in between is saved twice rather than never.
-        self.unsaved.store(0, Ordering::SeqCst);
+        let changes = self.changes.load(Ordering::SeqCst);
+        self.refreshed.store(false, Ordering::SeqCst);
         let contents = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let state = SavedState { cookies: self.jar.export(), ..kept.state.clone() };
@@ -183,6 +205,7 @@ impl Session {
         let sealed = vault.seal(&place, &serde_json::to_vec(&contents)?)?;
         let put = |_: Option<&_>| Decision::Put(SavedSession { sealed: sealed.clone() }, Expires::Never, ());
         store.update(&place, put).await?;
+        self.saved.store(changes, Ordering::SeqCst);
         Ok(())
     }
 
@@ -194,7 +217,9 @@ impl Session {
         let place = place(portal, id);
         let Some(saved) = store.get::<SavedSession>(&place)? else { return Ok(None) };
         let contents: Contents = serde_json::from_slice(&vault.open(&place, &saved.value.sealed)?)?;
-        Ok(Some(Self::new(id.to_owned(), contents.state, contents.values, contents.identity)))
+        let session = Self::new(id.to_owned(), contents.state, contents.values, contents.identity);
+        session.saved.store(session.changes.load(Ordering::SeqCst), Ordering::SeqCst);
+        Ok(Some(session))
     }
 
     /// Removes the sealed copy.
