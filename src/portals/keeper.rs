@@ -141,13 +141,14 @@ impl Keeper {
         let record = self.record();
         let now = self.portal.now();
         self.tell(&record).await?;
+        // Also while paused: a call waits for it, and it spends no login.
+        self.plan_refreshes();
         if record.paused {
             self.publish_next(None);
             return Ok(now + LONGEST_SLEEP);
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
-        self.plan_refreshes();
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);
