@@ -1,6 +1,7 @@
 //! The relay's route: `ANY /api/portals/{portal}/relay/{path}`. Everything but the session headers is passed on, and the
 //! path as the client wrote it: decoding and encoding it again would change it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +13,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::body;
-use super::params::Path;
 use super::portals::{Api, SESSION_FALLBACK, SESSION_ID, name_session};
 use super::problem::{Problem, ProblemDocument};
 use crate::config::duration;
@@ -24,7 +24,7 @@ use crate::portals::upstream::BoxError;
 const LONGEST_PARK: Duration = Duration::from_secs(600);
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(relay))
+    OpenApiRouter::new().routes(routes!(relay)).routes(routes!(relay_root))
 }
 
 /// Send a request to the portal inside a live session
@@ -49,21 +49,46 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     ),
     responses(
         (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
+        (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 501, description = "`upgrade_not_supported`: no WebSocket", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "`no_live_session`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-async fn relay(
-    State(api): State<Api>,
-    Path(target): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let portal = api.portal(&target.0)?;
+async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    let portal = api.portal(&portal_name(request.uri().path()))?;
     let call = call(request)?;
     let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
     let mut answer = relayed.answer.map(Body::new);
     name_session(answer.headers_mut(), &relayed.session_id, relayed.fallback, relayed.epoch);
     Ok(answer.into_response())
+}
+
+/// Send a request to the portal's root
+///
+/// As for any other path of it.
+#[utoipa::path(
+    method(get, head, post, put, patch, delete, options),
+    path = "/api/portals/{portal}/relay/",
+    tag = "portals",
+    security(("operator" = ["portals:relay"])),
+    params(("portal" = String, Path)),
+    responses(
+        (status = "default", description = "As for any other path"),
+        (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 502, description = "`in_doubt` or `portal_unreachable`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`no_live_session` or `session_expired`", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+async fn relay_root(state: State<Api>, request: Request) -> Result<Response, Problem> {
+    relay(state, request).await
+}
+
+/// The portal that the path names. Not by an extractor: that would refuse a path that is not UTF-8 further on, and old
+/// portals have such paths.
+fn portal_name(path: &str) -> Cow<'_, str> {
+    let name = path.splitn(5, '/').nth(3).unwrap_or_default();
+    percent_encoding::percent_decode_str(name).decode_utf8_lossy()
 }
 
 fn call(request: Request) -> Result<Call, Problem> {
@@ -120,7 +145,7 @@ fn problem(error: RelayError) -> Problem {
         RelayError::InDoubt(_) => bad_gateway("in_doubt", detail),
         RelayError::Unreachable(_) => bad_gateway("portal_unreachable", detail),
         RelayError::NotReplayable => Problem::unavailable("session_expired", detail, Duration::from_secs(1)),
-        RelayError::Upgrade(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", detail),
+        RelayError::Upgrade => Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", detail),
         RelayError::Invalid(_) => Problem::bad_request("invalid_path", detail),
         RelayError::Body(error) => body::failure(&*error),
         RelayError::Store(error) => {

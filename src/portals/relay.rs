@@ -93,9 +93,9 @@ pub enum RelayError {
     /// The session expired under a request whose body was too large to keep for a second sending.
     #[error("the session expired and the body is too large to be sent again; send the request again")]
     NotReplayable,
-    /// The request asks for another protocol.
-    #[error("the relay carries HTTP requests only, no upgrade to {0}")]
-    Upgrade(String),
+    /// The request asks for a WebSocket.
+    #[error("the relay carries HTTP requests and answers only, no WebSocket")]
+    Upgrade,
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
@@ -123,34 +123,27 @@ impl Relay {
     /// # Errors
     /// [`RelayError`]; only `InDoubt` leaves open whether the portal has acted.
     pub async fn send(&self, portal: &Portal, call: Call) -> Result<Relayed, RelayError> {
-        if let Some(protocol) = call.headers.get(UPGRADE) {
-            return Err(RelayError::Upgrade(protocol.to_str().unwrap_or("another protocol").to_owned()));
+        if wants_websocket(&call.headers) {
+            return Err(RelayError::Upgrade);
         }
         let uri = target(&portal.recipe().base_url, &call.path_and_query)?;
         let deadline = portal.now() + call.park;
         let harmless = harmless(&call);
         let headers = request_headers(portal, &call);
         let mut body = self.keep(&call.headers, call.body).await?;
-        let mut refreshed = false;
+        let (mut refreshed, mut doubted) = (false, false);
         for _ in 0..SENDS {
             let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
             let mut headers = headers.clone();
             picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
-            let upstream = &portal.tools().upstream;
-            let sent = upstream.send(&picked.session, call.method.clone(), &uri, headers, body.take()?).await;
-            let answer = match sent {
-                Ok(answer) => answer,
-                Err(UpstreamError::InDoubt(_)) if harmless && body.again() => continue,
-                Err(UpstreamError::InDoubt(why)) => return Err(RelayError::InDoubt(why)),
-                Err(UpstreamError::NotSent(why)) => return Err(RelayError::Unreachable(why)),
-                Err(UpstreamError::Invalid(why)) => return Err(RelayError::Invalid(why)),
+            let (expired, answer) = match ask(portal, &picked, &call.method, &uri, headers, body.take()?).await {
+                Ok(answered) => answered,
+                Err(UpstreamError::InDoubt(_)) if harmless && !doubted && body.again() => {
+                    doubted = true;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             };
-            if picked.session.unsaved() == Merge::Changed {
-                // A value that the portal changed must survive our own death, or the session might not.
-                portal.save(&picked.session).await;
-            }
-            let looked = check::logged_out(portal.recipe(), &uri, answer).await;
-            let (expired, answer) = looked.map_err(|error| RelayError::InDoubt(error.to_string()))?;
             if let Some(why) = expired {
                 portal.expire(picked.session.id(), &why).await?;
             } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
@@ -187,6 +180,41 @@ impl Relay {
         let (seen, whole, ended) = peeked.map_err(RelayError::Body)?;
         Ok(if ended { Outgoing::Kept { bytes: seen, _memory: Some(permit) } } else { Outgoing::Once(Some(whole)) })
     }
+}
+
+impl From<UpstreamError> for RelayError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::NotSent(why) => Self::Unreachable(why),
+            UpstreamError::InDoubt(why) => Self::InDoubt(why),
+            UpstreamError::Body(cause) => Self::Body(cause),
+            UpstreamError::Invalid(why) => Self::Invalid(why),
+        }
+    }
+}
+
+/// Sends the request once. Returns the answer, and why it means "logged out" if it does.
+async fn ask(
+    portal: &Portal,
+    picked: &Picked,
+    method: &Method,
+    uri: &Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(Option<String>, Response<Body>), UpstreamError> {
+    let answer = portal.tools().upstream.send(&picked.session, method.clone(), uri, headers, body).await?;
+    if picked.session.unsaved() == Merge::Changed {
+        // A value that the portal changed must survive our own death, or the session might not.
+        portal.save(&picked.session).await;
+    }
+    let looked = check::logged_out(portal.recipe(), uri, answer).await;
+    looked.map_err(|error| UpstreamError::InDoubt(error.to_string()))
+}
+
+/// Other upgrades may be ignored (RFC 9110, 7.8), and must be: some clients offer `h2c` with every request.
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
 /// A request body, kept or not.
@@ -257,8 +285,12 @@ fn target(base: &Url, path_and_query: &str) -> Result<Uri, RelayError> {
 fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
     let mut headers = call.headers.clone();
     strip_hop_by_hop(&mut headers);
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST, FORWARDED, CONTENT_LENGTH, EXPECT] {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST, FORWARDED, CONTENT_LENGTH, EXPECT, ORIGIN] {
         headers.remove(name);
+    }
+    if call.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        // A body sets its own length; where there is none nothing does, and some servers refuse a POST without one.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let ours = |name: &HeaderName| {
         let name = name.as_str();

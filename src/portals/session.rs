@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -31,8 +31,11 @@ pub struct Session {
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
     context: Mutex<Option<Arc<Context>>>,
-    // The greatest `Merge` since the last save.
-    unsaved: AtomicU8,
+    // How many changes there were that the portal might insist on, how many of them the sealed copy holds, and whether
+    // anything else has changed since.
+    changes: AtomicU64,
+    saved: AtomicU64,
+    refreshed: AtomicBool,
 }
 
 /// What a session carries beside its cookies.
@@ -95,7 +98,10 @@ impl Session {
             kept,
             checked: Mutex::default(),
             context: Mutex::default(),
-            unsaved: AtomicU8::new(0),
+            // Not in the store yet, so there is something to be saved.
+            changes: AtomicU64::new(1),
+            saved: AtomicU64::new(0),
+            refreshed: AtomicBool::new(false),
         }
     }
 
@@ -167,26 +173,33 @@ impl Session {
 
     /// Notes what an answer did to the jar.
     pub fn merged(&self, merge: Merge) {
-        self.unsaved.fetch_max(merge as u8, Ordering::SeqCst);
-    }
-
-    /// The greatest change since the sealed copy was written.
-    pub fn unsaved(&self) -> Merge {
-        match self.unsaved.load(Ordering::SeqCst) {
-            0 => Merge::Nothing,
-            1 => Merge::Refreshed,
-            _ => Merge::Changed,
+        match merge {
+            Merge::Nothing => {}
+            Merge::Refreshed => self.refreshed.store(true, Ordering::SeqCst),
+            Merge::Changed => drop(self.changes.fetch_add(1, Ordering::SeqCst)),
         }
     }
 
-    /// Writes the sealed copy.
+    /// The greatest change that the sealed copy does not hold.
+    pub fn unsaved(&self) -> Merge {
+        if self.changes.load(Ordering::SeqCst) > self.saved.load(Ordering::SeqCst) {
+            Merge::Changed
+        } else if self.refreshed.load(Ordering::SeqCst) {
+            Merge::Refreshed
+        } else {
+            Merge::Nothing
+        }
+    }
+
+    /// Writes the sealed copy. When this returns, every change before the call is in it, whoever wrote it.
     ///
     /// # Errors
     /// [`SaveError`]; the session itself goes on, but a restart would need a login.
     pub async fn save(&self, portal: &str, store: &Store, vault: &Vault) -> Result<(), SaveError> {
         let place = place(portal, &self.id);
+        let changes = self.changes.load(Ordering::SeqCst);
         // Before the export: a change that comes in between is saved twice rather than never.
-        self.unsaved.store(0, Ordering::SeqCst);
+        self.refreshed.store(false, Ordering::SeqCst);
         // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
         let put = |_: Option<&_>| match self.seal(&place, vault) {
             Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
@@ -196,10 +209,9 @@ impl Session {
             Ok(updated) => updated.answer,
             Err(error) => Err(error.into()),
         };
-        if saved.is_err() {
-            // Still to be saved, at leisure: what fails now would fail with every call.
-            self.merged(Merge::Refreshed);
-        }
+        // Also after a failure, but then to be tried again at leisure: what fails now would fail with every call.
+        self.saved.fetch_max(changes, Ordering::SeqCst);
+        self.refreshed.fetch_or(saved.is_err(), Ordering::SeqCst);
         saved
     }
 
@@ -217,7 +229,9 @@ impl Session {
         let place = place(portal, id);
         let Some(saved) = store.get::<SavedSession>(&place)? else { return Ok(None) };
         let contents: Contents = serde_json::from_slice(&vault.open(&place, &saved.value.sealed)?)?;
-        Ok(Some(Self::new(id.to_owned(), contents.state, contents.values, contents.identity)))
+        let session = Self::new(id.to_owned(), contents.state, contents.values, contents.identity);
+        session.saved.store(session.changes.load(Ordering::SeqCst), Ordering::SeqCst);
+        Ok(Some(session))
     }
 
     /// Removes the sealed copies of the portal's sessions that are not `known` any more: of replaced ones, and of those

@@ -46,6 +46,9 @@ pub enum UpstreamError {
     /// The connection broke, or no answer came in time, after the request had left. Whether the portal acted is unknown.
     #[error("the portal did not answer: {0}")]
     InDoubt(String),
+    /// The caller's body broke off while it was passed on: the portal has no complete request.
+    #[error("the request body broke off")]
+    Body(#[source] BoxError),
     /// The request cannot be expressed in HTTP.
     #[error("the request cannot be sent: {0}")]
     Invalid(String),
@@ -100,6 +103,7 @@ impl Upstream {
         let answer = match clock::within(ANSWER, self.0.request(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) if error.is_connect() => return Err(UpstreamError::NotSent(root_cause(&error))),
+            Ok(Err(error)) if is_of_body(&error) => return Err(UpstreamError::Body(error.into())),
             Ok(Err(error)) => return Err(UpstreamError::InDoubt(root_cause(&error))),
             Err(_) => return Err(UpstreamError::InDoubt(format!("no answer within {} s", ANSWER.as_secs()))),
         };
@@ -134,16 +138,20 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
+/// Whether it was not the portal that failed but the body that we were to send.
+fn is_of_body(error: &hyper_util::client::legacy::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    cause.is_some_and(hyper::Error::is_user)
+}
+
 /// A body without bytes.
 pub fn no_body() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Ends a body with an error when the portal pauses too long in it.
+/// Ends a body with an error when the portal pauses too long in it. It does not tell its size: where the portal says one,
+/// a header does, and an answer to HEAD has a size that its body has not.
 fn bounded_in_time(body: hyper::body::Incoming) -> Body {
-    if body.is_end_stream() {
-        return no_body();
-    }
     let frames = stream::unfold(Some(body), |body| async move {
         let mut body = body?;
         match clock::within(IDLE, body.frame()).await {
@@ -166,6 +174,7 @@ pub async fn peek(body: Body, limit: usize, time: Duration) -> Result<(Bytes, Bo
     let mut seen = Vec::new();
     let mut frames = Vec::new();
     let mut ended = false;
+    let mut beyond = false;
     // Frames are collected outside the timed part, so that running out of time loses none.
     let read = async {
         while seen.len() < limit {
@@ -174,11 +183,14 @@ pub async fn peek(body: Body, limit: usize, time: Duration) -> Result<(Bytes, Bo
                 break;
             };
             if let Some(data) = frame.data_ref() {
-                seen.extend_from_slice(&data[..data.len().min(limit - seen.len())]);
-                // A frame that reaches beyond the limit means that there is more than was seen.
+                let room = limit - seen.len();
+                beyond |= data.len() > room;
+                seen.extend_from_slice(&data[..data.len().min(room)]);
             }
             frames.push(frame);
         }
+        // A body that fills the limit exactly has ended within it.
+        ended |= !beyond && body.is_end_stream();
         Ok::<_, BoxError>(())
     };
     if let Ok(result) = clock::within(time, read).await {
