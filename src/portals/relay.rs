@@ -20,7 +20,7 @@ use hyper::{Method, Response, Uri};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-use super::check;
+use super::check::{self, Verdict};
 use super::jar::Merge;
 use super::portal::{Picked, Portal};
 use super::session::short;
@@ -131,7 +131,7 @@ impl Relay {
         let harmless = harmless(&call);
         let headers = request_headers(portal, &call);
         let mut body = self.keep(&call.headers, call.body).await?;
-        let (mut refreshed, mut doubted) = (false, false);
+        let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
         for _ in 0..SENDS {
             let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
             let mut headers = headers.clone();
@@ -145,6 +145,12 @@ impl Relay {
                 Err(error) => return Err(error.into()),
             };
             if let Some(why) = expired {
+                // The first verdict costs nothing. A second one for the same request may be about the request: a path that
+                // this account may not see must not take every session down.
+                expiries += 1;
+                if expiries > 1 && is_alive(portal, &picked).await {
+                    return Ok(relayed(&picked, answer));
+                }
                 portal.expire(picked.session.id(), &why).await?;
             } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
                 refreshed = true;
@@ -209,6 +215,11 @@ async fn ask(
     }
     let looked = check::logged_out(portal.recipe(), uri, answer).await;
     looked.map_err(|error| UpstreamError::InDoubt(error.to_string()))
+}
+
+/// What the recipe's own check says about the session.
+async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
+    check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
 }
 
 /// Other upgrades may be ignored (RFC 9110, 7.8), and must be: some clients offer `h2c` with every request.
