@@ -1,0 +1,14 @@
+//! The relay over real sockets: a batch job on one side, a portal on the other, and sessions that live, end and come
+//! back. No browser takes part.
+#![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
+
+mod relay {
+    mod confinement;
+    pub(crate) mod demo;
+    mod doubt;
+    mod expiry;
+    pub(crate) mod house;
+    pub(crate) mod mirror;
+    mod passage;
+    mod streams;
+}
