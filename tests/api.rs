@@ -1,0 +1,233 @@
+//! `/openapi.json` kept true: what it describes exists, behind the scope it names, and answers as it says; and what
+//! exists is described.
+
+mod api {
+    pub(crate) mod document;
+    mod phones;
+}
+#[path = "relay/house.rs"]
+mod house;
+#[path = "relay/mirror.rs"]
+mod mirror;
+
+use std::collections::BTreeSet;
+
+use api::document::{Document, Operation};
+use house::{Running, held, token};
+use mirror::Mirror;
+use nightporter::operators::Scope;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Every route of the doors that clients know; a route that comes or goes comes or goes here too.
+const ROUTES: [&str; 29] = [
+    "GET /api/health",
+    "GET /api/portals",
+    "GET /api/portals/{portal}",
+    "GET /api/portals/{portal}/events",
+    "GET /api/portals/{portal}/relay/",
+    "GET /api/portals/{portal}/relay/{path}",
+    "GET /api/portals/{portal}/screenshot",
+    "GET /api/portals/{portal}/sessions/{id}",
+    "GET /livez",
+    "GET /metrics",
+    "GET /readyz",
+    "POST /api/phones/{phone}/sms",
+    "POST /api/portals/{portal}/code",
+    "POST /api/portals/{portal}/failover",
+    "POST /api/portals/{portal}/pause",
+    "POST /api/portals/{portal}/reauth",
+    "POST /api/portals/{portal}/resume",
+    "DELETE /api/portals/{portal}/relay/",
+    "DELETE /api/portals/{portal}/relay/{path}",
+    "HEAD /api/portals/{portal}/relay/",
+    "HEAD /api/portals/{portal}/relay/{path}",
+    "OPTIONS /api/portals/{portal}/relay/",
+    "OPTIONS /api/portals/{portal}/relay/{path}",
+    "PATCH /api/portals/{portal}/relay/",
+    "PATCH /api/portals/{portal}/relay/{path}",
+    "POST /api/portals/{portal}/relay/",
+    "POST /api/portals/{portal}/relay/{path}",
+    "PUT /api/portals/{portal}/relay/",
+    "PUT /api/portals/{portal}/relay/{path}",
+];
+
+/// Answers that the document promises and that cannot be had from a sound server without a browser or a long wait; what
+/// stands behind them is tested where it lives.
+fn out_of_reach(operation: &Operation, status: &str) -> bool {
+    let path = operation.path.as_str();
+    let relayed = path.contains("/relay/");
+    match status {
+        "408" | "500" => true,
+        // A path, a query and a body are needed to get them wrong.
+        "400" => !operation.sends_body() && !relayed && !path.contains("/sessions/") && !path.ends_with("/screenshot"),
+        "413" | "415" | "422" => !path.ends_with("/code"),
+        "200" => path.ends_with("/screenshot"),
+        "202" => path.ends_with("/code"),
+        "503" => path == "/readyz" || relayed,
+        "404" | "501" | "502" => relayed,
+        _ => false,
+    }
+}
+
+async fn document(running: &Running) -> Document {
+    let answer = running.client.get(running.url("/openapi.json")).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    Document::new(answer.json().await.unwrap())
+}
+
+/// Sends a request; checks the answer against the document and notes that it occurred.
+async fn ask(
+    running: &Running,
+    document: &Document,
+    operation: &Operation,
+    target: &str,
+    dress: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+) -> (u16, Value) {
+    let method: Method = operation.method.parse().unwrap();
+    let answer = dress(running.client.request(method, running.url(target))).send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body = answer.bytes().await.unwrap();
+    let kind = headers.get("content-type").map(|kind| kind.to_str().unwrap().to_owned()).unwrap_or_default();
+    let told = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let what = format!("{} {target} answered {status} {kind} {told}", operation.method);
+    let problem = kind == "application/problem+json";
+    if status >= 400 && operation.method != "HEAD" {
+        assert!(problem, "{what}");
+        assert_eq!(told["request_id"], headers["x-request-id"].to_str().unwrap(), "{what}");
+        for member in ["type", "title", "status", "detail", "code", "request_id"] {
+            assert!(!told[member].is_null(), "{what}: no {member}");
+        }
+        assert_eq!(told["status"], status, "{what}");
+        let code = told["code"].as_str().unwrap();
+        assert!(code.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'), "{what}");
+        assert!(!["not_found", "method_not_allowed"].contains(&code), "{what}: there is no such route");
+    }
+    assert!(headers.contains_key("x-request-id"), "{what}");
+    assert_eq!(status == 401, headers.contains_key("www-authenticate") && status != 403, "{what}");
+    document.check(operation, status, &kind, &told, &what);
+    (status, told)
+}
+
+fn target(operation: &Operation) -> String {
+    operation
+        .path
+        .replace("{portal}", "vroong")
+        .replace("{phone}", "office")
+        .replace("{id}", "a")
+        .replace("{path}", "x")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_described_and_nothing_else() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    let document = document(&running).await;
+    let described: BTreeSet<_> =
+        document.operations().iter().map(|operation| format!("{} {}", operation.method, operation.path)).collect();
+    assert_eq!(described, ROUTES.iter().map(|route| (*route).to_owned()).collect());
+    // A route that is registered by hand would be missed by the document; only the document itself is.
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    for file in ["portals.rs", "relay.rs", "health.rs", "metrics.rs"] {
+        let text = std::fs::read_to_string(sources.join(file)).unwrap();
+        assert!(!text.contains(".route("), "{file} registers a route that nobody describes");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_scope_that_is_named_is_needed() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    let document = document(&running).await;
+    let other = token(&running.app, "other", &[Scope::Sms]).await;
+    for operation in document.operations() {
+        let (nobody, _) = ask(&running, &document, &operation, &target(&operation), |request| request).await;
+        let (stranger, told) =
+            ask(&running, &document, &operation, &target(&operation), |request| request.bearer_auth(&other)).await;
+        match operation.scope() {
+            Some(scope) => {
+                assert_eq!((nobody, stranger), (401, 403), "{operation:?}");
+                assert!(operation.method == "HEAD" || told["scope"] == scope.as_str(), "{operation:?}: {told}");
+            }
+            // A phone proves itself in its own way.
+            None if operation.path.starts_with("/api/phones/") => assert_eq!((nobody, stranger), (401, 401)),
+            None => assert_eq!((nobody, stranger), (200, 200), "{operation:?}"),
+        }
+    }
+    assert_eq!(mirror.count(), 0);
+    running.stop().await;
+}
+
+/// What to send to get the answers that can be had: targets, and JSON bodies.
+fn provocations(operation: &Operation) -> Vec<(String, Option<String>)> {
+    let plain = target(operation);
+    let unknown = plain.replace("vroong", "unknown").replace("office", "unknown");
+    let (code, phone) = (operation.path.ends_with("/code"), operation.path.starts_with("/api/phones/"));
+    let body = match (code, phone) {
+        (true, _) => Some(r#"{"code":"123456"}"#.to_owned()),
+        (_, true) => Some(r#"{"from":"1","text":"x"}"#.to_owned()),
+        _ => None,
+    };
+    let mut all = vec![(plain.clone(), body.clone()), (unknown, body)];
+    if code {
+        let wrong = [r#"{"code":1}"#, r#"{"code":"1","code":"2"}"#, "no JSON"].map(str::to_owned);
+        let huge = format!("{{\"code\":\"{}\"}}", "x".repeat(2 << 20));
+        all.extend(wrong.into_iter().chain([huge]).map(|body| (plain.clone(), Some(body))));
+        all.push((plain.clone(), None));
+    }
+    if phone {
+        all.push((plain.clone(), Some("{}".to_owned())));
+    }
+    if operation.path.contains("/sessions/") {
+        all.extend([(format!("{plain}?fallback=perhaps"), None), (format!("{plain}one?fallback=false"), None)]);
+    }
+    if operation.path.ends_with("/screenshot") {
+        all.extend([(format!("{plain}?slot=third"), None), (format!("{plain}?slot=standby"), None)]);
+    }
+    if operation.path.contains("/relay/") {
+        all.push((format!("{plain}%00"), None));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_promised_occurs_and_has_the_form_that_is_promised() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    let document = document(&running).await;
+    let all = token(&running.app, "all", &[Scope::Admin, Scope::Metrics]).await;
+    let other = token(&running.app, "other", &[Scope::Sms]).await;
+    for operation in document.operations() {
+        ask(&running, &document, &operation, &target(&operation), |request| request).await;
+        ask(&running, &document, &operation, &target(&operation), |request| request.bearer_auth(&other)).await;
+        for (target, body) in provocations(&operation) {
+            let token = if operation.scope().is_none() { house::PHONE_SECRET } else { &running.token };
+            let token = if operation.path == "/metrics" { &all } else { token };
+            ask(&running, &document, &operation, &target, |request| {
+                let request = request.bearer_auth(token);
+                body.iter().fold(request, |request, body| {
+                    request.header("content-type", "application/json").body(body.clone())
+                })
+            })
+            .await;
+        }
+    }
+    // The standby was promoted above; once it has expired, there is none.
+    let failover = document.operation("POST", "/api/portals/{portal}/failover");
+    mirror.log_out(&["sid-a"]);
+    running.relay(Method::GET, "/x").header("x-session-id", "a").send().await.unwrap();
+    let again = ask(&running, &document, &failover, &target(&failover), |call| call.bearer_auth(&running.token)).await;
+    assert_eq!((again.0, &again.1["code"]), (409, &json!("no_standby")));
+    let missing: Vec<_> = document
+        .never_occurred()
+        .into_iter()
+        .filter(|(operation, status)| !out_of_reach(operation, status))
+        .map(|(operation, status)| format!("{} {} {status}", operation.method, operation.path))
+        .collect();
+    assert!(missing.is_empty(), "promised, and never seen:\n{}", missing.join("\n"));
+    running.stop().await;
+}
