@@ -19,6 +19,7 @@ use super::jar::Merge;
 use super::letter;
 use super::login::{self, LoginFailure};
 use super::portal::{Login, Order, Portal, Sessions};
+use super::recipe::Cause;
 use super::repair;
 use super::session::{Session, short};
 use super::state::{EventKind, Failure, PortalRecord, Role};
@@ -34,6 +35,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 const PLACE_AGAIN: Duration = Duration::from_secs(30);
 /// The pause between two looks at a session about which nothing is known.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long nothing may be known about a portal that nobody serves before a person is told.
+const DARK: Duration = Duration::from_secs(300);
 /// Callers that may wait for one refresh.
 const WAITING: usize = 64;
 
@@ -51,6 +54,8 @@ pub(super) struct Keeper {
     looks: BTreeMap<(String, bool), Time>,
     /// Expired sessions that a second look has given up.
     lost: BTreeSet<String>,
+    /// Since when nobody serves and the portal says neither yes nor no.
+    dark_since: Option<Time>,
     /// No session is given a place in a browser before this moment.
     place_again: Option<Time>,
     /// What the page looked like when the last login failed.
@@ -87,6 +92,7 @@ impl Keeper {
             waiting: Vec::new(),
             looks: BTreeMap::new(),
             lost: BTreeSet::new(),
+            dark_since: None,
             place_again: None,
             picture: None,
         }
@@ -392,21 +398,47 @@ impl Keeper {
     ) -> Result<(), StoreError> {
         let (now, id) = (self.portal.now(), session.id().to_owned());
         session.set_checked(now, matches!(verdict, Ok(Verdict::Alive)));
-        match verdict {
+        let unknown = match verdict {
+            Ok(Verdict::Unknown(why)) => why,
+            Err(error) if error.kind() == crate::browsers::Kind::PortalDown => error.to_string(),
             Ok(Verdict::Alive) => {
+                self.dark_since = None;
                 self.portal.save(session).await;
                 let reinstate = |record: &mut PortalRecord| record.reinstate(&id, "a second look found it alive", now);
                 self.portal.change(reinstate).await?;
                 self.looks.insert((id, false), self.next_look(now));
-            }
-            Ok(Verdict::Unknown(_)) => drop(self.looks.insert((id, true), now + LOOK_AGAIN)),
-            Err(error) if error.kind() == crate::browsers::Kind::PortalDown => {
-                self.looks.insert((id, true), now + LOOK_AGAIN);
+                return Ok(());
             }
             // Two verdicts are enough, whether or not the browser could do its part.
-            Ok(Verdict::Expired(_)) | Err(_) => drop(self.lost.insert(id)),
+            Ok(Verdict::Expired(_)) | Err(_) => {
+                self.dark_since = None;
+                self.lost.insert(id);
+                return Ok(());
+            }
+        };
+        self.looks.insert((id, true), now + LOOK_AGAIN);
+        self.in_the_dark(&unknown, now).await
+    }
+
+    /// What is unknown costs no login, however long it lasts; so after a while a person must hear of it.
+    async fn in_the_dark(&mut self, why: &str, now: Time) -> Result<(), StoreError> {
+        let dark = |record: &PortalRecord| record.serving().is_none() && record.recovery.alert.is_none();
+        let record = self.record();
+        // Where a place lacks a session, recovery is under way and tells for itself.
+        if !dark(&record) || self.missing(&record).is_some() {
+            self.dark_since = None;
+            return Ok(());
         }
-        Ok(())
+        if now.since(*self.dark_since.get_or_insert(now)) < DARK {
+            return Ok(());
+        }
+        let detail = format!("no session serves, and whether the last one still lives cannot be told: {why}");
+        let tell = |record: &mut PortalRecord| {
+            if dark(record) {
+                record.want_alert(Cause::PortalDown, &detail);
+            }
+        };
+        self.portal.change(tell).await
     }
 
     fn placed(&mut self, session: &Session, placed: Result<(), BrowserError>) -> Result<(), StoreError> {
