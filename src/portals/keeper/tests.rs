@@ -11,7 +11,7 @@ use crate::lifecycle::Lifecycle;
 use crate::outbox::{self, Outbox};
 use crate::portals::inbox::{Inbox, Turn};
 use crate::portals::portal::{Live, Settings, Tools};
-use crate::portals::recipe::Recipe;
+use crate::portals::recipe::{Cause, Recipe};
 use crate::portals::upstream::Upstream;
 use crate::secret::{Secret, Vault};
 use crate::store::{Decision, Durability, Expires, Store, Stored};
