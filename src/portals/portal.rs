@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::inbox::{Inbox, InboxError, NotTyped, PhoneState};
 use super::recipe::{Cause, Recipe};
 use super::session::{Session, short};
-use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role};
+use super::state::{Event, EventKind, Expiry, Failure, Limits, PortalRecord, Role, Slot};
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
@@ -472,8 +472,8 @@ impl Portal {
             portal: self.0.name.clone(),
             state: live.state(self.0.settings.sessions),
             epoch: record.epoch,
-            active: live.slot_view(Role::Active),
-            standby: live.slot_view(Role::Standby),
+            active: live.slot_view(Role::Active, self.0.settings.sessions),
+            standby: live.slot_view(Role::Standby, self.0.settings.sessions),
             phone: phone.transpose()?,
             last_failure: record.last_failure.clone().map(FailureView::from),
             next_check_at: live.next_check_at,
@@ -509,27 +509,39 @@ impl Live {
         }
     }
 
-    fn slot_view(&self, role: Role) -> Option<SlotView> {
+    /// What a client sees of one place; None when no session is wanted there and none is.
+    fn slot_view(&self, role: Role, sessions: Sessions) -> Option<SlotView> {
         let slot = match role {
             Role::Active => self.record.active.as_ref(),
             Role::Standby => self.record.standby.as_ref(),
         };
         let login = self.login.as_ref().filter(|login| login.role == role);
-        let checked = slot.and_then(|slot| self.sessions.get(&slot.session_id)).and_then(|session| session.checked());
-        let (session_id, status) = match (slot, login) {
-            (Some(slot), _) if !slot.expired => (slot.session_id.clone(), "authenticated"),
-            (_, Some(login)) if login.awaiting_code => (login.session_id.clone(), "awaiting_code"),
-            (_, Some(login)) => (login.session_id.clone(), "logging_in"),
-            (Some(slot), None) if self.record.recovery.given_up.is_some() => (slot.session_id.clone(), "failed"),
-            (Some(slot), None) => (slot.session_id.clone(), "expired"),
-            (None, None) => return None,
-        };
-        Some(SlotView {
+        let given_up = self.record.recovery.given_up.is_some();
+        let bare = |session_id, status| SlotView {
             session_id,
             status,
-            authenticated_at: slot.map(|slot| slot.authenticated_at),
-            last_check_at: checked.map(|(at, _)| at),
-            last_check_ok: checked.map(|(_, alive)| alive),
+            authenticated_at: None,
+            last_check_at: None,
+            last_check_ok: None,
+        };
+        let held = |slot: &Slot, status| {
+            let checked = self.sessions.get(&slot.session_id).and_then(|session| session.checked());
+            SlotView {
+                session_id: Some(slot.session_id.clone()),
+                status,
+                authenticated_at: Some(slot.authenticated_at),
+                last_check_at: checked.map(|(at, _)| at),
+                last_check_ok: checked.map(|(_, alive)| alive),
+            }
+        };
+        Some(match (slot, login) {
+            (Some(slot), _) if !slot.expired => held(slot, "authenticated"),
+            (_, Some(login)) => {
+                bare(Some(login.session_id.clone()), if login.awaiting_code { "awaiting_code" } else { "logging_in" })
+            }
+            (Some(slot), None) => held(slot, if given_up { "failed" } else { "expired" }),
+            (None, None) if role == Role::Standby && sessions == Sessions::Single => return None,
+            (None, None) => bare(None, if given_up { "failed" } else { "empty" }),
         })
     }
 }
@@ -561,9 +573,9 @@ pub struct View {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = PortalSession)]
 pub struct SlotView {
-    /// Its id.
-    pub session_id: String,
-    /// `logging_in`, `awaiting_code`, `authenticated`, `expired` or `failed`.
+    /// Its id; null while the place is empty.
+    pub session_id: Option<String>,
+    /// `empty`, `logging_in`, `awaiting_code`, `authenticated`, `expired` or `failed`.
     pub status: &'static str,
     /// When it logged in.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -610,3 +622,28 @@ impl From<Failure> for FailureView {
 
 /// How long a relay call waits for a session unless it says otherwise.
 pub const DEFAULT_PARK: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_shows_one_session_and_never_two_mixed() {
+        let (then, now) = (Time::from_millis(1000), Time::from_millis(2000));
+        let mut record = PortalRecord::default();
+        let empty = Live::default();
+        assert_eq!(empty.slot_view(Role::Active, Sessions::Single).unwrap().status, "empty");
+        assert_eq!(empty.slot_view(Role::Standby, Sessions::Parallel).unwrap().session_id, None);
+        assert!(empty.slot_view(Role::Standby, Sessions::Single).is_none());
+        record.admit("a", true, "", then);
+        record.expire("a", "401", now);
+        let login = Login { session_id: "b".to_owned(), role: Role::Active, awaiting_code: true };
+        let mut live = Live { record: Arc::new(record), login: Some(login), ..Live::default() };
+        let shown = live.slot_view(Role::Active, Sessions::Parallel).unwrap();
+        assert_eq!((shown.session_id.as_deref(), shown.status), (Some("b"), "awaiting_code"));
+        assert_eq!(shown.authenticated_at, None, "that was the session before");
+        live.login = None;
+        let shown = live.slot_view(Role::Active, Sessions::Parallel).unwrap();
+        assert_eq!((shown.status, shown.authenticated_at), ("expired", Some(then)));
+    }
+}

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::*;
 use crate::alerts::{self, Alerts};
-use crate::browsers::{self, Pool};
+use crate::browsers::{self, Identity, Pool, SavedState};
 use crate::clock::{self, Clock};
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::outbox::{self, Outbox};
 use crate::portals::inbox::{Inbox, Turn};
 use crate::portals::portal::{Live, Settings, Tools};
-use crate::portals::recipe::Recipe;
+use crate::portals::recipe::{Cause, Recipe};
 use crate::portals::upstream::Upstream;
 use crate::secret::{Secret, Vault};
 use crate::store::{Decision, Durability, Expires, Store, Stored};
@@ -148,5 +148,36 @@ async fn a_change_whose_maker_went_away_is_noticed() {
     scene.portal.tools().store.update("acme", pause).await.unwrap();
     scene.portal.tools().clock.advance(LONGEST_SLEEP);
     scene.when(|live| live.record.paused && live.login.is_none()).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_portal_that_says_neither_yes_nor_no_is_told_of_and_costs_no_login() {
+    let (scene, mut keeper) = scene().await;
+    let identity = Identity {
+        user_agent: String::new(),
+        accept_language: String::new(),
+        client_hints: Vec::new(),
+        document: Vec::new(),
+        fetch: Vec::new(),
+    };
+    let session =
+        |id: &str| Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity.clone()));
+    let [session, standby] = ["a", "b"].map(session);
+    for session in [&session, &standby] {
+        scene.portal.admit(session).await.unwrap();
+    }
+    for session in [&session, &standby] {
+        scene.portal.expire(session.id(), "redirected to /login").await.unwrap();
+    }
+    let unknown = || Ok(Verdict::Unknown("answered 403".to_owned()));
+    keeper.looked(&session, unknown()).await.unwrap();
+    assert!(keeper.record().recovery.alert.is_none());
+    scene.portal.tools().clock.advance(DARK);
+    keeper.looked(&session, unknown()).await.unwrap();
+    let record = keeper.record();
+    let alert = record.recovery.alert.as_ref().unwrap();
+    assert!(alert.cause == Cause::PortalDown && alert.detail.ends_with("answered 403"), "{alert:?}");
+    assert_eq!((keeper.missing(&record), record.logins.len()), (None, 0));
     scene.end().await;
 }

@@ -1,0 +1,141 @@
+//! What is missing, and the jobs that make it: looks, places in a browser, refreshes, the one login. Decides by the record
+//! and the clock alone; what a job comes to is `settle`'s business.
+
+use std::collections::BTreeSet;
+
+use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
+use crate::browsers::Seat;
+use crate::clock::Time;
+use crate::portals::portal::{Login, Sessions};
+use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
+use crate::portals::{check, login, repair};
+use crate::store::StoreError;
+
+impl Keeper {
+    /// Looks at living sessions when their time has come, and once more at those that seem dead before a login is spent.
+    pub(super) async fn plan_looks(&mut self, record: &PortalRecord, now: Time) -> Result<(), StoreError> {
+        self.looks.retain(|(id, expired), _| {
+            record.slots().any(|(_, slot)| slot.session_id == *id && slot.expired == *expired)
+        });
+        self.lost.retain(|id| record.role_of(id).is_some());
+        for (_, slot) in record.slots() {
+            let id = slot.session_id.clone();
+            if self.lost.contains(&id) {
+                continue;
+            }
+            let Some(session) = self.portal.session(&id) else {
+                self.lost.insert(id.clone());
+                self.portal.expire(&id, "its saved copy is gone").await?;
+                return Ok(());
+            };
+            // Fresh from its login a session is known to be alive; after a restart it is looked at first of all.
+            let first = if slot.expired || session.checked().is_none() { now } else { self.next_look(now) };
+            let due = *self.looks.entry((id.clone(), slot.expired)).or_insert(first);
+            // Further ahead than any look is planned, it was planned before the clock was set back.
+            if due > now && due <= now + self.portal.recipe().check.every * 2 + LOOK_AGAIN {
+                continue;
+            }
+            let portal = self.portal.clone();
+            if slot.expired {
+                self.start(Job::SecondLook(id), async move {
+                    let verdict = repair::second_look(&portal, &session).await;
+                    Done::Looked(session, verdict)
+                });
+            } else {
+                self.start(Job::Check(id), async move {
+                    let verdict = check::check(&portal.tools().upstream, portal.recipe(), &session).await;
+                    Done::Checked(session, verdict)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_look(&self, now: Time) -> Time {
+        now + self.portal.tools().random.jitter(self.portal.recipe().check.every, 10)
+    }
+
+    /// Gives living sessions a place in a browser: after a restart, and when a browser has died.
+    pub(super) fn plan_places(&mut self, record: &PortalRecord, now: Time) {
+        if self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN) {
+            return;
+        }
+        for (_, slot) in record.slots().filter(|(_, slot)| !slot.expired) {
+            let Some(session) = self.portal.session(&slot.session_id) else { continue };
+            if session.context().is_some_and(|context| context.is_alive()) {
+                continue;
+            }
+            let (portal, seat) = (self.portal.clone(), self.free_seat(record, &slot.session_id));
+            self.start(Job::Place(slot.session_id.clone()), async move {
+                let placed = repair::place(&portal, &session, seat).await.map(drop);
+                Done::Placed(session, placed)
+            });
+        }
+    }
+
+    /// The browser in which no other session of this portal lives, so that one crash does not take both.
+    fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
+        let others = record.slots().filter(|(_, slot)| slot.session_id != but && !slot.expired);
+        let mut contexts = others.filter_map(|(_, slot)| self.portal.session(&slot.session_id)?.context());
+        match contexts.find(|context| context.is_alive()) {
+            Some(context) => context.seat().other(),
+            None if record.active.as_ref().is_some_and(|slot| slot.session_id != but) => Seat::B,
+            None => Seat::A,
+        }
+    }
+
+    pub(super) fn plan_refreshes(&mut self) {
+        let wanted: BTreeSet<_> = self.waiting.iter().map(|(id, _)| id.clone()).collect();
+        for id in wanted {
+            let Some(session) = self.portal.session(&id) else {
+                self.answer(&id, false);
+                continue;
+            };
+            let portal = self.portal.clone();
+            self.start(Job::Refresh(id), async move {
+                let refreshed = repair::refresh(&portal, &session).await;
+                Done::Refreshed(session, refreshed)
+            });
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
+        for (_, done) in self.waiting.extract_if(.., |(waits_for, _)| waits_for == id) {
+            // A caller that has gone away needs no answer.
+            let _ = done.send(refreshed);
+        }
+    }
+
+    /// The place that needs a login: none while an expired session may still turn out to be alive.
+    pub(super) fn missing(&self, record: &PortalRecord) -> Option<Role> {
+        let lacks = |slot: Option<&Slot>| slot.is_none_or(|slot| slot.expired && self.lost.contains(&slot.session_id));
+        let parallel = self.portal.settings().sessions == Sessions::Parallel;
+        if lacks(record.active.as_ref()) {
+            Some(Role::Active)
+        } else if parallel {
+            (record.reauth || lacks(record.standby.as_ref())).then_some(Role::Standby)
+        } else {
+            record.reauth.then_some(Role::Active)
+        }
+    }
+
+    pub(super) async fn plan_login(&mut self, now: Time) -> Result<(), StoreError> {
+        let record = self.record();
+        let Some(role) = self.missing(&record) else { return Ok(()) };
+        if self.running.contains_key(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
+            return Ok(());
+        }
+        let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
+        let begin = |record: &mut PortalRecord| record.note(now, EventKind::LoginStarted, Some(&id), "");
+        portal.change(begin).await?;
+        portal.publish(|live| live.login = Some(Login { session_id: id.clone(), role, awaiting_code: false }));
+        let seat = self.free_seat(&record, "");
+        self.start(Job::Login, async move {
+            match login::log_in(&portal, &id, seat).await {
+                Ok(session) => Done::LoggedIn(session),
+                Err(failure) => Done::LoginFailed(failure),
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Tells a person through the alerts room, when the record says so, and when the need is over. The record remembers what
+//! was told: a crash in between tells neither twice nor never.
+
+use super::Keeper;
+use crate::alerts::AlertError;
+use crate::portals::letter;
+use crate::portals::state::PortalRecord;
+use crate::store::StoreError;
+
+impl Keeper {
+    /// The record still says that an alert is due, so the next turn of the loop tries again.
+    fn not_told(&self, error: &AlertError) -> Result<(), StoreError> {
+        tracing::error!(portal = self.portal.name(), "portal {}: no alert: {error}", self.portal.name());
+        Ok(())
+    }
+
+    /// Hands wanted alerts over to the alerts room, and says so when the need is over.
+    pub(super) async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
+        let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
+        let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
+        let healthy =
+            record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
+        if healthy {
+            let name = self.portal.name();
+            let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
+            if let Err(error) = alerts.resolve(&subject, &title, &body).await {
+                return self.not_told(&error);
+            }
+            self.portal.change(|record| record.recovery.alert = None).await?;
+        } else if !alert.raised {
+            let picture = self.picture.take();
+            let message = letter::needed(self.portal.name(), record, alert.cause, &alert.detail, picture);
+            if let Err(error) = alerts.raise(&subject, &message).await {
+                return self.not_told(&error);
+            }
+            let raised = |record: &mut PortalRecord| {
+                if let Some(now) = &mut record.recovery.alert {
+                    now.raised |= now.cause == alert.cause;
+                }
+            };
+            self.portal.change(raised).await?;
+        }
+        Ok(())
+    }
+}
