@@ -313,10 +313,11 @@ impl Stage {
         self.portal.counters("partner01")
     }
 
-    /// The process numbers of the browsers themselves, without their children.
+    /// The process numbers of the browsers themselves, each the leader of its children's group.
     pub(crate) fn browsers(&self) -> BTreeSet<i32> {
-        let is_main = |pid: &i32| command_line(*pid).contains("--remote-debugging-pipe");
-        processes_of(&self.path("run")).into_iter().filter(is_main).collect()
+        let leads =
+            |pid: &i32| rustix::process::getpgid(Pid::from_raw(*pid)).is_ok_and(|group| group.as_raw_pid() == *pid);
+        processes_of(&self.path("run")).into_iter().filter(leads).collect()
     }
 
     /// Stops everything in order.
