@@ -87,7 +87,7 @@ async fn relay_root(state: State<Api>, request: Request) -> Result<Response, Pro
 /// The portal that the path names. Not by an extractor: that would refuse a path that is not UTF-8 further on, and old
 /// portals have such paths.
 fn portal_name(path: &str) -> Cow<'_, str> {
-    let name = path.splitn(5, '/').nth(3).unwrap_or_default();
+    let name = path.split('/').nth(3).unwrap_or_default();
     percent_encoding::percent_decode_str(name).decode_utf8_lossy()
 }
 

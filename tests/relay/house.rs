@@ -15,7 +15,7 @@ use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::operators::Scope;
 use nightporter::portals::session::Session;
-use nightporter::portals::state::{PortalRecord, Role};
+use nightporter::portals::state::PortalRecord;
 use nightporter::secret::Vault;
 use nightporter::store::{Decision, Durability, Expires, Store};
 use serde_json::Value;
@@ -111,9 +111,9 @@ impl House {
         let store = Store::open(&path, Durability::Acknowledged, self.clock.clone(), &life).unwrap();
         let vault = Vault::from_file(&path.join("store.key"), &Random::seeded(2)).unwrap();
         let mut record = PortalRecord { paused: true, ..PortalRecord::default() };
-        for (seed, role) in seeds.iter().zip([Role::Active, Role::Standby]) {
+        for seed in seeds {
             seed.session().save(PORTAL, &store, &vault).await.unwrap();
-            record.admit(&seed.id, role, "seeded", self.clock.now());
+            record.admit(&seed.id, true, "seeded", self.clock.now());
         }
         let put = |_: Option<&_>| Decision::Put(record.clone(), Expires::Never, ());
         store.update(PORTAL, put).await.unwrap();
