@@ -62,10 +62,9 @@ async fn an_answer_that_breaks_off_while_it_is_looked_at_is_in_doubt_too() {
     assert!(running.get("/file").await.bytes().await.is_err());
     // The page is looked at although the caller would take it compressed.
     let page = "로그인이 필요한 서비스입니다.";
-    mirror.answer(
-        "/page",
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}", page.len()),
-    );
+    let page = format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+    mirror.answer("/page", page.clone());
+    mirror.answer("/check", page);
     let gone = running.relay(Method::GET, "/page").header("accept-encoding", "gzip").header("x-park-timeout", "0");
     assert_eq!(problem(gone.send().await.unwrap()).await, (503, "no_live_session".to_owned()));
     assert_eq!(mirror.seen("/page").len(), 2);
