@@ -1,13 +1,15 @@
 //! Browsers that die: sessions go on serving, since the jar relays, and find a place again without an SMS.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use nightporter::clock;
 use nightporter::demo::phone::Mode;
-use std::time::Duration;
 
 use crate::stage::{PATIENCE, PORTAL, Scene, Stage, kill_9};
 
 /// Waits for two browsers of which none is among `dead`.
-async fn two_others(stage: &Stage, dead: &std::collections::BTreeSet<i32>) {
+async fn two_others(stage: &Stage, dead: &BTreeSet<i32>) {
     let coming = async {
         while stage.browsers().len() < 2 || !stage.browsers().is_disjoint(dead) {
             clock::pause(Duration::from_millis(20)).await;
@@ -22,9 +24,9 @@ async fn killed_browsers_are_replaced_and_nobody_notices() {
     stage.start().await;
     let before = stage.live().await;
     let both = stage.browsers();
-    assert_eq!(both.len(), 2);
-    let first = both.iter().take(1).copied().collect();
-    kill_9(*both.first().unwrap());
+    assert_eq!(both.len(), 2, "active and standby do not share a process");
+    let first = BTreeSet::from([*both.first().unwrap()]);
+    first.iter().copied().for_each(kill_9);
     stage.served().await;
     two_others(&stage, &first).await;
     both.difference(&first).for_each(|pid| kill_9(*pid));
@@ -39,6 +41,7 @@ async fn killed_browsers_are_replaced_and_nobody_notices() {
     assert_eq!((&after["epoch"], &after["active"]["session_id"]), (&before["epoch"], &before["active"]["session_id"]));
     assert_eq!((stage.counters().codes_sent, stage.told_of("expired").await.len()), (2, 0));
 
+    // They die once more, in the middle of a login that an operator asked for: its other attempt goes through.
     stage.phone.set_mode(Mode::Offline);
     assert_eq!(stage.wish("reauth").await.0, 202);
     stage.phone.received(3, PATIENCE).await.unwrap();

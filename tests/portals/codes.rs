@@ -11,9 +11,11 @@ async fn a_code_is_never_too_early_or_too_late_and_is_used_once() {
     let mut stage = Stage::set(Scene::default()).await;
     stage.portal.faults(|faults| faults.code_page = Pace::Held);
     stage.start().await;
+    // The SMS is here before the page that asks for it.
     let early = stage.attempt(1).await;
     assert_eq!(early.answer, json!({"success": true, "buffered": true}));
     assert_eq!(stage.state().await["state"], "starting");
+    // The next one comes when the login has been waiting for it.
     stage.phone.set_mode(Mode::Offline);
     stage.portal.faults(|faults| faults.code_page = Pace::Prompt);
     stage.when("one session", |state| state["state"] == "degraded").await;

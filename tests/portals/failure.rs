@@ -1,5 +1,7 @@
 //! What cannot be healed: a person is told once, nothing is hammered, and one message says when it is over.
 
+use std::time::Duration;
+
 use hyper::Method;
 use nightporter::clock::{Clock, Time};
 use nightporter::demo::mailbox::Mail;
@@ -7,7 +9,6 @@ use nightporter::demo::phone::Mode;
 use nightporter::demo::portal::Outage;
 use nightporter::secret::Secret;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use crate::stage::{ORDERS, Scene, Stage};
 

@@ -67,6 +67,7 @@ async fn kill_9_while_a_login_waits_for_its_code_costs_that_code() {
     stage.kill().await;
     stage.launch().await;
     assert_eq!(stage.served().await, served);
+    // The phone has kept both SMS, the dead login's and the new one's, and forwards both now.
     stage.phone.received(4, PATIENCE).await.unwrap();
     stage.phone.set_mode(Mode::Prompt);
     stage.when("both checked", checked).await;

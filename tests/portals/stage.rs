@@ -301,14 +301,17 @@ impl Stage {
         assert!(watched.is_ok(), "waited in vain for {times} {kind}: {}", self.told().await);
     }
 
+    /// What the phone's webhook of that number, from 1, came to.
     pub(crate) async fn attempt(&self, number: usize) -> Attempt {
         self.phone.attempted(number, PATIENCE).await.unwrap()[number - 1].clone()
     }
 
+    /// The mail of that number, from 1.
     pub(crate) async fn mail(&self, number: usize) -> Mail {
         self.mailbox.nth(number, PATIENCE).await.unwrap()
     }
 
+    /// What the portal has counted.
     pub(crate) fn counters(&self) -> Counters {
         self.portal.counters("partner01")
     }
