@@ -1,6 +1,7 @@
 //! A portal that keeps what it was sent, byte for byte, and answers what a test has written down, byte for byte. And a
 //! client that is as exact.
 #![allow(dead_code, reason = "each binary that shares this uses its part of it")]
+#![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
