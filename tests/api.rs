@@ -1,5 +1,6 @@
 //! `/openapi.json` kept true: what it describes exists, behind the scope it names, and answers as it says; and what
 //! exists is described.
+#![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 mod api {
     pub(crate) mod document;

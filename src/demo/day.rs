@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::caller::{Answer, Caller};
 use super::mailbox::Mail;
@@ -45,7 +46,7 @@ pub async fn play(keep: bool) -> io::Result<bool> {
         // First, because Ctrl-C is also how a kept stage ends well.
         biased;
         played = day.all(keep) => played,
-        _ = tokio::signal::ctrl_c() => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
+        () = asked_to_end() => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
     };
     let log = played.is_err().then(|| std::fs::read_to_string(day.stage.log()).unwrap_or_default());
     day.stage.strike().await?;
@@ -303,7 +304,8 @@ impl Day {
         ] {
             self.voice.plain(&format!("  {name:<10} {value}"));
         }
-        tokio::signal::ctrl_c().await
+        asked_to_end().await;
+        Ok(())
     }
 
     async fn state(&self) -> io::Result<Value> {
@@ -349,6 +351,17 @@ impl Day {
             self.voice.say(Who::Porter, &in_words(&event));
         }
         Ok(())
+    }
+}
+
+/// Waits for SIGINT or SIGTERM, so that the appliance never outlives its stage.
+async fn asked_to_end() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
     }
 }
 

@@ -64,12 +64,6 @@ impl Cause {
     pub const fn pointless(self) -> bool {
         matches!(self, Self::BadCredentials | Self::BudgetSpent | Self::Captcha)
     }
-
-    /// Whether waiting alone mends nothing: somebody must change the password, solve the CAPTCHA, mend the recipe or
-    /// look at the phone. Any other cause may pass by itself, so a slow attempt now and then is safe.
-    pub const fn needs_person(self) -> bool {
-        matches!(self, Self::BadCredentials | Self::Captcha | Self::PageChanged | Self::PhoneSilent)
-    }
 }
 
 impl fmt::Display for Cause {
