@@ -148,7 +148,8 @@ impl Mirror {
         self.shared.seen.lock().unwrap().push(seen);
         let dead = self.shared.dead.lock().unwrap().iter().any(|sid| cookie.contains(&format!("SID={sid}")));
         if dead {
-            let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
             self.shared.refused.fetch_add(1, Ordering::SeqCst);
             self.shared.changed.notify_waiters();
             return;
@@ -159,14 +160,19 @@ impl Mirror {
             _ => {
                 let written = self.shared.answers.lock().unwrap().get(&path).cloned();
                 let plain = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_vec();
-                let _ = stream.write_all(&written.unwrap_or(plain)).await;
+                let written = written.unwrap_or(plain);
+                // It closes after each answer and says so: a client that reused the connection would be in doubt.
+                let line = find(&written, b"\r\n").unwrap();
+                let closing = [&written[..line], b"\r\nConnection: close", &written[line..]].concat();
+                let _ = stream.write_all(&closing).await;
             }
         }
     }
 
     async fn endless(&self, mut stream: TcpStream) {
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {ENDLESS}\r\n\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nContent-Length: {ENDLESS}\r\n\r\n"
+        );
         let _ = stream.write_all(head.as_bytes()).await;
         let piece = vec![b'x'; PIECE];
         while self.written() < ENDLESS {
@@ -183,7 +189,7 @@ impl Mirror {
         let mut byte = [0];
         tokio::select! {
             () = self.shared.open.notified() => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nheld").await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld").await;
             }
             _ = stream.read(&mut byte) => self.shared.cut.notify_one(),
         }
