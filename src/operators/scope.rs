@@ -13,7 +13,7 @@ pub enum Scope {
     PortalsRead,
     /// Send requests through a portal's session.
     PortalsRelay,
-    /// Log in anew, fail over, pause, type codes, see screenshots.
+    /// Log in anew, fail over, pause, type codes.
     PortalsManage,
     /// See phones and what they forwarded, never texts.
     Sms,
