@@ -4,8 +4,12 @@ use std::io::{IsTerminal, Write};
 
 use crate::clock::Stopwatch;
 
-/// Columns of framed text, so that lines stay whole in an ordinary terminal.
-const FRAME: usize = 66;
+/// Columns of the terminal that are used, of the 80 that every terminal has.
+const WIDTH: usize = 78;
+/// Where the text of a line begins.
+const INDENT: usize = 19;
+/// Where a frame begins.
+const FRAME: usize = 10;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,24 +90,21 @@ impl Voice {
         let tenths = at.as_millis() / 100;
         let time = format!("{:>2}:{:02}.{}", tenths / 600, tenths / 10 % 60, tenths % 10);
         let name = self.paint(who.colour(), &format!("{:<6}", who.name()));
-        self.print(&format!("  {time}  {name}  {text}"));
+        let mut rows = wrapped(text, WIDTH - INDENT).into_iter();
+        self.print(&format!("  {time}  {name}  {}", rows.next().unwrap_or_default()));
+        for row in rows {
+            self.print(&format!("{:INDENT$}{row}", ""));
+        }
     }
 
-    /// Text in a frame, for a mail; long lines are broken between words.
+    /// Text in a frame, for a mail.
     pub(super) fn framed(&self, text: &str) {
-        self.print(&format!("          ┌{}", "─".repeat(FRAME)));
-        for line in text.lines() {
-            let mut row = String::new();
-            for word in line.split_inclusive(' ') {
-                if row.chars().count() + word.trim_end().chars().count() > FRAME {
-                    self.print(&format!("          │ {}", row.trim_end()));
-                    row = "    ".to_owned();
-                }
-                row.push_str(word);
-            }
-            self.print(format!("          │ {row}").trim_end());
+        let edge = "─".repeat(WIDTH - FRAME);
+        self.print(&format!("{:FRAME$}┌{edge}", ""));
+        for row in text.lines().flat_map(|line| wrapped(line, WIDTH - FRAME - 2)) {
+            self.print(format!("{:FRAME$}│ {row}", "").trim_end());
         }
-        self.print(&format!("          └{}", "─".repeat(FRAME)));
+        self.print(&format!("{:FRAME$}└{edge}", ""));
     }
 
     pub(super) fn table(&self, promises: &[Promise]) {
@@ -113,4 +114,18 @@ impl Voice {
             self.print(&format!("  {mark}  {promised:<widest$}  {seen}"));
         }
     }
+}
+
+/// Breaks a line between words; what follows the first row is indented.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let (mut rows, mut row) = (Vec::new(), String::new());
+    for word in line.split_inclusive(' ') {
+        if !row.trim().is_empty() && row.chars().count() + word.trim_end().chars().count() > width {
+            rows.push(row.trim_end().to_owned());
+            row = "  ".to_owned();
+        }
+        row.push_str(word);
+    }
+    rows.push(row.trim_end().to_owned());
+    rows
 }
