@@ -69,10 +69,14 @@ fn complete_operation(operation: &mut Operation) {
         ("408", "The request did not arrive in time"),
         ("500", "`internal_error`: something failed on our side"),
     ];
-    if operation.request_body.is_some() {
+    if let Some(body) = &operation.request_body {
         problems.push(("413", "`body_too_large`"));
-        problems.push(("415", "`unsupported_media_type`"));
-        problems.push(("422", "A field is unknown, missing or does not fit; `field` names it"));
+        // Bodies of other types are read by the route itself, in its own words.
+        let json = matches!(body, RefOr::T(body) if body.content.contains_key("application/json"));
+        if json {
+            problems.push(("415", "`unsupported_media_type`"));
+            problems.push(("422", "A field is unknown, missing or does not fit; `field` names it"));
+        }
     }
     if operation.security.as_ref().is_some_and(|needed| !needed.is_empty()) {
         problems.push(("401", "`unauthorized` or `invalid_token`"));

@@ -281,7 +281,7 @@ async fn type_code(
 ///
 /// Body and signature are the forwarder's own. Always 200 to an authentic message.
 #[utoipa::path(post, path = "/api/phones/{phone}/sms", tag = "phones", params(("phone" = String, Path)),
-    request_body(content = String, description = "As the phone's forwarder sends it", content_type = "application/json"),
+    request_body(content = String, description = "As the phone's forwarder sends it", content_type = "*/*"),
     responses((status = 200, body = Answer),
         (status = 400, description = "`malformed_sms`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 401, description = "`bad_signature`", body = ProblemDocument, content_type = "application/problem+json"),

@@ -75,7 +75,12 @@ enum Job {
 enum Done {
     Checked(Arc<Session>, Verdict),
     Looked(Arc<Session>, Result<Verdict, BrowserError>),
-    Placed(Arc<Session>, Result<(), BrowserError>),
+    /// `again`: it had a place before, in a browser that has died.
+    Placed {
+        session: Arc<Session>,
+        again: bool,
+        placed: Result<(), BrowserError>,
+    },
     Refreshed(Arc<Session>, Result<(), BrowserError>),
     LoggedIn(Arc<Session>),
     LoginFailed(LoginFailure),

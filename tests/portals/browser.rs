@@ -33,6 +33,7 @@ async fn killed_browsers_are_replaced_and_nobody_notices() {
     stage.browsers().into_iter().filter(|pid| !both.contains(pid)).for_each(kill_9);
     stage.served().await;
     two_others(&stage, &both).await;
+    stage.happened("browser_replaced", 2).await;
     for slot in ["active", "standby"] {
         let picture = stage.get(&format!("{PORTAL}/screenshot?slot={slot}")).await;
         assert_eq!(picture.status.as_u16(), 200, "{:?}", picture.json());

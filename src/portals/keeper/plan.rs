@@ -62,13 +62,14 @@ impl Keeper {
         }
         for (_, slot) in record.slots().filter(|(_, slot)| !slot.expired) {
             let Some(session) = self.portal.session(&slot.session_id) else { continue };
-            if session.context().is_some_and(|context| context.is_alive()) {
+            let former = session.context();
+            if former.as_ref().is_some_and(|context| context.is_alive()) {
                 continue;
             }
             let (portal, seat) = (self.portal.clone(), self.free_seat(record, &slot.session_id));
             self.start(Job::Place(slot.session_id.clone()), async move {
                 let placed = repair::place(&portal, &session, seat).await.map(drop);
-                Done::Placed(session, placed)
+                Done::Placed { session, again: former.is_some(), placed }
             });
         }
     }

@@ -12,7 +12,7 @@ use crate::portals::jar::Merge;
 use crate::portals::login::LoginFailure;
 use crate::portals::recipe::Cause;
 use crate::portals::session::{Session, short};
-use crate::portals::state::{Failure, PortalRecord};
+use crate::portals::state::{EventKind, Failure, PortalRecord};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -20,7 +20,7 @@ impl Keeper {
         match done {
             Done::Checked(session, verdict) => self.checked(&session, verdict).await,
             Done::Looked(session, verdict) => self.looked(&session, verdict).await,
-            Done::Placed(session, placed) => self.placed(&session, placed),
+            Done::Placed { session, again, placed } => self.placed(&session, again, placed).await,
             Done::Refreshed(session, refreshed) => {
                 self.portal.save(&session).await;
                 if let Err(error) = &refreshed {
@@ -109,13 +109,23 @@ impl Keeper {
         self.portal.change(tell).await
     }
 
-    fn placed(&mut self, session: &Session, placed: Result<(), BrowserError>) -> Result<(), StoreError> {
-        let (name, id) = (self.portal.name(), short(session.id()));
+    async fn placed(
+        &mut self,
+        session: &Session,
+        again: bool,
+        placed: Result<(), BrowserError>,
+    ) -> Result<(), StoreError> {
+        let (name, id, now) = (self.portal.name(), session.id(), self.portal.now());
         match placed {
-            Ok(()) => tracing::info!(portal = name, "session {id} of portal {name} has its place in a browser"),
+            Ok(()) if again => {
+                tracing::warn!(portal = name, "the browser of session {} of portal {name} was replaced", short(id));
+                let told = "its browser had died; it is in a new one";
+                self.portal.change(|record| record.note(now, EventKind::BrowserReplaced, Some(id), told)).await?;
+            }
+            Ok(()) => tracing::info!(portal = name, "session {} of portal {name} is in a browser again", short(id)),
             Err(error) => {
-                tracing::warn!(portal = name, "session {id} of portal {name} has no place in a browser: {error}");
-                self.place_again = Some(self.portal.now() + PLACE_AGAIN);
+                tracing::warn!(portal = name, "session {} of portal {name} is in no browser: {error}", short(id));
+                self.place_again = Some(now + PLACE_AGAIN);
             }
         }
         Ok(())
