@@ -19,6 +19,7 @@ pub mod relay;
 mod repair;
 pub mod session;
 pub mod state;
+mod totp;
 pub mod upstream;
 
 use std::collections::BTreeMap;
@@ -146,13 +147,16 @@ impl Portals {
 
 fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeError> {
     let recipe = Recipe::load(&portal.recipe)?;
-    let parts = [recipe.fingerprint.as_bytes(), portal.username.as_bytes(), portal.password.expose().as_bytes()];
+    let totp_secret = portal.totp_secret.as_ref().map_or("", |key| key.expose());
+    let parts = [recipe.fingerprint.as_str(), &portal.username, portal.password.expose(), totp_secret];
+    let parts = parts.map(str::as_bytes);
     Ok(Settings {
         // Keyed, because it is stored and a password in it must not be guessable from it.
         basis: data_encoding::HEXLOWER.encode(&vault.fingerprint(&parts)),
         recipe: Arc::new(recipe),
         username: portal.username.clone(),
         password: portal.password.clone(),
+        totp_secret: portal.totp_secret.clone(),
         phone: portal.phone.clone(),
         sessions: match portal.sessions {
             config::Sessions::Parallel => Sessions::Parallel,

@@ -71,6 +71,23 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     tag
 }
 
+/// HMAC-SHA1 of `message`, for RFC 6238 and nothing else: authenticator apps know no other.
+pub fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
+    let mut tag = [0; 20];
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    tag.copy_from_slice(hmac::sign(&key, message).as_ref());
+    tag
+}
+
+/// The bytes of a key written in base32, as portals show it to authenticator apps: in either case, with or without spaces
+/// and padding. None when it is none, or empty.
+pub fn base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let bare = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '=');
+    let bare: Zeroizing<String> = Zeroizing::new(text.chars().filter(bare).collect::<String>().to_ascii_uppercase());
+    let bytes = Zeroizing::new(data_encoding::BASE32_NOPAD.decode(bare.as_bytes()).ok()?);
+    (!bytes.is_empty()).then_some(bytes)
+}
+
 /// Whether two byte strings are equal, in time that depends on their lengths only.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()

@@ -8,7 +8,7 @@ use super::read::{Field, Section};
 use super::server::existing_file;
 use super::words::{self, BAD_NAME};
 use super::{secrets, words::is_name};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 /// `[phones.NAME]`: a phone that forwards its SMS here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Portal {
     pub username: String,
     /// Its password.
     pub password: Secret,
+    /// The key of its authenticator app, in base32; for recipes with a `totp` step.
+    pub totp_secret: Option<Secret>,
     /// How many sessions the portal tolerates. Default [`Sessions::Parallel`].
     pub sessions: Sessions,
 }
@@ -77,6 +79,8 @@ pub struct RecipeCheck {
     pub warnings: Vec<Problem>,
     /// Whether its login waits for an SMS.
     pub needs_phone: bool,
+    /// Whether its login types the code of an authenticator app.
+    pub needs_totp: bool,
 }
 
 pub(super) fn phones(root: &Section<'_>) -> Option<BTreeMap<String, Phone>> {
@@ -112,6 +116,10 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         });
         let username = section.required("username", words::text);
         let password = secrets::required(section, "password");
+        let totp_secret = secrets::optional(section, "totp_secret");
+        if totp_secret.as_ref().is_some_and(|key| secret::base32(key.expose()).is_none()) {
+            section.problem("totp_secret is no base32 text, as portals show it beside the QR code");
+        }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
         section.finish();
         let recipe = recipe?;
@@ -121,7 +129,10 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         if checked.needs_phone && !section.has("phone") {
             section.problem(format!("{} waits for an SMS, but no phone is set", recipe.display()));
         }
-        Some(Portal { recipe, phone, username: username?, password: password?, sessions: sessions? })
+        if checked.needs_totp && totp_secret.is_none() {
+            section.problem(format!("{} types an authenticator's code, but no totp_secret is set", recipe.display()));
+        }
+        Some(Portal { recipe, phone, username: username?, password: password?, totp_secret, sessions: sessions? })
     })
 }
 

@@ -247,6 +247,11 @@ fn a_check_covers_the_recipes() {
         "nightporter.toml:5: portals.acme: acme.toml waits for an SMS, but no phone is set"
     );
     assert!(report.config.is_none() && !report.is_good());
+    let report = check(&desk.sources(), |_| RecipeCheck { needs_totp: true, ..RecipeCheck::default() });
+    assert_eq!(
+        desk.plain(&report.errors[0].to_string()),
+        "nightporter.toml:5: portals.acme: acme.toml types an authenticator's code, but no totp_secret is set"
+    );
     let problem = Problem { place: Place::Default, key: "login".into(), reason: "is bad".into() };
     let report = check(&desk.sources(), |_| RecipeCheck { problems: vec![problem.clone()], ..RecipeCheck::default() });
     assert_eq!(report.errors, [problem]);

@@ -18,6 +18,7 @@ use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
+use super::totp;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
 
@@ -174,6 +175,7 @@ impl Attempt<'_> {
             }
             Action::Branch(arms) => return self.branch(arms, limit).await,
             Action::Code { selector, resend } => self.code(selector, resend.as_deref(), limit).await?,
+            Action::Totp { selector } => self.totp(selector, limit).await?,
             Action::WaitFor { selector } => self.page.wait_for(selector, limit).await?,
             Action::WaitForUrl(target) => self.wait_for_url(target, limit).await?,
             Action::Select { selector, value } => {
@@ -277,6 +279,17 @@ impl Attempt<'_> {
     fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {
         let none = || LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured");
         self.turn.as_mut().ok_or_else(none)
+    }
+
+    /// Types the code of the account's authenticator app. One that ends within a moment would be stale when it arrives, so
+    /// the next one is waited for.
+    async fn totp(&self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
+        let none = || LoginFailure::new(Cause::CodeRejected, "no totp_secret is set for this portal");
+        let key = self.portal.settings().totp_secret.as_ref().and_then(totp::Key::new).ok_or_else(none)?;
+        self.page.wait_for(selector, limit).await?;
+        self.portal.tools().clock.sleep_until(totp::good_from(self.portal.now())).await;
+        self.page.fill(selector, key.code(self.portal.now()).expose(), limit).await?;
+        Ok(())
     }
 
     fn awaiting_code(&self, waiting: bool) {
@@ -396,7 +409,12 @@ impl Attempt<'_> {
 const fn touches(action: &Action) -> bool {
     matches!(
         action,
-        Action::Fill { .. } | Action::Click { .. } | Action::Select { .. } | Action::Press { .. } | Action::Code { .. }
+        Action::Fill { .. }
+            | Action::Click { .. }
+            | Action::Select { .. }
+            | Action::Press { .. }
+            | Action::Code { .. }
+            | Action::Totp { .. }
     )
 }
 

@@ -46,6 +46,8 @@ pub struct Settings {
     pub username: String,
     /// The account's password.
     pub password: Secret,
+    /// The key of the account's authenticator app, in base32.
+    pub totp_secret: Option<Secret>,
     /// The phone that gets the codes.
     pub phone: Option<String>,
     /// How many sessions are kept.

@@ -131,10 +131,10 @@ pub struct RecipeError {
 pub fn inspect(path: &Path) -> RecipeCheck {
     match Recipe::load(path) {
         Ok(recipe) => {
-            let needs_phone = recipe.needs_phone();
-            RecipeCheck { problems: Vec::new(), warnings: recipe.warnings, needs_phone }
+            let (needs_phone, needs_totp) = (recipe.needs_phone(), recipe.needs_totp());
+            RecipeCheck { problems: Vec::new(), warnings: recipe.warnings, needs_phone, needs_totp }
         }
-        Err(RecipeError { problems, warnings }) => RecipeCheck { problems, warnings, needs_phone: false },
+        Err(RecipeError { problems, warnings }) => RecipeCheck { problems, warnings, ..RecipeCheck::default() },
     }
 }
 
@@ -167,6 +167,11 @@ impl Recipe {
     /// Whether the login can come to a step that waits for an SMS.
     pub fn needs_phone(&self) -> bool {
         self.login.steps.iter().any(|step| matches!(step.action, Action::Code { .. }))
+    }
+
+    /// Whether the login can come to a step that types the code of an authenticator app.
+    pub fn needs_totp(&self) -> bool {
+        self.login.steps.iter().any(|step| matches!(step.action, Action::Totp { .. }))
     }
 
     /// The `save` steps of a name, to find its value in a page again.

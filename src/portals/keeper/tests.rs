@@ -61,6 +61,7 @@ async fn scene() -> (Scene, Keeper) {
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),
+        totp_secret: None,
         phone: Some("office".to_owned()),
         sessions: Sessions::Parallel,
         basis: String::new(),

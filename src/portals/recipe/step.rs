@@ -53,6 +53,11 @@ pub enum Action {
         /// What asks the portal for another code.
         resend: Option<String>,
     },
+    /// Types the code of an authenticator app (RFC 6238).
+    Totp {
+        /// The field.
+        selector: String,
+    },
     /// Waits for an element.
     WaitFor {
         /// The element.
@@ -140,6 +145,7 @@ impl fmt::Display for Step {
             Action::Branch(_) => f.write_str("branch"),
             Action::Label => write!(f, "label \"{}\"", self.label.as_deref().unwrap_or_default()),
             Action::Code { selector, .. } => write!(f, "code \"{selector}\""),
+            Action::Totp { selector } => write!(f, "totp \"{selector}\""),
             Action::WaitFor { selector } => write!(f, "wait_for \"{selector}\""),
             Action::WaitForUrl(Target::Path(path)) => write!(f, "wait_for_url {path}"),
             Action::WaitForUrl(Target::Absolute(url)) => write!(f, "wait_for_url {url}"),

@@ -171,7 +171,7 @@ fn action(kind: &str, section: &Section<'_>, site: &Site<'_>, labels: &BTreeMap<
             let (selector, resend) = (selector(), section.optional("resend", css));
             Action::Code { selector: selector?, resend }
         }
-        "totp" => section.required::<Action>(kind, |_| Err(super::later("the code of an authenticator app")))?,
+        "totp" => Action::Totp { selector: selector()? },
         "wait_for" => Action::WaitFor { selector: selector()? },
         "wait_for_url" => Action::WaitForUrl(section.required(kind, Target::read)?),
         "press" => {

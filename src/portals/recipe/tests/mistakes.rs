@@ -47,7 +47,6 @@ const STEPS: &[(&[&str], &str, At)] = &[
         "",
         At(0, ".goto: https://evil.example is not an allowed origin; see browser.allowed_origins"),
     ),
-    (&["{ totp = \"#otp\" }"], "", At(0, ".totp: the code of an authenticator app is not supported yet")),
     (&["{ press = \"Entr\" }"], "", At(0, ".press: unknown value \"Entr\", did you mean \"Enter\"?")),
     (&["{ save = \"password\", selector = \"#x\" }"], "", At(0, ".save: {{password}} is the account's own")),
     (&["{ label = \"a\" }", "{ label = \"a\" }"], "", At(1, ".label: the label \"a\" is given twice")),
