@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
 use super::check::{self, Verdict};
 use super::code::Rules;
 use super::inbox::{Code, Expected, NoCode, Turn};
@@ -83,8 +81,7 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let values = BTreeMap::new();
     let mut attempt =
         Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
-    // Boxed, or the compiler loses sight of the walk's lifetimes (rust-lang/rust#102211).
-    let result = match portal.tools().clock.until(deadline, attempt.walk().boxed()).await {
+    let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
         Err(_) => Err(attempt.too_long()),
     };

@@ -1,0 +1,168 @@
+//! The rules of a portal's record, one by one.
+
+use super::*;
+
+const LIMITS: Limits = Limits { attempts: 3, backoff: Duration::from_secs(5), logins_per_hour: 5 };
+
+fn at(seconds: u64) -> Time {
+    Time::from_millis(1_000_000 + seconds * 1000)
+}
+
+fn two_sessions() -> PortalRecord {
+    let mut record = PortalRecord::default();
+    record.admit("a", true, "", at(0));
+    record.admit("b", true, "", at(1));
+    record
+}
+
+fn failure(cause: Cause, seconds: u64) -> Failure {
+    Failure { cause, detail: "x".to_owned(), at: at(seconds) }
+}
+
+#[test]
+fn an_expired_active_session_is_replaced_by_the_standby_once() {
+    let mut record = two_sessions();
+    assert_eq!(record.epoch, 1);
+    assert_eq!(record.expire("a", "401", at(2)), Expiry::Promoted);
+    assert_eq!((record.epoch, record.serving().unwrap().session_id.as_str()), (2, "b"));
+    assert_eq!(record.expire("a", "401", at(2)), Expiry::Known);
+    assert_eq!(record.expire("b", "401", at(3)), Expiry::Marked);
+    assert_eq!((record.epoch, record.serving()), (2, None));
+    assert!(record.reinstate("a", "second look", at(4)));
+    assert_eq!((record.epoch, record.serving().unwrap().session_id.as_str()), (3, "a"));
+}
+
+#[test]
+fn a_fresh_login_fills_the_place_that_needs_it() {
+    let mut record = two_sessions();
+    record.expire("a", "401", at(2));
+    let (role, replaced) = record.admit("c", true, "", at(3));
+    assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "a"));
+    record.reauth = true;
+    let (role, replaced) = record.admit("d", true, "", at(4));
+    assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "c"));
+    assert_eq!(record.ready_standby().unwrap().session_id, "b");
+}
+
+#[test]
+fn a_session_that_came_back_during_a_login_keeps_serving() {
+    let mut record = two_sessions();
+    record.expire("a", "401", at(2));
+    record.expire("b", "401", at(3));
+    // A login for the active place is under way when a second look finds one of the two alive.
+    record.reinstate("a", "second look", at(4));
+    let epoch = record.epoch;
+    let (role, replaced) = record.admit("c", true, "", at(5));
+    assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Standby, "b"));
+    assert_eq!((record.serving().unwrap().session_id.as_str(), record.epoch), ("a", epoch));
+}
+
+#[test]
+fn where_one_session_is_tolerated_a_fresh_login_leaves_no_standby() {
+    let mut record = PortalRecord::default();
+    record.admit("a", false, "", at(0));
+    record.reauth = true;
+    let (role, replaced) = record.admit("b", false, "", at(1));
+    assert_eq!((role, replaced.unwrap().session_id.as_str()), (Role::Active, "a"));
+    assert_eq!((record.epoch, record.standby), (2, None));
+}
+
+#[test]
+fn one_session_is_left_and_it_is_one_that_lives() {
+    let mut record = two_sessions();
+    record.leave_one(at(2));
+    assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("a", &None, 1));
+    let mut record = two_sessions();
+    record.active.as_mut().unwrap().expired = true;
+    record.leave_one(at(2));
+    assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby, record.epoch), ("b", &None, 2));
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_until_something_changes() {
+    let mut record = PortalRecord::default();
+    assert!(record.fail(&failure(Cause::BadCredentials, 0), LIMITS, "old", |pause| pause));
+    assert!(!record.may_log_in(at(1_000_000), "old"));
+    assert!(record.may_log_in(at(1), "new"));
+    record.start_over();
+    assert!(record.may_log_in(at(1), "old"));
+}
+
+#[test]
+fn a_login_that_was_asked_for_has_all_its_attempts() {
+    let mut record = two_sessions();
+    (record.reauth, record.recovery.retry_at) = (true, Some(at(9_000)));
+    record.start_over();
+    assert!(record.may_log_in(at(10), ""), "at once");
+    assert!(!record.fail(&failure(Cause::NoSms, 10), LIMITS, "", |pause| pause));
+    assert!(record.reauth && !record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
+    assert!(!record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+    assert!(record.fail(&failure(Cause::NoSms, 25), LIMITS, "", |pause| pause));
+    assert!(!record.reauth && record.recovery.alert.is_some());
+}
+
+#[test]
+fn attempts_back_off_and_end() {
+    let mut record = PortalRecord::default();
+    assert!(!record.fail(&failure(Cause::NoSms, 0), LIMITS, "", |pause| pause));
+    assert!(!record.may_log_in(at(4), "") && record.may_log_in(at(5), ""));
+    assert!(!record.fail(&failure(Cause::NoSms, 5), LIMITS, "", |pause| pause));
+    assert!(!record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
+    assert!(record.recovery.alert.is_none());
+    assert!(record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
+    assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::NoSms);
+    assert!(!record.may_log_in(at(16), "") && record.may_log_in(at(15 + 3600), ""));
+}
+
+#[test]
+fn a_slow_retry_that_fails_as_before_asks_nobody_again() {
+    let mut record = PortalRecord::default();
+    let fail = |record: &mut PortalRecord, cause, seconds, basis| {
+        let news = record.fail(&failure(cause, seconds), Limits { attempts: 1, ..LIMITS }, basis, |pause| pause);
+        let alert = record.recovery.alert.as_mut().unwrap();
+        assert_eq!(news, !std::mem::replace(&mut alert.raised, true));
+        news
+    };
+    assert!(fail(&mut record, Cause::PortalDown, 0, "a"));
+    assert!(!fail(&mut record, Cause::PortalDown, 60, "a"));
+    assert!(record.may_log_in(at(120), "a") && !record.may_log_in(at(119), "a"));
+    assert!(fail(&mut record, Cause::NoSms, 120, "a"));
+    assert!(fail(&mut record, Cause::NoSms, 180, "b"), "with another password it is news");
+    record.start_over();
+    assert!(fail(&mut record, Cause::NoSms, 240, "b"), "an operator has asked");
+}
+
+#[test]
+fn the_budget_is_per_hour_and_a_dead_portal_spends_none() {
+    let mut record = PortalRecord::default();
+    for n in 0..5 {
+        record.spend_login(5, at(n)).unwrap();
+    }
+    assert_eq!(record.spend_login(5, at(10)), Err(at(3600)));
+    record.refund_login();
+    record.spend_login(5, at(10)).unwrap();
+    record.spend_login(5, at(3600)).unwrap();
+}
+
+#[test]
+fn a_clock_that_was_set_back_locks_nothing_for_longer_than_an_hour() {
+    let mut record = PortalRecord::default();
+    for n in 0..5 {
+        record.spend_login(5, at(1_000_000 + n)).unwrap();
+    }
+    assert_eq!(record.spend_login(5, at(0)), Err(at(3600)));
+    record.spend_login(5, at(3600)).unwrap();
+    record.fail(&failure(Cause::NoSms, 1_000_000), LIMITS, "", |pause| pause);
+    assert!(record.may_log_in(at(3600), ""));
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let mut record = PortalRecord::default();
+    for n in 0..300 {
+        record.note(at(n), EventKind::Paused, None, &"가".repeat(1000));
+    }
+    assert_eq!((record.events.len(), record.events[0].seq), (EVENTS, 201));
+    let bytes = bincode::serialize(&record).unwrap();
+    assert!(bytes.len() < crate::store::MAX_PAYLOAD, "{}", bytes.len());
+}
