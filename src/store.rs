@@ -15,7 +15,8 @@
 //!   another thread costs. Scans and flushes block and run elsewhere.
 //! - A change that has side effects (a mail, an event) carries them inside the record as pending, for the outbox to move
 //!   on: one record, one swap, on any engine. There are no transactions over several records.
-//! - What follows an update is published to [`Store::changes`] after it is durable, never before.
+//! - What follows an update is published to [`Store::changes`] by the commit thread, in the order of the tickets and after
+//!   the flush: a request that is cancelled while it waits does not take the news with it.
 
 mod codec;
 mod commit;
@@ -35,7 +36,7 @@ use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use commit::Commit;
 pub use commit::Durability;
-pub use engine::Change;
+pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 pub use record::{MAX_PAYLOAD, Record, Stored};
@@ -167,8 +168,8 @@ impl Store {
         .await
     }
 
-    /// What changes from now on, in the order of commitment, told after it is durable. A receiver that lags by more than
-    /// 1024 changes is told so and must look at the records themselves.
+    /// What changes from now on, in the order of commitment, told when it is on the disk, also when nobody waits for that
+    /// any more. A receiver that lags by more than 1024 changes is told so and must look at the records themselves.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.engine.subscribe()
     }
@@ -200,7 +201,7 @@ impl Store {
     /// # Errors
     /// An engine failure.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.0.commit.flushed(self.0.commit.ticket()).await
+        self.0.commit.flushed(self.0.commit.ticket([])).await
     }
 
     async fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
