@@ -28,7 +28,7 @@ pub use check::{Report, check};
 pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
-pub use server::{Browser, Durability, Log, LogFormat, Server, Store, Tls};
+pub use server::{Browser, Durability, Log, LogFormat, Server, SessionSettings, Store, Tls};
 pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions};
 pub use sources::{Flag, Sources};
 pub use words::is_name;
@@ -55,6 +55,8 @@ pub struct Config {
     pub alerts: Arc<Alerts>,
     /// The Chromium that logs in.
     pub browser: Arc<Browser>,
+    /// What applications may keep here.
+    pub sessions: SessionSettings,
     /// Phones by name.
     pub phones: Arc<BTreeMap<String, Phone>>,
     /// Portals by name.
@@ -99,6 +101,7 @@ impl Config {
             ("store.key", self.store.key != next.store.key),
             ("log.format", self.log.format != next.log.format),
             ("browser", self.browser != next.browser),
+            ("sessions", self.sessions != next.sessions),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
@@ -132,6 +135,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let mail = channels::mail(root);
     let alerts = channels::alerts(root);
     let browser = server::browser(root);
+    let sessions = server::sessions(root);
     let phones = sites::phones(root);
     let portals = sites::portals(root, inspect);
     root.finish();
@@ -142,6 +146,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
         mail: mail?.map(Arc::new),
         alerts: Arc::new(alerts?),
         browser: Arc::new(browser?),
+        sessions: sessions?,
         phones: Arc::new(phones?),
         portals: Arc::new(portals?),
         warnings: Arc::default(),

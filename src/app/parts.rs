@@ -9,7 +9,8 @@ use super::{Ground, StartError, browser_settings, channels, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
-use crate::http::portals::Api;
+use crate::http::idempotency::Idempotency;
+use crate::http::{portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::outbox::Outbox;
@@ -19,6 +20,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
+use crate::sessions::{Limits, Sessions};
 use crate::store::{Durability, Store, StoreError};
 
 /// Everything that runs; clones share it.
@@ -36,7 +38,10 @@ pub struct Parts {
     pub alerts: Alerts,
     /// The portals that are kept.
     pub portals: Portals,
-    api: Api,
+    /// What applications keep here.
+    pub sessions: Sessions,
+    portals_api: portals::Api,
+    sessions_api: sessions::Api,
     log: Option<logs::Handle>,
 }
 
@@ -76,13 +81,19 @@ impl Parts {
         };
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
-        let api = Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
+        let portals_api = portals::Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
+        let limits = session_limits(config.sessions);
+        let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), limits, life);
+        let boot = random.session_id();
+        let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), boot, life);
+        let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency };
+        Ok(Self { store, vault, operators, outbox, alerts, portals, sessions, portals_api, sessions_api, log })
     }
 
     /// The parts' own routes, each behind the scope it asks for.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        self.api.clone().routes(&self.operators)
+        let Self { operators, portals_api, sessions_api, .. } = self.clone();
+        portals_api.routes(&operators).merge(sessions_api.routes(&operators))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.
@@ -99,6 +110,11 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+fn session_limits(settings: config::SessionSettings) -> Limits {
+    let config::SessionSettings { ttl, max_ttl, max_records, max_spaces } = settings;
+    Limits { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
 }
 
 async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {

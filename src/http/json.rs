@@ -66,7 +66,11 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-fn check_media_type(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether the body is said to be JSON; PATCH may also send a merge patch.
+///
+/// # Errors
+/// 415 when it is not.
+pub fn check_media_type(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let fine = match (types.next(), types.next()) {
         (Some(only), None) => only.to_str().is_ok_and(|text| is_json(text, method == Method::PATCH)),
