@@ -8,8 +8,6 @@ mod census;
 mod feed;
 mod merge;
 mod record;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
