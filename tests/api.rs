@@ -21,7 +21,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Every route of the doors that clients know; a route that comes or goes comes or goes here too.
-const ROUTES: [&str; 29] = [
+const ROUTES: [&str; 37] = [
     "GET /api/health",
     "GET /api/portals",
     "GET /api/portals/{portal}",
@@ -30,6 +30,9 @@ const ROUTES: [&str; 29] = [
     "GET /api/portals/{portal}/relay/{path}",
     "GET /api/portals/{portal}/screenshot",
     "GET /api/portals/{portal}/sessions/{id}",
+    "GET /api/sessions/{space}",
+    "GET /api/sessions/{space}/changes",
+    "GET /api/sessions/{space}/{id}",
     "GET /livez",
     "GET /metrics",
     "GET /readyz",
@@ -39,6 +42,11 @@ const ROUTES: [&str; 29] = [
     "POST /api/portals/{portal}/pause",
     "POST /api/portals/{portal}/reauth",
     "POST /api/portals/{portal}/resume",
+    "POST /api/sessions/{space}",
+    "POST /api/sessions/{space}/{id}/touch",
+    "DELETE /api/sessions/{space}/{id}",
+    "PATCH /api/sessions/{space}/{id}",
+    "PUT /api/sessions/{space}/{id}",
     "DELETE /api/portals/{portal}/relay/",
     "DELETE /api/portals/{portal}/relay/{path}",
     "HEAD /api/portals/{portal}/relay/",
