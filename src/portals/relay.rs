@@ -214,6 +214,9 @@ async fn ask(
         portal.save(&picked.session).await;
     }
     let looked = check::logged_out(portal.recipe(), uri, answer).await;
+    if looked.as_ref().is_ok_and(|(expired, answer)| expired.is_none() && answer.status().as_u16() < 400) {
+        picked.session.proven(&portal.tools().clock);
+    }
     looked.map_err(|error| UpstreamError::InDoubt(error.to_string()))
 }
 

@@ -10,7 +10,7 @@ use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::outbox::{self, Outbox};
 use crate::portals::inbox::{Inbox, Turn};
-use crate::portals::portal::{Live, Settings, Tools};
+use crate::portals::portal::{Live, Sessions, Settings, Tools};
 use crate::portals::recipe::{Cause, Recipe};
 use crate::portals::upstream::Upstream;
 use crate::secret::{Secret, Vault};
@@ -64,11 +64,13 @@ async fn scene() -> (Scene, Keeper) {
         totp_secret: None,
         phone: Some("office".to_owned()),
         sessions: Sessions::Parallel,
+        quiet_hours: "02:00-05:00".parse().unwrap(),
+        drill: None,
         basis: String::new(),
     };
     let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
-    let (portal, orders) = Portal::load("acme", settings, tools).unwrap();
-    let keeper = Keeper::new(portal.clone(), orders);
+    let portal = Portal::load("acme", settings, tools).unwrap();
+    let keeper = Keeper::new(portal.clone());
     (Scene { portal, life, _taken: taken, _dir: dir }, keeper)
 }
 
@@ -166,7 +168,7 @@ async fn a_portal_that_says_neither_yes_nor_no_is_told_of_and_costs_no_login() {
         |id: &str| Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity.clone()));
     let [session, standby] = ["a", "b"].map(session);
     for session in [&session, &standby] {
-        scene.portal.admit(session).await.unwrap();
+        scene.portal.admit(session, Purpose::Need).await.unwrap();
     }
     for session in [&session, &standby] {
         scene.portal.expire(session.id(), "redirected to /login").await.unwrap();
