@@ -200,3 +200,6 @@ fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeEr
         drill: portal.drill,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,14 +16,14 @@ const FASTEST_CHECK: Duration = Duration::from_secs(10);
 
 /// When the session in `slot` gives way to a fresh one where sessions end at the age `limit`: in quiet hours if there are
 /// any in the later part of its life, else while there is still time for several attempts. `twin` is the session in the
-/// other place; the two are kept at least a quarter of a life apart, for which the `standby` goes early.
+/// other place; the two are kept about a quarter of a life apart, for which the `standby` goes early.
 pub(super) fn renewal(slot: &Slot, twin: &Slot, limit: Duration, standby: bool, hours: Hours) -> Option<Time> {
     if limit < SHORTEST_LIFE {
         return None;
     }
     let (born, other) = (slot.authenticated_at, twin.authenticated_at);
     let apart = born.since(other).max(other.since(born));
-    let (early, late) = if standby && apart < limit / 4 {
+    let (early, late) = if standby && apart < limit / 5 {
         (born + limit / 4, born + limit / 2)
     } else {
         (born + limit / 2, born + limit * 17 / 20)
@@ -122,7 +122,7 @@ mod tests {
                 assert!(due < standby.authenticated_at + limit * 9 / 10, "{limit:?} {round}: in time");
                 standby = slot(due);
                 let apart = standby.authenticated_at.since(active.authenticated_at);
-                assert!(apart >= limit / 4, "{limit:?} {round}: {apart:?}");
+                assert!(apart >= limit / 5, "{limit:?} {round}: {apart:?}");
             }
             let lived = standby.authenticated_at.since(at(0));
             assert!(limit * 50 / 4 <= lived, "not more logins than that takes: {limit:?} {lived:?}");

@@ -108,7 +108,7 @@ impl Keeper {
         if confirmed { queued && purpose == Purpose::Need } else { !suspects }
     }
 
-    fn withdraw(&self) {
+    pub(super) fn withdraw(&self) {
         if let Some(login) = self.running.get(&Job::Login) {
             login.abort();
         }

@@ -1,5 +1,8 @@
 //! The keeper's own behaviour, where no browser is needed to see it: the phone is taken, so that a login waits.
 
+mod logins;
+mod upkeep;
+
 use std::path::Path;
 
 use super::*;
@@ -40,12 +43,17 @@ expired = [ { status = [401] } ]
 struct Scene {
     portal: Portal,
     life: Lifecycle,
-    _taken: Turn,
+    taken: Option<Turn>,
     _dir: tempfile::TempDir,
 }
 
 async fn scene() -> (Scene, Keeper) {
-    let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+    scene_of(Sessions::Parallel).await
+}
+
+async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
+    let (dir, life, clock) =
+        (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1_800_000_000_000)));
     let (random, vault) = (Random::seeded(1), Arc::new(Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap()));
     let store = Store::open(&dir.path().join("store"), Durability::Interval, clock.clone(), &life).unwrap();
     let nobody = outbox::Settings { mail: None, telegram: None, webhook: None };
@@ -63,21 +71,46 @@ async fn scene() -> (Scene, Keeper) {
         password: Secret::new("s3cret"),
         totp_secret: None,
         phone: Some("office".to_owned()),
-        sessions: Sessions::Parallel,
+        sessions,
         quiet_hours: "02:00-05:00".parse().unwrap(),
-        drill: None,
+        drill: Some(Duration::from_secs(7 * 86_400)),
         basis: String::new(),
     };
     let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
     let portal = Portal::load("acme", settings, tools).unwrap();
     let keeper = Keeper::new(portal.clone());
-    (Scene { portal, life, _taken: taken, _dir: dir }, keeper)
+    (Scene { portal, life, taken: Some(taken), _dir: dir }, keeper)
 }
 
 impl Scene {
     fn start(&self, keeper: Keeper) {
         let (stop, pulse) = (self.life.stopping(), self.life.heartbeat("keeper acme", PATIENCE));
         self.life.spawn("keeper acme", keeper.run(stop, pulse));
+    }
+
+    /// A session that has just logged in and was seen alive.
+    async fn logged_in(&self, id: &str) -> Arc<Session> {
+        let identity = Identity {
+            user_agent: String::new(),
+            accept_language: String::new(),
+            client_hints: Vec::new(),
+            document: Vec::new(),
+            fetch: Vec::new(),
+        };
+        let session = Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity));
+        session.set_checked(self.portal.now(), true);
+        self.portal.save(&session).await;
+        self.portal.admit(&session, Purpose::Need).await.unwrap();
+        session
+    }
+
+    fn advance(&self, span: Duration) {
+        self.portal.tools().clock.advance(span);
+    }
+
+    /// The kinds of events, oldest first, beginning after the first `but`.
+    fn events(&self, but: usize) -> Vec<&'static str> {
+        self.portal.live().borrow().record.events.iter().skip(but).map(|event| event.kind.as_str()).collect()
     }
 
     async fn when(&self, wanted: impl FnMut(&Live) -> bool) {
@@ -157,19 +190,7 @@ async fn a_change_whose_maker_went_away_is_noticed() {
 #[tokio::test]
 async fn a_portal_that_says_neither_yes_nor_no_is_told_of_and_costs_no_login() {
     let (scene, mut keeper) = scene().await;
-    let identity = Identity {
-        user_agent: String::new(),
-        accept_language: String::new(),
-        client_hints: Vec::new(),
-        document: Vec::new(),
-        fetch: Vec::new(),
-    };
-    let session =
-        |id: &str| Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity.clone()));
-    let [session, standby] = ["a", "b"].map(session);
-    for session in [&session, &standby] {
-        scene.portal.admit(session, Purpose::Need).await.unwrap();
-    }
+    let [session, standby] = [scene.logged_in("a").await, scene.logged_in("b").await];
     for session in [&session, &standby] {
         scene.portal.expire(session.id(), "redirected to /login").await.unwrap();
     }
