@@ -102,6 +102,8 @@ fn the_environment_sets_lists_tables_and_named_sections() {
             ("NIGHTPORTER_PHONES__HOME", "{ forwarder = \"json\" }"),
             ("NIGHTPORTER_PHONES__HOME__SECRET", "1234"),
             ("NIGHTPORTER_PORTALS__ACME_KR__SESSIONS", "cold-standby"),
+            ("NIGHTPORTER_PORTALS__ACME_KR__QUIET_HOURS", "23:00-04:30"),
+            ("NIGHTPORTER_PORTALS__ACME_KR__DRILL", "off"),
             ("PATH", "/bin"),
         ]),
         ..Sources::default()
@@ -112,6 +114,8 @@ fn the_environment_sets_lists_tables_and_named_sections() {
     assert_eq!(config.phones["home"].forwarder, Forwarder::Json);
     assert_eq!(config.phones["home"].secret.expose(), "1234", "a number-like secret is text");
     assert_eq!(config.portals["acme-kr"].sessions, Sessions::ColdStandby);
+    let acme = &config.portals["acme-kr"];
+    assert_eq!((acme.quiet_hours.to_string().as_str(), acme.drill), ("23:00-04:30", None));
     assert_eq!(config.portals["acme-kr"].recipe, desk.path("acme.toml"));
 }
 

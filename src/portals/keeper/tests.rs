@@ -6,18 +6,14 @@ mod upkeep;
 use std::path::Path;
 
 use super::*;
-use crate::alerts::{self, Alerts};
-use crate::browsers::{self, Identity, Pool, SavedState};
-use crate::clock::{self, Clock};
-use crate::ids::Random;
+use crate::clock;
 use crate::lifecycle::Lifecycle;
-use crate::outbox::{self, Outbox};
-use crate::portals::inbox::{Inbox, Turn};
-use crate::portals::portal::{Live, Sessions, Settings, Tools};
+use crate::portals::inbox::Turn;
+use crate::portals::portal::{Live, Sessions, Settings};
 use crate::portals::recipe::{Cause, Recipe};
-use crate::portals::upstream::Upstream;
-use crate::secret::{Secret, Vault};
-use crate::store::{Decision, Durability, Expires, Store, Stored};
+use crate::portals::tests;
+use crate::secret::Secret;
+use crate::store::{Decision, Expires, Stored};
 
 /// How long is waited for what must come: beyond it the test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,19 +48,9 @@ async fn scene() -> (Scene, Keeper) {
 }
 
 async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
-    let (dir, life, clock) =
-        (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1_800_000_000_000)));
-    let (random, vault) = (Random::seeded(1), Arc::new(Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap()));
-    let store = Store::open(&dir.path().join("store"), Durability::Interval, clock.clone(), &life).unwrap();
-    let nobody = outbox::Settings { mail: None, telegram: None, webhook: None };
-    let outbox = Outbox::start(store.clone(), vault.clone(), clock.clone(), random.clone(), nobody, &life).unwrap();
-    let quiet = alerts::Settings { cooldown: Duration::from_secs(600), channels: Vec::new(), public_url: None };
-    let alerts = Alerts::start(store.clone(), outbox, vault.clone(), clock.clone(), random.clone(), quiet, &life);
-    let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), &life);
-    let taken = inbox.turn("office", "another", clock.now() + PATIENCE).await.unwrap();
-    let place = browsers::Settings { runtime_dir: dir.path().join("browsers"), ..browsers::Settings::default() };
-    let pool = Pool::new(&life, place).unwrap();
-    let upstream = Upstream::new().unwrap();
+    let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
+    let tools = tests::tools(dir.path(), &life);
+    let taken = tools.inbox.turn("office", "another", tools.clock.now() + PATIENCE).await.unwrap();
     let settings = Settings {
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
@@ -76,7 +62,6 @@ async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
         drill: Some(Duration::from_secs(7 * 86_400)),
         basis: String::new(),
     };
-    let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
     let portal = Portal::load("acme", settings, tools).unwrap();
     let keeper = Keeper::new(portal.clone());
     (Scene { portal, life, taken: Some(taken), _dir: dir }, keeper)
@@ -88,20 +73,8 @@ impl Scene {
         self.life.spawn("keeper acme", keeper.run(stop, pulse));
     }
 
-    /// A session that has just logged in and was seen alive.
     async fn logged_in(&self, id: &str) -> Arc<Session> {
-        let identity = Identity {
-            user_agent: String::new(),
-            accept_language: String::new(),
-            client_hints: Vec::new(),
-            document: Vec::new(),
-            fetch: Vec::new(),
-        };
-        let session = Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity));
-        session.set_checked(self.portal.now(), true);
-        self.portal.save(&session).await;
-        self.portal.admit(&session, Purpose::Need).await.unwrap();
-        session
+        tests::logged_in(&self.portal, id).await
     }
 
     fn advance(&self, span: Duration) {

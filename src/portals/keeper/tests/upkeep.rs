@@ -1,6 +1,7 @@
 //! Renewals and drills: when they begin, what they come to, and that they never endanger what lives.
 
 use super::*;
+use crate::browsers::SavedState;
 use crate::portals::learning::Pulse;
 use crate::portals::login::LoginFailure;
 
@@ -46,7 +47,8 @@ async fn begins(scene: &Scene, keeper: &mut Keeper, most: Duration) -> Option<Du
 /// The login under way succeeds with a session of this id.
 async fn succeeds(scene: &Scene, keeper: &mut Keeper, id: &str) {
     cut(scene, keeper).await;
-    let identity = scene.portal.session("a").or_else(|| scene.portal.session("b")).unwrap().identity().clone();
+    let serving = keeper.record().serving().unwrap().session_id.clone();
+    let identity = scene.portal.session(&serving).unwrap().identity().clone();
     let session = Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity);
     session.set_checked(scene.portal.now(), true);
     keeper.settle(Done::LoggedIn(Arc::new(session))).await.unwrap();
