@@ -1,0 +1,62 @@
+//! Shown: whether a text presents a number as the code that its words speak of.
+//!
+//! "Building code violation 573829 filed" has a code and a number, and the one is not the other. So a word nearby is not
+//! enough: the number stands right beside it, or the text holds it up: at the beginning, in brackets of its own, as what
+//! something is, as what is to be entered.
+
+use std::ops::Range;
+
+/// Words that may stand between a label and its number: particles, and forms of "to be".
+const LINKS: &[&str] = &[
+    "은", "는", "이", "가", "을", "를", "로", "으로", "is", "are", "ist", "lautet", "est", "es", "é", "è", "là", "は",
+    "是", "为", "為",
+];
+
+/// Words right before a number that hold it up, besides [`LINKS`].
+const HOLD: &[&str] = &["use", "enter", "type", "saisissez", "nutze"];
+
+/// What holds it up right behind, glued to the number or after a blank.
+const HELD: &[&str] = &[
+    "입니다",
+    "이에요",
+    "예요",
+    "을",
+    "를",
+    "은(는)",
+    "이(가)",
+    "is ",
+    "are ",
+    "ist ",
+    "est ",
+    "es ",
+    "is:",
+    "を",
+    "は",
+];
+
+/// Whether the number at `place` is the one that the label at `label` speaks of.
+pub(super) fn shown(text: &str, place: &Range<usize>, label: &Range<usize>, begins: bool) -> bool {
+    let between = if label.end <= place.start { label.end..place.start } else { place.end..label.start };
+    begins || beside(&text[between]) || framed(&text[..place.start]) || held(&text[..place.start], &text[place.end..])
+}
+
+/// Whether nothing with a meaning of its own stands in between.
+fn beside(between: &str) -> bool {
+    let words = between.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.into_iter().all(|word| LINKS.contains(&word.to_lowercase().as_str()))
+}
+
+/// Whether a bracket or a sign that belongs to no word opens right before: `" [123456"`, not `"customer(123456"`.
+fn framed(before: &str) -> bool {
+    let mut back = before.trim_end_matches(' ').chars().rev();
+    let sign =
+        |c: char| !c.is_alphanumeric() && !matches!(c, ':' | '=' | '.' | ',' | '#' | '-' | '/' | ']' | ')' | '>');
+    back.next().is_some_and(sign) && !back.next().is_some_and(char::is_alphanumeric)
+}
+
+/// Whether the words right before or behind say that this is it.
+fn held(before: &str, after: &str) -> bool {
+    let last = before.trim_end().rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
+    let after = after.trim_start_matches([' ', ']', ')', '>', '*', '"', '\'']);
+    LINKS.iter().chain(HOLD).any(|word| last == *word) || HELD.iter().any(|word| after.starts_with(word))
+}
