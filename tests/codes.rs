@@ -206,7 +206,7 @@ fn unrelated() -> impl Strategy<Value = String> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { rng_seed: proptest::test_runner::RngSeed::Fixed(3), ..Default::default() })]
+    #![proptest_config(proptest::test_runner::Config { rng_seed: proptest::test_runner::RngSeed::Fixed(3), cases: 2000, failure_persistence: None, ..Default::default() })]
 
     /// Whatever a stranger writes, the search ends, and what it gives has the form that was asked for and is there.
     #[test]

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::secret::Secret;
 use bound::{Bound, Site};
-use words::{Labels, Near};
+use words::{DOUBT, Labels, Near};
 
 /// The longest text that is looked at, in characters. Korean long messages end at about a thousand.
 pub const MAX_TEXT: usize = 4096;
@@ -28,8 +28,8 @@ pub const MAX_TEXT: usize = 4096;
 /// The longest code that a pattern or a domain-bound line may give, in characters; also for codes typed by an operator.
 pub const MAX_CODE: usize = 16;
 
-/// How much nearer the best candidate must be to its anchor than the next one, in characters. Less is a tie: "code 111111
-/// or 222222" has two codes, however the sentence is built.
+/// How near, in characters, a number that is not shown as a code makes a tie with the one that is: "your code is 111222 (or
+/// 333444)" has two codes, however the sentence is built. Two that are shown tie at any distance.
 const MARGIN: usize = 20;
 
 /// What a recipe says about its code.
@@ -108,7 +108,7 @@ pub enum Verdict {
         /// The word that would explain it, where a word was needed.
         word: Option<String>,
     },
-    /// A word explains it, but another number clearly better.
+    /// A word that merely asks for a number is near; another number has a better one.
     Farther {
         /// That word.
         word: String,
@@ -125,10 +125,10 @@ pub enum Verdict {
         /// That word.
         word: String,
     },
-    /// It has more or fewer digits than the recipe's code.
+    /// It is longer or shorter than the recipe's code.
     WrongLength {
-        /// How many.
-        digits: usize,
+        /// How long.
+        length: usize,
     },
     /// It is bound to another site, or holds something that is.
     OtherSite,
@@ -203,6 +203,11 @@ impl Likely {
     fn shown(&self) -> bool {
         self.near.as_ref().is_none_or(|near| near.shown)
     }
+
+    /// Whether it could be the code as well as one at `distance` from its word.
+    fn rivals(&self, distance: usize) -> bool {
+        self.distance() < distance + if self.shown() { DOUBT } else { MARGIN }
+    }
 }
 
 impl Seen {
@@ -215,22 +220,19 @@ impl Seen {
     }
 }
 
-/// The likely code nearest to its word, and how near another one makes it a tie.
+/// The likely code nearest to its word, and whether another one could just as well be it.
 struct Decision {
     best: Option<(String, usize)>,
     tie: bool,
 }
 
 impl Decision {
-    /// A number that is not shown as a code is never taken, but near enough it makes a tie: "your code is 111222 (or 333444)".
     fn of(seen: &[Seen]) -> Self {
         let likely = || seen.iter().filter_map(|seen| seen.reading.as_ref().ok());
         let best = likely().filter(|likely| likely.shown()).min_by_key(|likely| likely.distance());
-        let best = best.map(|best| (best.code.clone(), best.distance()));
-        let rivals = |(code, distance): &(String, usize)| {
-            likely().any(|other| other.code != *code && other.distance() < distance + MARGIN)
-        };
-        Self { tie: best.as_ref().is_some_and(rivals), best }
+        let tie =
+            best.is_some_and(|best| likely().any(|other| other.code != best.code && other.rivals(best.distance())));
+        Self { best: best.map(|best| (best.code.clone(), best.distance())), tie }
     }
 
     fn found(&self) -> Found {
@@ -242,11 +244,10 @@ impl Decision {
     }
 
     fn on(&self, likely: Likely) -> Verdict {
-        let (near, shown) = (likely.distance(), likely.shown());
-        let word = likely.near.map(|near| near.word);
+        let (shown, word) = (likely.shown(), likely.near.as_ref().map(|near| near.word.clone()));
         match (&self.best, word) {
-            (Some((code, _)), word) if *code == likely.code && !self.tie => Verdict::Code { word },
-            (Some((_, best)), word) if self.tie && near < best + MARGIN => Verdict::Tied { word },
+            (Some((_, distance)), word) if self.tie && likely.rivals(*distance) => Verdict::Tied { word },
+            (Some((code, _)), word) if *code == likely.code => Verdict::Code { word },
             (Some(_), Some(word)) if shown => Verdict::Farther { word },
             (_, Some(word)) => Verdict::NotShown { word },
             (_, None) => Verdict::Unexplained,
@@ -264,7 +265,7 @@ fn by_site(text: &str, rules: &Rules) -> Option<Vec<Seen>> {
         let code = &text[place.clone()];
         let reading = match () {
             () if foreign => Err(Verdict::OtherSite),
-            () if !fits(code) => Err(Verdict::WrongLength { digits: code.len() }),
+            () if !fits(code) => Err(Verdict::WrongLength { length: code.len() }),
             () => Ok(Likely::by_itself(code)),
         };
         Seen { place, reading }

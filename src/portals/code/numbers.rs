@@ -186,7 +186,7 @@ fn read(text: &str, place: &Range<usize>, length: usize) -> Result<String, Verdi
     let digits: String = text[place.clone()].chars().filter(char::is_ascii_digit).collect();
     let (before, after) = (&text[..place.start], &text[place.end..]);
     if length == 0 || digits.len() != length {
-        Err(Verdict::WrongLength { digits: digits.len() })
+        Err(Verdict::WrongLength { length: digits.len() })
     } else if !stands_free(before, after) {
         Err(Verdict::PartOfMore)
     } else if counts(after) {

@@ -163,7 +163,7 @@ const KINDS: &[&str] = &[
 const PAST: &[&str] = &["이전", "기존", "지난", "만료된", "old", "previous", "expired"];
 
 /// What a weak word costs more than a good one: more than any distance.
-const DOUBT: usize = 1000;
+pub(super) const DOUBT: usize = 1000;
 
 /// How far a label may be from its number, in characters.
 const REACH: usize = 60;
