@@ -213,7 +213,7 @@ impl Likely {
 impl Seen {
     fn judged(self, text: &str, decision: &Decision) -> Candidate {
         let verdict = match self.reading {
-            Ok(likely) => decision.on(likely),
+            Ok(likely) => decision.on(&likely),
             Err(verdict) => verdict,
         };
         Candidate { text: Secret::new(&text[self.place]), verdict }
@@ -243,7 +243,7 @@ impl Decision {
         }
     }
 
-    fn on(&self, likely: Likely) -> Verdict {
+    fn on(&self, likely: &Likely) -> Verdict {
         let (shown, word) = (likely.shown(), likely.near.as_ref().map(|near| near.word.clone()));
         match (&self.best, word) {
             (Some((_, distance)), word) if self.tie && likely.rivals(*distance) => Verdict::Tied { word },

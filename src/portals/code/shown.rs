@@ -16,28 +16,26 @@ const LINKS: &[&str] = &[
 const HOLD: &[&str] = &["use", "enter", "type", "saisissez", "nutze"];
 
 /// What holds it up right behind, glued to the number or after a blank.
-const HELD: &[&str] = &[
-    "입니다",
-    "이에요",
-    "예요",
-    "을",
-    "를",
-    "은(는)",
-    "이(가)",
-    "is ",
-    "are ",
-    "ist ",
-    "est ",
-    "es ",
-    "is:",
-    "を",
-    "は",
-];
+const HELD: &[&str] = &["입니다", "이에요", "예요", "을", "를", "은(는)", "이(가)", "を", "は"];
+
+/// As [`HELD`], where the label comes last: "573829 is your code", not "code review 573829 is done".
+const IS: &[&str] = &["is ", "are ", "ist ", "est ", "es ", "is:"];
+
+/// Words that tell what a code is for, up to a colon: "PIN for the portal: 573829".
+const FOR: &[&str] = &["for", "to", "für", "pour", "para", "de", "di"];
 
 /// Whether the number at `place` is the one that the label at `label` speaks of.
 pub(super) fn shown(text: &str, place: &Range<usize>, label: &Range<usize>, begins: bool) -> bool {
-    let between = if label.end <= place.start { label.end..place.start } else { place.end..label.start };
-    begins || beside(&text[between]) || framed(&text[..place.start]) || held(&text[..place.start], &text[place.end..])
+    let (before, after) = (&text[..place.start], &text[place.end..]);
+    let after = after.trim_start_matches([' ', ']', ')', '>', '*', '"', '\'']);
+    let behind = |words: &[&str]| words.iter().any(|word| after.starts_with(word));
+    let by_label = if label.end <= place.start {
+        let between = &text[label.end..place.start];
+        beside(between) || purpose(between)
+    } else {
+        beside(&text[place.end..label.start]) || behind(IS)
+    };
+    begins || by_label || framed(before) || held(before) || behind(HELD)
 }
 
 /// Whether nothing with a meaning of its own stands in between.
@@ -54,9 +52,15 @@ fn framed(before: &str) -> bool {
     back.next().is_some_and(sign) && !back.next().is_some_and(char::is_alphanumeric)
 }
 
-/// Whether the words right before or behind say that this is it.
-fn held(before: &str, after: &str) -> bool {
+/// Whether all that stands in between tells what the code is for.
+fn purpose(between: &str) -> bool {
+    let Some(words) = between.trim_end().strip_suffix(':') else { return false };
+    let plain = words.chars().all(|c| c.is_alphabetic() || c == ' ');
+    plain && words.split_whitespace().next().is_some_and(|first| FOR.contains(&first.to_lowercase().as_str()))
+}
+
+/// Whether the word right before says that this is it.
+fn held(before: &str) -> bool {
     let last = before.trim_end().rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_lowercase();
-    let after = after.trim_start_matches([' ', ']', ')', '>', '*', '"', '\'']);
-    LINKS.iter().chain(HOLD).any(|word| last == *word) || HELD.iter().any(|word| after.starts_with(word))
+    LINKS.iter().chain(HOLD).any(|word| last == *word)
 }
