@@ -197,9 +197,11 @@ fn read(text: &str, place: &Range<usize>, length: usize) -> Result<String, Verdi
 }
 
 fn stands_free(before: &str, after: &str) -> bool {
-    // Stars on both sides are emphasis, on one side a mask.
+    // Stars on both sides are emphasis, as is one at the end of a word; others are a mask.
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace);
     match (before.strip_suffix('*'), after.strip_prefix('*')) {
         (Some(before), Some(after)) => stands_free(before, after),
+        (None, Some(after)) if ends(after) => stands_free(before, after),
         _ => free(before.chars().rev()) && !before.ends_with('+') && free(after.chars()),
     }
 }

@@ -24,6 +24,10 @@ const IS: &[&str] = &["is ", "are ", "ist ", "est ", "es ", "is:"];
 /// Words that tell what a code is for, up to a colon: "PIN for the portal: 573829".
 const FOR: &[&str] = &["for", "to", "für", "pour", "para", "de", "di"];
 
+/// Labels, in lowercase, that speak of proving something and do not name a code. Right behind a number they may go on about
+/// something else: "대출증 573829 본인확인 후 대출".
+const ACTS: &[&str] = &["인증", "본인확인", "일회용", "verify", "verification", "authentication", "認証"];
+
 /// Whether the number at `place` is the one that the label at `label` speaks of.
 pub(super) fn shown(text: &str, place: &Range<usize>, label: &Range<usize>, begins: bool) -> bool {
     let (before, after) = (&text[..place.start], &text[place.end..]);
@@ -33,15 +37,20 @@ pub(super) fn shown(text: &str, place: &Range<usize>, label: &Range<usize>, begi
         let between = &text[label.end..place.start];
         beside(between) || purpose(between)
     } else {
-        beside(&text[place.end..label.start]) || behind(IS)
+        let names = !ACTS.contains(&text[label.clone()].to_lowercase().as_str());
+        names && beside(&text[place.end..label.start]) || behind(IS)
     };
     begins || by_label || framed(before) || held(before) || behind(HELD)
 }
 
-/// Whether nothing with a meaning of its own stands in between.
+/// Whether nothing with a meaning of its own stands in between, besides an aside in brackets: "code (do not share): 573829".
 fn beside(between: &str) -> bool {
-    let words = between.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.into_iter().all(|word| LINKS.contains(&word.to_lowercase().as_str()))
+    let outside = match (between.find('('), between.rfind(')')) {
+        (Some(opens), Some(closes)) if opens < closes => [&between[..opens], &between[closes..]].concat(),
+        _ => between.to_owned(),
+    };
+    let mut words = outside.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.all(|word| LINKS.contains(&word.to_lowercase().as_str()))
 }
 
 /// Whether a bracket or a sign that belongs to no word opens right before: `" [123456"`, not `"customer(123456"`.
