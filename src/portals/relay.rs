@@ -5,20 +5,15 @@
 //! portal's origin because only its path and query are the caller's. A request whose outcome is unknown is sent again
 //! only where that is harmless.
 
+mod headers;
+mod outgoing;
+mod target;
+
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use hyper::header::HeaderMap;
 use hyper::{Method, Response, Uri};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use url::Url;
 
 use super::check::{self, Verdict};
 use super::jar::Merge;
@@ -27,13 +22,8 @@ use super::session::short;
 use super::upstream::{self, Body, UpstreamError};
 use crate::clock::Time;
 use crate::store::StoreError;
+use outgoing::Kept;
 
-/// The largest request body that is kept to be sent again after a promotion.
-const REPLAYABLE: usize = 256 * 1024;
-/// How long the caller may take to send that much.
-const REPLAYABLE_TIME: Duration = Duration::from_secs(30);
-/// Memory for bodies kept, over all calls of the process.
-const KEPT: usize = 64 * 1024 * 1024;
 /// How often one request may be sent: twice through an expiry, once more after refreshed values.
 const SENDS: usize = 4;
 
@@ -108,14 +98,8 @@ pub enum RelayError {
 }
 
 /// The relay of the process; clones share its memory budget.
-#[derive(Clone, Debug)]
-pub struct Relay(Arc<Semaphore>);
-
-impl Default for Relay {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(KEPT)))
-    }
-}
+#[derive(Clone, Debug, Default)]
+pub struct Relay(Kept);
 
 impl Relay {
     /// Sends `call` through a live session of `portal`.
@@ -123,14 +107,14 @@ impl Relay {
     /// # Errors
     /// [`RelayError`]; only `InDoubt` leaves open whether the portal has acted.
     pub async fn send(&self, portal: &Portal, call: Call) -> Result<Relayed, RelayError> {
-        if wants_websocket(&call.headers) {
+        if headers::wants_websocket(&call.headers) {
             return Err(RelayError::Upgrade);
         }
-        let uri = target(&portal.recipe().base_url, &call.path_and_query)?;
+        let uri = target::target(&portal.recipe().base_url, &call.path_and_query)?;
         let deadline = portal.now() + call.park;
         let harmless = harmless(&call);
-        let headers = request_headers(portal, &call);
-        let mut body = self.keep(&call.headers, call.body).await?;
+        let headers = headers::request_headers(portal, &call);
+        let mut body = self.0.keep(&call.headers, call.body).await?;
         let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
         for _ in 0..SENDS {
             let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
@@ -165,26 +149,6 @@ impl Relay {
             }
         }
         Err(RelayError::NoLiveSession)
-    }
-
-    /// Keeps a small body for a second sending; a large one flows through once.
-    async fn keep(&self, headers: &HeaderMap, body: Body) -> Result<Outgoing, RelayError> {
-        use hyper::body::Body as _;
-        if body.is_end_stream() {
-            return Ok(Outgoing::Kept { bytes: Bytes::new(), _memory: None });
-        }
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let wanted = length.unwrap_or(REPLAYABLE);
-        if wanted > REPLAYABLE {
-            return Ok(Outgoing::Once(Some(body)));
-        }
-        let permits = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(permits) else {
-            return Ok(Outgoing::Once(Some(body)));
-        };
-        let peeked = upstream::peek(body, REPLAYABLE, REPLAYABLE_TIME).await;
-        let (seen, whole, ended) = peeked.map_err(RelayError::Body)?;
-        Ok(if ended { Outgoing::Kept { bytes: seen, _memory: Some(permit) } } else { Outgoing::Once(Some(whole)) })
     }
 }
 
@@ -222,31 +186,6 @@ async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
     check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
 }
 
-/// Other upgrades may be ignored (RFC 9110, 7.8), and must be: some clients offer `h2c` with every request.
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    let offered = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
-}
-
-/// A request body, kept or not.
-enum Outgoing {
-    Kept { bytes: Bytes, _memory: Option<OwnedSemaphorePermit> },
-    Once(Option<Body>),
-}
-
-impl Outgoing {
-    fn again(&self) -> bool {
-        matches!(self, Self::Kept { .. } | Self::Once(Some(_)))
-    }
-
-    fn take(&mut self) -> Result<Body, RelayError> {
-        match self {
-            Self::Kept { bytes, .. } => Ok(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
-            Self::Once(body) => body.take().ok_or(RelayError::NotReplayable),
-        }
-    }
-}
-
 async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Time) -> Result<Picked, RelayError> {
     if named.is_some() && !fallback {
         return portal.pick(named, false).ok_or(RelayError::SessionGone);
@@ -265,8 +204,8 @@ async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Ti
 }
 
 fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
-    strip_hop_by_hop(answer.headers_mut());
-    answer.headers_mut().remove(SET_COOKIE);
+    headers::strip_hop_by_hop(answer.headers_mut());
+    answer.headers_mut().remove(hyper::header::SET_COOKIE);
     Relayed { answer, session_id: picked.session.id().to_owned(), fallback: picked.fallback, epoch: picked.epoch }
 }
 
@@ -278,106 +217,4 @@ fn wants_refresh(portal: &Portal, status: u16) -> bool {
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.
 fn harmless(call: &Call) -> bool {
     matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) || call.headers.contains_key("idempotency-key")
-}
-
-/// Puts the caller's path and query behind the portal's origin, byte for byte, and nowhere else.
-fn target(base: &Url, path_and_query: &str) -> Result<Uri, RelayError> {
-    let invalid = || RelayError::Invalid("the path must begin with a slash and stay on the portal".to_owned());
-    // Never parsed as a reference: "//evil", "/@evil" and "/..;" are paths on the portal here.
-    if !path_and_query.starts_with('/') || path_and_query.contains(['\\', '#']) {
-        return Err(invalid());
-    }
-    let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
-    let uri = Uri::builder().scheme(base.scheme()).authority(authority).path_and_query(path_and_query);
-    uri.build().map_err(|_| invalid())
-}
-
-/// The caller's headers as the portal may see them.
-fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
-    let mut headers = call.headers.clone();
-    strip_hop_by_hop(&mut headers);
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST, FORWARDED, CONTENT_LENGTH, EXPECT, ORIGIN] {
-        headers.remove(name);
-    }
-    if call.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
-        // A body sets its own length; where there is none nothing does, and some servers refuse a POST without one.
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-session-") || name.starts_with("x-forwarded-") || name == "x-park-timeout"
-    };
-    let names: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-    let origin = portal.recipe().base_url.origin().ascii_serialization();
-    if let Ok(referer) = HeaderValue::try_from(format!("{origin}/")) {
-        headers.insert(REFERER, referer);
-    }
-    if !matches!(call.method, Method::GET | Method::HEAD)
-        && let Ok(origin) = HeaderValue::try_from(origin)
-    {
-        headers.insert(ORIGIN, origin);
-    }
-    if portal.recipe().check.expiry_needs_body() {
-        // The expiry shows in the body, and a compressed one cannot be read on the way.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
-    headers
-}
-
-/// Removes what belongs to one connection only (RFC 9110, 7.6.1).
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<_> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in listed {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_path_leaves_the_portal() {
-        let base = Url::parse("https://acme.example").unwrap();
-        for (path, wanted) in [
-            ("/api/orders?x=1%2F&y=%EA%B0%80", "https://acme.example/api/orders?x=1%2F&y=%EA%B0%80"),
-            ("/a/../b", "https://acme.example/a/../b"),
-            ("//evil.example/x", "https://acme.example//evil.example/x"),
-            ("/@evil.example", "https://acme.example/@evil.example"),
-            ("/https://evil.example/", "https://acme.example/https://evil.example/"),
-            ("/a?u=http://evil.example", "https://acme.example/a?u=http://evil.example"),
-            ("/a%2e%2e/b%00", "https://acme.example/a%2e%2e/b%00"),
-        ] {
-            assert_eq!(target(&base, path).unwrap().to_string(), wanted, "{path}");
-        }
-        for path in ["", "evil.example", "http://evil.example/", "/\\evil.example", "?x", "/a#b"] {
-            assert!(target(&base, path).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn hop_by_hop_headers_stay_behind() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, x-mine"), ("x-mine", "1"), ("keep-alive", "5"), ("te", "trailers"), ("x-kept", "1")]
-        {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
-    }
 }
