@@ -6,9 +6,12 @@ mod relay {
     mod confinement;
     pub(crate) mod demo;
     mod doubt;
+    mod epoch;
     mod expiry;
+    mod hostile;
     pub(crate) mod house;
     pub(crate) mod mirror;
     mod passage;
+    mod pool;
     mod streams;
 }

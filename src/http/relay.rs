@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::body;
-use super::portals::{Api, SESSION_FALLBACK, SESSION_ID, name_session};
+use super::portals::{Api, SESSION_EPOCH, SESSION_FALLBACK, SESSION_ID, name_session};
 use super::problem::{Problem, ProblemDocument};
 use crate::config::duration;
 use crate::portals::portal::DEFAULT_PARK;
@@ -24,7 +24,10 @@ use crate::portals::upstream::BoxError;
 const LONGEST_PARK: Duration = Duration::from_secs(600);
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(relay)).routes(routes!(relay_root))
+    // The document can name only the usual methods; the portal decides about every other one.
+    OpenApiRouter::new()
+        .routes(routes!(relay).map(|methods| methods.fallback(relay)))
+        .routes(routes!(relay_root).map(|methods| methods.fallback(relay)))
 }
 
 /// Send a request to the portal inside a live session
@@ -42,6 +45,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         ("path" = String, Path, description = "Path at the portal; the query is passed on as well"),
         ("X-Session-Id" = Option<String>, Header, description = "The session to use"),
         ("X-Session-Fallback" = Option<String>, Header, description = "`never`: no other session than the named one"),
+        ("X-Session-Epoch" = Option<u64>, Header,
+            description = "Send it in this epoch of the portal only; 409 `stale_epoch` once another session has taken over"),
         ("X-Park-Timeout" = Option<String>, Header,
             description = "How long to wait for a session, `2s` or plain seconds. Default 30 s"),
         ("Idempotency-Key" = Option<String>, Header,
@@ -50,12 +55,21 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     responses(
         (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
         (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 501, description = "`upgrade_not_supported`: no WebSocket", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    if request.method() == Method::TRACE {
+        // The answer would be the request, the session's cookies included.
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "TRACE is not relayed: its answer would hold the portal's cookies.",
+        ));
+    }
     let portal = api.portal(&portal_name(request.uri().path()))?;
     let call = call(request)?;
     let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
@@ -99,6 +113,10 @@ fn call(request: Request) -> Result<Call, Problem> {
         Some("never") => false,
         Some(_) => return Err(invalid("X-Session-Fallback", "expected `never` or `auto`")),
     };
+    let epoch = match text(&head.headers, SESSION_EPOCH.as_str())? {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("X-Session-Epoch", "expected a whole number"))?),
+    };
     let park = match text(&head.headers, "x-park-timeout")? {
         None => DEFAULT_PARK,
         Some(text) => park(&text).ok_or_else(|| invalid("X-Park-Timeout", "expected `2s` or seconds, at most 10m"))?,
@@ -115,6 +133,7 @@ fn call(request: Request) -> Result<Call, Problem> {
         session,
         fallback,
         park,
+        epoch,
     })
 }
 
@@ -142,6 +161,7 @@ fn problem(error: RelayError) -> Problem {
     match error {
         RelayError::NoLiveSession => Problem::unavailable("no_live_session", detail, Duration::from_secs(5)),
         RelayError::SessionGone => Problem::not_found("no_live_session", detail),
+        RelayError::StaleEpoch { now, .. } => Problem::conflict("stale_epoch", detail).with("epoch", now),
         RelayError::InDoubt(_) => bad_gateway("in_doubt", detail),
         RelayError::Unreachable(_) => bad_gateway("portal_unreachable", detail),
         RelayError::NotReplayable => Problem::unavailable("session_expired", detail, Duration::from_secs(1)),

@@ -6,6 +6,7 @@
 //! only where that is harmless.
 
 mod headers;
+mod meter;
 mod outgoing;
 mod target;
 
@@ -19,10 +20,11 @@ use super::check::{self, Verdict};
 use super::jar::Merge;
 use super::portal::{Picked, Portal};
 use super::session::short;
-use super::upstream::{self, Body, UpstreamError};
+use super::upstream::{self, Body, Reuse, UpstreamError};
 use crate::clock::Time;
 use crate::store::StoreError;
-use outgoing::Kept;
+use meter::Meter;
+use outgoing::{Kept, Outgoing};
 
 /// How often one request may be sent: twice through an expiry, once more after refreshed values.
 const SENDS: usize = 4;
@@ -43,6 +45,8 @@ pub struct Call {
     pub fallback: bool,
     /// How long to wait for a session.
     pub park: Duration,
+    /// The only epoch in which it may be sent: what was begun on one session may have no sense on another.
+    pub epoch: Option<u64>,
 }
 
 impl fmt::Debug for Call {
@@ -74,6 +78,14 @@ pub enum RelayError {
     /// The session that was named is not alive, and the caller allows no other.
     #[error("the session is not alive, and X-Session-Fallback forbids another")]
     SessionGone,
+    /// The portal's epoch is not the one that the caller insists on; nothing was sent in another.
+    #[error("the portal's epoch is {now}, and X-Session-Epoch allows only {wanted}")]
+    StaleEpoch {
+        /// The epoch that the caller named.
+        wanted: u64,
+        /// The present one.
+        now: u64,
+    },
     /// The request left and no answer came; the portal may have acted on it.
     #[error("whether the portal acted on the request is unknown: {0}")]
     InDoubt(String),
@@ -107,6 +119,13 @@ impl Relay {
     /// # Errors
     /// [`RelayError`]; only `InDoubt` leaves open whether the portal has acted.
     pub async fn send(&self, portal: &Portal, call: Call) -> Result<Relayed, RelayError> {
+        let mut meter = Meter::new(portal.name());
+        let sent = self.carry(portal, call, &mut meter).await;
+        meter.done(sent.as_ref().err());
+        sent
+    }
+
+    async fn carry(&self, portal: &Portal, call: Call, meter: &mut Meter) -> Result<Relayed, RelayError> {
         if headers::wants_websocket(&call.headers) {
             return Err(RelayError::Upgrade);
         }
@@ -114,15 +133,38 @@ impl Relay {
         let deadline = portal.now() + call.park;
         let harmless = harmless(&call);
         let headers = headers::request_headers(portal, &call);
-        let mut body = self.0.keep(&call.headers, call.body).await?;
+        let body = self.0.keep(&call.headers, call.body).await?;
+        let Call { method, session, fallback, epoch, .. } = call;
+        Sending { portal, method, uri, headers, session, fallback, epoch, deadline, harmless, body }.run(meter).await
+    }
+}
+
+/// One request, to be sent until there is an answer for the caller.
+struct Sending<'a> {
+    portal: &'a Portal,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    session: Option<String>,
+    fallback: bool,
+    epoch: Option<u64>,
+    deadline: Time,
+    harmless: bool,
+    body: Outgoing,
+}
+
+impl Sending<'_> {
+    async fn run(mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
+        let portal = self.portal;
         let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
         for _ in 0..SENDS {
-            let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
-            let mut headers = headers.clone();
-            picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
-            let (expired, answer) = match ask(portal, &picked, &call.method, &uri, headers, body.take()?).await {
+            let picked = self.pick(meter).await?;
+            let proofs = picked.session.proofs();
+            let (expired, answer) = match self.ask(&picked, doubted).await {
                 Ok(answered) => answered,
-                Err(UpstreamError::InDoubt(_)) if harmless && !doubted && body.again() => {
+                Err(AskError::Upstream(UpstreamError::InDoubt(_)))
+                    if self.harmless && !doubted && self.body.again() =>
+                {
                     doubted = true;
                     continue;
                 }
@@ -135,8 +177,12 @@ impl Relay {
                 if expiries > 1 && is_alive(portal, &picked).await {
                     return Ok(relayed(&picked, answer));
                 }
-                portal.expire(picked.session.id(), &why).await?;
-            } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
+                // Found alive after this request had left, the session is not what the late answer says; it is asked again.
+                if picked.session.proofs() == proofs {
+                    portal.expire(picked.session.id(), &why).await?;
+                }
+                meter.resent();
+            } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && self.body.again() {
                 refreshed = true;
                 if !portal.refresh(picked.session.id()).await {
                     return Ok(relayed(&picked, answer));
@@ -144,11 +190,92 @@ impl Relay {
             } else {
                 return Ok(relayed(&picked, answer));
             }
-            if !body.again() {
+            if !self.body.again() {
                 return Err(RelayError::NotReplayable);
             }
         }
         Err(RelayError::NoLiveSession)
+    }
+
+    /// The session for one sending, in the only epoch that the caller allows if it names one.
+    async fn pick(&mut self, meter: &mut Meter) -> Result<Picked, RelayError> {
+        let Some(wanted) = self.epoch else { return self.pick_in_any(meter).await };
+        let portal = self.portal;
+        let stale = |now| RelayError::StaleEpoch { wanted, now };
+        let picked = tokio::select! {
+            // An epoch never comes back: there is nothing to be parked for.
+            biased;
+            now = left(portal, wanted) => return Err(stale(now)),
+            picked = self.pick_in_any(meter) => picked?,
+        };
+        if picked.epoch == wanted { Ok(picked) } else { Err(stale(picked.epoch)) }
+    }
+
+    async fn pick_in_any(&mut self, meter: &mut Meter) -> Result<Picked, RelayError> {
+        let (portal, named) = (self.portal, self.session.as_deref());
+        let picked = match portal.pick(named, self.fallback) {
+            Some(picked) => picked,
+            None if named.is_some() && !self.fallback => return Err(RelayError::SessionGone),
+            None => {
+                meter.parked();
+                let parked = portal.pick_by(named, self.fallback, self.deadline).await;
+                parked.ok_or(RelayError::NoLiveSession)?
+            }
+        };
+        if let (true, Some(named)) = (picked.fallback, named) {
+            let (named, serving) = (short(named), short(picked.session.id()));
+            tracing::info!(portal = portal.name(), "[Session Fallback] requested({named}) → active({serving})");
+        }
+        Ok(picked)
+    }
+
+    /// Sends the request once. Returns the answer, and why it means "logged out" if it does.
+    async fn ask(&mut self, picked: &Picked, doubted: bool) -> Result<(Option<String>, Response<Body>), AskError> {
+        let portal = self.portal;
+        let mut headers = self.headers.clone();
+        picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
+        let body = self.body.take().ok_or(AskError::NotReplayable)?;
+        let reuse = match self.harmless && self.body.again() {
+            true if doubted => Reuse::Never,
+            true => Reuse::Any,
+            false => Reuse::Young,
+        };
+        let (method, upstream) = (self.method.clone(), &portal.tools().upstream);
+        let answer = upstream.send_on(reuse, &picked.session, method, &self.uri, headers, body).await?;
+        if picked.session.unsaved() == Merge::Changed {
+            // A value that the portal changed must survive our own death, or the session might not.
+            portal.save(&picked.session).await;
+        }
+        let looked = check::logged_out(portal.recipe(), &self.uri, answer).await;
+        looked.map_err(|error| UpstreamError::InDoubt(error.to_string()).into())
+    }
+}
+
+/// Why one sending got no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("the body was sent already")]
+    NotReplayable,
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+impl From<AskError> for RelayError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NotReplayable => Self::NotReplayable,
+            AskError::Upstream(error) => error.into(),
+        }
+    }
+}
+
+/// Waits until the portal has left `epoch`, and tells the one that it is in then.
+async fn left(portal: &Portal, epoch: u64) -> u64 {
+    let mut live = portal.live();
+    let now = live.wait_for(|live| live.record.epoch != epoch).await.map(|live| live.record.epoch);
+    match now {
+        Ok(now) => now,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -163,49 +290,13 @@ impl From<UpstreamError> for RelayError {
     }
 }
 
-/// Sends the request once. Returns the answer, and why it means "logged out" if it does.
-async fn ask(
-    portal: &Portal,
-    picked: &Picked,
-    method: &Method,
-    uri: &Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(Option<String>, Response<Body>), UpstreamError> {
-    let answer = portal.tools().upstream.send(&picked.session, method.clone(), uri, headers, body).await?;
-    if picked.session.unsaved() == Merge::Changed {
-        // A value that the portal changed must survive our own death, or the session might not.
-        portal.save(&picked.session).await;
-    }
-    let looked = check::logged_out(portal.recipe(), uri, answer).await;
-    looked.map_err(|error| UpstreamError::InDoubt(error.to_string()))
-}
-
 /// What the recipe's own check says about the session.
 async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
     check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
 }
 
-async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Time) -> Result<Picked, RelayError> {
-    if named.is_some() && !fallback {
-        return portal.pick(named, false).ok_or(RelayError::SessionGone);
-    }
-    let picked = portal.pick_by(named, fallback, deadline).await.ok_or(RelayError::NoLiveSession)?;
-    if let (true, Some(named)) = (picked.fallback, named) {
-        let serving = picked.session.id();
-        tracing::info!(
-            portal = portal.name(),
-            "[Session Fallback] requested({}) → active({})",
-            short(named),
-            short(serving)
-        );
-    }
-    Ok(picked)
-}
-
 fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
-    headers::strip_hop_by_hop(answer.headers_mut());
-    answer.headers_mut().remove(hyper::header::SET_COOKIE);
+    headers::answer_headers(answer.headers_mut());
     Relayed { answer, session_id: picked.session.id().to_owned(), fallback: picked.fallback, epoch: picked.epoch }
 }
 

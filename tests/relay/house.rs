@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nightporter::app::{self, App, Setup};
 use nightporter::browsers::{Cookie, Identity, SameSite, SavedState};
-use nightporter::clock::{Clock, Time};
+use nightporter::clock::{Clock, Time, within};
 use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
@@ -188,6 +188,16 @@ impl Running {
     pub(crate) async fn events(&self, kind: &str) -> usize {
         let told = self.told("/events").await;
         told["events"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count()
+    }
+
+    /// Waits until a session that seemed dead was found alive.
+    pub(crate) async fn restored(&self) {
+        let look = async {
+            while self.events("restored").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(PATIENCE, look).await.unwrap();
     }
 
     pub(crate) async fn stop(self) {

@@ -3,8 +3,7 @@
 
 use hyper::Method;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, UPGRADE,
 };
 
 use super::Call;
@@ -16,25 +15,64 @@ pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
     offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
+/// Ends with a dash: all names that begin so.
+type Names = &'static [&'static str];
+
+/// What says who the caller is or where it stands, or is meant for this relay.
+const CALLER_ONLY: Names = &[
+    "authorization",
+    "cf-connecting-ip",
+    "client-ip",
+    "cookie",
+    "cookie2",
+    "expect",
+    "fastly-client-ip",
+    "forwarded",
+    "host",
+    "origin",
+    "proxy-",
+    "true-client-ip",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-",
+    "x-original-forwarded-for",
+    "x-park-timeout",
+    "x-real-ip",
+    "x-session-",
+];
+
+/// What speaks for the origin that sent it: its cookies, and rules and promises that a browser would keep for ours.
+/// `WWW-Authenticate` and `Location` stay, because a caller needs them to understand the answer.
+const PORTAL_ONLY: Names = &[
+    "access-control-",
+    "alt-svc",
+    "authentication-info",
+    "clear-site-data",
+    "expect-ct",
+    "nel",
+    "origin-agent-cluster",
+    "proxy-",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "set-cookie",
+    "set-cookie2",
+    "strict-transport-security",
+    "x-session-",
+];
+
+/// What belongs to one connection (RFC 9110, 7.6.1), beside what `Connection` names.
+const ONE_CONNECTION: Names =
+    &["connection", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
 /// The caller's headers as the portal may see them.
 pub(super) fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
     let mut headers = call.headers.clone();
     strip_hop_by_hop(&mut headers);
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST, FORWARDED, CONTENT_LENGTH, EXPECT, ORIGIN] {
-        headers.remove(name);
-    }
-    if call.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
-        // A body sets its own length; where there is none nothing does, and some servers refuse a POST without one.
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-session-") || name.starts_with("x-forwarded-") || name == "x-park-timeout"
-    };
-    let names: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
+    remove(&mut headers, CALLER_ONLY);
     let origin = portal.recipe().base_url.origin().ascii_serialization();
     if let Ok(referer) = HeaderValue::try_from(format!("{origin}/")) {
         headers.insert(REFERER, referer);
@@ -51,38 +89,69 @@ pub(super) fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
     headers
 }
 
-/// Removes what belongs to one connection only (RFC 9110, 7.6.1).
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Takes off an answer's headers what is not for the caller.
+pub(super) fn answer_headers(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    remove(headers, PORTAL_ONLY);
+}
+
+fn remove(headers: &mut HeaderMap, names: Names) {
+    let gone = |name: &HeaderName| {
+        let is = |known: &&str| if known.ends_with('-') { name.as_str().starts_with(known) } else { name == known };
+        names.iter().any(is)
+    };
+    let gone: Vec<_> = headers.keys().filter(|name| gone(name)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+/// Removes what belongs to one connection only. The length of a body does not, whatever `Connection` says.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<_> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| name != CONTENT_LENGTH)
         .collect();
     for name in listed {
         headers.remove(name);
     }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    remove(headers, ONE_CONNECTION);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn map(names: &[(&'static str, &'static str)]) -> HeaderMap {
+        names.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
     #[test]
     fn hop_by_hop_headers_stay_behind() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, x-mine"), ("x-mine", "1"), ("keep-alive", "5"), ("te", "trailers"), ("x-kept", "1")]
-        {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        let mut headers = map(&[
+            ("connection", "close, x-mine, content-length"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("content-length", "3"),
+            ("x-kept", "1"),
+        ]);
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["content-length", "x-kept"]);
+    }
+
+    #[test]
+    fn what_speaks_for_the_portal_s_origin_does_not_speak_for_ours() {
+        let kept = [("www-authenticate", "Basic"), ("location", "/x"), ("content-security-policy", "x"), ("x-a", "1")];
+        let mut headers = map(&kept);
+        let gone =
+            ["set-cookie", "set-cookie2", "clear-site-data", "access-control-allow-origin", "proxy-status", "nel"];
+        headers.extend(map(&gone.map(|name| (name, "1"))));
+        answer_headers(&mut headers);
+        assert_eq!(headers, map(&kept));
     }
 }

@@ -31,11 +31,11 @@ impl Outgoing {
         matches!(self, Self::Kept { .. } | Self::Once(Some(_)))
     }
 
-    /// The body for one sending.
-    pub(super) fn take(&mut self) -> Result<Body, RelayError> {
+    /// The body for one sending; None when it can be sent only once, and was.
+    pub(super) fn take(&mut self) -> Option<Body> {
         match self {
-            Self::Kept { bytes, .. } => Ok(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
-            Self::Once(body) => body.take().ok_or(RelayError::NotReplayable),
+            Self::Kept { bytes, .. } => Some(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
+            Self::Once(body) => body.take(),
         }
     }
 }
