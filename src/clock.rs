@@ -102,6 +102,9 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+/// What [`Clock::uptime`] of the system's clock counts from.
+static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+
 /// Where a part of the program gets its time from; clones share the source.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -131,6 +134,15 @@ impl Clock {
                 Time(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
             }
             Source::Held(now) => *now.borrow(),
+        }
+    }
+
+    /// The time since some fixed moment before, which no setting of the wall clock moves: for measures and for how old
+    /// something in memory is. It means nothing to another process.
+    pub fn uptime(&self) -> Duration {
+        match &self.0 {
+            Source::System => START.get_or_init(std::time::Instant::now).elapsed(),
+            Source::Held(now) => Duration::from_millis(now.borrow().0),
         }
     }
 

@@ -10,6 +10,7 @@ mod relay {
     mod expiry;
     mod hostile;
     pub(crate) mod house;
+    mod limits;
     pub(crate) mod mirror;
     mod passage;
     mod pool;

@@ -13,9 +13,12 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::body;
+use super::exchange::Guarded;
 use super::portals::{Api, SESSION_EPOCH, SESSION_FALLBACK, SESSION_ID, name_session};
 use super::problem::{Problem, ProblemDocument};
 use crate::config::duration;
+use crate::operators::Principal;
+use crate::operators::limits::{Limited, Limiter, Place};
 use crate::portals::portal::DEFAULT_PARK;
 use crate::portals::relay::{Call, RelayError};
 use crate::portals::upstream::BoxError;
@@ -56,6 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
         (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`: the token has used up `[limits]`; `Retry-After` tells when to come again", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 501, description = "`upgrade_not_supported`: no WebSocket", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
@@ -71,9 +75,11 @@ async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Pro
         ));
     }
     let portal = api.portal(&portal_name(request.uri().path()))?;
+    let place = place(&api.limiter, request.extensions().get())?;
     let call = call(request)?;
     let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
-    let mut answer = relayed.answer.map(Body::new);
+    // Until the last byte of the answer has left, the call is under way.
+    let mut answer = relayed.answer.map(|body| Body::new(Guarded::new(Body::new(body), place)));
     name_session(answer.headers_mut(), &relayed.session_id, relayed.fallback, relayed.epoch);
     Ok(answer.into_response())
 }
@@ -96,6 +102,16 @@ async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Pro
 )]
 async fn relay_root(state: State<Api>, request: Request) -> Result<Response, Problem> {
     relay(state, request).await
+}
+
+/// The call's place among those of its token.
+fn place(limiter: &Limiter, principal: Option<&Principal>) -> Result<Place, Problem> {
+    let limited = |limited: Limited| {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", limited.to_string())
+            .retry_after(limited.retry_after())
+    };
+    // The scope's check in front of this route has left the principal there.
+    limiter.admit(&principal.ok_or_else(Problem::internal)?.id).map_err(limited)
 }
 
 /// The portal that the path names. Not by an extractor: that would refuse a path that is not UTF-8 further on, and old

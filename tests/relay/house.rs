@@ -100,6 +100,14 @@ impl House {
         house
     }
 
+    /// The same with more lines in its configuration.
+    pub(crate) fn configured(self, lines: &str) -> Self {
+        let path = self.path("nightporter.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}{lines}\n")).unwrap();
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -160,7 +160,7 @@ async fn headers_pass_as_bytes_as_often_as_they_are_there_and_with_their_status_
     let lines = [b"X-Utf8: ", utf8, b"\r\nX-Euc: ", euc, b"\r\nX-Twice: 1\r\nX-Twice: 2\r\nX-Empty: \r\n"].concat();
     mirror.answer(
         "/bytes",
-        [b"HTTP/1.1 207 Own Words\r\n", &lines, b"WWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"].concat(),
+        [&b"HTTP/1.1 207 Own Words\r\n"[..], &lines, b"WWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"].concat(),
     );
     let head = format!(
         "GET /api/portals/{PORTAL}/relay/bytes HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n",
