@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 mod relay {
+    mod cache;
     mod confinement;
     pub(crate) mod demo;
     mod doubt;

@@ -5,6 +5,7 @@
 //! portal's origin because only its path and query are the caller's. A request whose outcome is unknown is sent again
 //! only where that is harmless.
 
+mod cache;
 mod headers;
 mod meter;
 mod outgoing;
@@ -23,6 +24,7 @@ use super::session::short;
 use super::upstream::{self, Body, Reuse, UpstreamError};
 use crate::clock::Time;
 use crate::store::StoreError;
+use cache::{Cache, Course};
 use meter::Meter;
 use outgoing::{Kept, Outgoing};
 
@@ -109,9 +111,12 @@ pub enum RelayError {
     Store(#[from] StoreError),
 }
 
-/// The relay of the process; clones share its memory budget.
+/// The relay of the process; clones share its memory.
 #[derive(Clone, Debug, Default)]
-pub struct Relay(Kept);
+pub struct Relay {
+    kept: Kept,
+    cache: Cache,
+}
 
 impl Relay {
     /// Sends `call` through a live session of `portal`.
@@ -130,12 +135,21 @@ impl Relay {
             return Err(RelayError::Upgrade);
         }
         let uri = target::target(&portal.recipe().base_url, &call.path_and_query)?;
+        let course = cache::course(portal, &call);
         let deadline = portal.now() + call.park;
         let harmless = harmless(&call);
         let headers = headers::request_headers(portal, &call);
-        let body = self.0.keep(&call.headers, call.body).await?;
-        let Call { method, session, fallback, epoch, .. } = call;
-        Sending { portal, method, uri, headers, session, fallback, epoch, deadline, harmless, body }.run(meter).await
+        let body = self.kept.keep(&call.headers, call.body).await?;
+        let Call { method, session, fallback, epoch, path_and_query, .. } = call;
+        let mut sending = Sending { portal, method, uri, headers, session, fallback, epoch, deadline, harmless, body };
+        match course {
+            Course::Past => sending.run(meter).await,
+            Course::Read(part) => self.cache.read(sending, part, &path_and_query, meter).await,
+            Course::Write(parts) => {
+                let _changing = self.cache.change(portal, parts);
+                sending.run(meter).await
+            }
+        }
     }
 }
 
@@ -154,7 +168,7 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    async fn run(mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
+    async fn run(&mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
         let portal = self.portal;
         let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
         for _ in 0..SENDS {

@@ -40,7 +40,7 @@ impl Seed {
         Self { id: id.to_owned(), cookies: vec![("SID".to_owned(), sid.to_owned())], values: BTreeMap::new() }
     }
 
-    fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         let cookie = |(name, value): &(String, String)| Cookie {
             name: name.clone(),
             value: value.clone(),
