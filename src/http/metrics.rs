@@ -85,9 +85,9 @@ impl Metrics {
         });
     }
 
-    /// `/metrics`, the state of `portals` included. Who may read it is the caller's business: layer the check around these
-    /// routes.
-    pub fn routes(self, portals: Portals) -> OpenApiRouter {
+    /// `/metrics`, the state of `portals` included where there are any. Who may read it is the caller's business: layer the
+    /// check around these routes.
+    pub fn routes(self, portals: Option<Portals>) -> OpenApiRouter {
         OpenApiRouter::new().routes(routes!(page)).with_state((self, portals))
     }
 }
@@ -100,8 +100,8 @@ impl Metrics {
     security(("operator" = ["metrics"])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
-async fn page(State((metrics, portals)): State<(Metrics, Portals)>) -> Response {
-    let page = metrics.0.render() + &portals::page(&portals);
+async fn page(State((metrics, portals)): State<(Metrics, Option<Portals>)>) -> Response {
+    let page = metrics.0.render() + &portals.as_ref().map(portals::page).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 

@@ -37,7 +37,9 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 ///
 /// The answer is the portal's own status, headers and body. Its cookies never leave, nor do `Authorization` and `Cookie`
 /// of this request reach it. An answer that means "logged out" is not shown: the standby takes over and the request is
-/// sent again.
+/// sent again. Every method passes but TRACE, those included that this description has no place for. Where the recipe has
+/// `[[relay.cache]]`, `X-Cache` says `hit`, `miss` or `shared` and `Age` how old the answer is; `Cache-Control: no-cache`
+/// asks the portal. An answer of the portal carries `X-Session-Id`, a problem of the relay itself does not.
 #[utoipa::path(
     method(get, head, post, put, patch, delete, options),
     path = "/api/portals/{portal}/relay/{*path}",

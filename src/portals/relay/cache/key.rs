@@ -40,7 +40,7 @@ pub(in crate::portals::relay) fn course<'a>(portal: &'a Portal, call: &Call) -> 
     }
     let path = call.path_and_query.split('?').next().unwrap_or_default();
     let has = |name: &&str| call.headers.contains_key(*name);
-    let read = matches!(call.method, Method::GET | Method::HEAD) && !OVERRIDES.iter().any(|name| has(name));
+    let read = matches!(call.method, Method::GET | Method::HEAD) && !OVERRIDES.iter().any(has);
     if !read && call.method != Method::OPTIONS {
         return Course::Write(parts.iter().filter(|part| part.touched_by(path)).collect());
     }
