@@ -190,6 +190,15 @@ async fn a_change_empties_what_it_may_touch() {
         mirror.release();
     };
     assert_eq!(join(get(&running, "/hold", &[]), again).await.0, "200 miss -");
+    // Nor is what was read while the portal was still at work on the change.
+    let read = async {
+        mirror.entered().await;
+        assert_eq!(get(&running, "/hold/x", &[]).await, "200 miss -");
+        assert_eq!(get(&running, "/hold/x", &[]).await, "200 hit 0");
+        mirror.release();
+    };
+    assert_eq!(join(running.relay(Method::POST, "/hold").send(), read).await.0.unwrap().status().as_u16(), 200);
+    assert_eq!(get(&running, "/hold/x", &[]).await, "200 miss -");
     running.stop().await;
 }
 
