@@ -72,6 +72,7 @@ fn nothing_configured_is_the_documented_default() {
     assert_eq!(config.store.durability, Durability::Acknowledged);
     assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
     assert_eq!(config.alerts.cooldown, Duration::from_secs(600));
+    assert_eq!((config.limits.relay_per_minute.get(), config.limits.relay_concurrency.get()), (600_000, 256));
     assert!(config.browser.sandbox);
     assert!(config.mail.is_none() && config.portals.is_empty() && config.warnings.is_empty());
 }

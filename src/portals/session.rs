@@ -39,6 +39,8 @@ pub struct Session {
     changes: AtomicU64,
     saved: AtomicU64,
     refreshed: AtomicBool,
+    // How often a look has found it alive.
+    proofs: AtomicU64,
 }
 
 /// What a session carries beside its cookies.
@@ -117,6 +119,7 @@ impl Session {
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
+            proofs: AtomicU64::new(0),
         }
     }
 
@@ -140,8 +143,14 @@ impl Session {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often a look has found it alive: where this has grown since a request was sent, its answer is no news.
+    pub fn proofs(&self) -> u64 {
+        self.proofs.load(Ordering::SeqCst)
+    }
+
     /// Notes a check.
     pub fn set_checked(&self, at: Time, alive: bool) {
+        self.proofs.fetch_add(u64::from(alive), Ordering::SeqCst);
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
     }
 

@@ -198,10 +198,16 @@ impl Keeper {
         let place = self.portal.admit(&session, self.begun.purpose).await;
         self.portal.publish(|live| live.login = None);
         let place = place?;
+        self.count_login("ok");
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
         self.picture = None;
         self.portal.forget_others().await
+    }
+
+    fn count_login(&self, outcome: &'static str) {
+        let portal = self.portal.name().to_owned();
+        ::metrics::counter!("nightporter_logins_total", "portal" => portal, "outcome" => outcome).increment(1);
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
@@ -213,6 +219,7 @@ impl Keeper {
         }
         let name = self.portal.name().to_owned();
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
+        self.count_login(cause.as_str());
         self.picture = picture;
         let (limits, basis) = (self.portal.limits(), self.portal.settings().basis.clone());
         let failed = Failure { cause, detail, at: self.portal.now() };
