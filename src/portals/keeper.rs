@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::Verdict;
-use super::login::LoginFailure;
+use super::login::{LoginFailure, StepTaken};
 use super::portal::{Order, Portal, Sessions};
 use super::session::Session;
 use super::state::PortalRecord;
@@ -59,6 +59,8 @@ pub(super) struct Keeper {
     place_again: Option<Time>,
     /// What the page looked like when the last login failed.
     picture: Option<Vec<u8>>,
+    /// The last steps of that login.
+    steps: Vec<StepTaken>,
 }
 
 /// What is being done; at most one of each at a time.
@@ -99,6 +101,7 @@ impl Keeper {
             dark_since: None,
             place_again: None,
             picture: None,
+            steps: Vec::new(),
         }
     }
 

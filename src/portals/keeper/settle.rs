@@ -139,15 +139,15 @@ impl Keeper {
         let place = place?;
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
-        self.picture = None;
+        (self.picture, self.steps) = (None, Vec::new());
         self.portal.forget_others().await
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
-        let LoginFailure { cause, detail, picture } = failure;
+        let LoginFailure { cause, detail, picture, steps } = failure;
         let name = self.portal.name().to_owned();
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
-        self.picture = picture;
+        (self.picture, self.steps) = (picture, steps);
         let (limits, basis) = (self.portal.limits(), self.portal.settings().basis.clone());
         let failed = Failure { cause, detail, at: self.portal.now() };
         // Drawn once: the closure may run again and must decide the same.
