@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod code;
+pub mod code_link;
 pub mod forwarders;
 pub mod inbox;
 pub mod jar;
@@ -20,6 +21,7 @@ mod repair;
 pub mod session;
 pub mod state;
 mod totp;
+pub mod trial;
 pub mod upstream;
 
 use std::collections::BTreeMap;

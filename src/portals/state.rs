@@ -146,6 +146,8 @@ pub enum EventKind {
     ReauthRequested,
     /// The browser died or was replaced.
     BrowserReplaced,
+    /// A person typed a code for a login.
+    CodeTyped,
 }
 
 impl EventKind {
@@ -165,6 +167,7 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::ReauthRequested => "reauth_requested",
             Self::BrowserReplaced => "browser_replaced",
+            Self::CodeTyped => "code_typed",
         }
     }
 }
