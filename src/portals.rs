@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod code;
+pub mod code_link;
 pub mod forwarders;
 pub mod inbox;
 pub mod jar;
@@ -23,6 +24,7 @@ mod schedule;
 pub mod session;
 pub mod state;
 mod totp;
+pub mod trial;
 pub mod upkeep;
 pub mod upstream;
 

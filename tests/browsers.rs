@@ -16,6 +16,7 @@ use nightporter::browsers::{
 };
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
+use nightporter::secret::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Enough for two cores that are building something else meanwhile; nothing waits for it to pass.
@@ -125,6 +126,25 @@ const HOPS: &str = r#"<!doctype html><title>hop</title><script>
 const HOME: &str = r#"<!doctype html><title>home</title><p id=seen></p>
 <script>document.getElementById("seen").textContent = String(localStorage.getItem("token"));</script>"#;
 
+const REPEATED: &str = r#"<!doctype html><meta charset=utf-8>
+    <style>body, input, button, textarea, select { font: 16px monospace; } .box { width: 1em }</style>
+    <input id=wanted><button id=repeat>repeat</button><span id=woken></span><div id=stage></div>
+    <script>
+    let woken = 0;
+    const stage = document.getElementById("stage");
+    new MutationObserver(() => document.getElementById("woken").textContent = ++woken)
+        .observe(stage, { subtree: true, childList: true, attributes: true, characterData: true });
+    document.getElementById("repeat").onclick = () => {
+        const code = document.getElementById("wanted").value, digits = Array.from(code);
+        const wide = digits.map((digit) => String.fromCharCode(digit.charCodeAt(0) + 0xfee0)).join("");
+        const boxes = digits.map((digit) => `<input class=box value=${digit}>`).join("");
+        stage.innerHTML = `<p id=plain>인증번호 ${code} 확인</p><p>${digits.map((digit) => `<b>${digit}</b>`).join(" ")}</p>
+            <p>${code.slice(0, 3)}-${code.slice(3)} ${wide}</p><p>${boxes}</p><input value="code: ${code}"><input placeholder="${code}">
+            <textarea>${code}</textarea><select><option>${code}</option></select><div id=host></div>`;
+        const shadow = document.getElementById("host").attachShadow({ mode: "open" });
+        shadow.innerHTML = `<p>in the shadow ${code}</p><div><i>not this</i><input value=${code}></div>`;
+    };
+    </script>"#;
 const POPUP: &str = r#"<!doctype html><title>popup</title><button id=open>open</button><p id=said>nothing</p>
 <script>
   document.getElementById("open").onclick = () => {
@@ -147,6 +167,7 @@ async fn portal() -> String {
         .route("/form", page(FORM))
         .route("/hops", page(HOPS))
         .route("/popup", page(POPUP))
+        .route("/repeated", page(REPEATED))
         .route("/covered", page(COVERED))
         .route("/set", get(set_session))
         .route("/who", get(async |headers: HeaderMap| Html(format!("<p id=who>{:?}</p>", headers.get(header::COOKIE)))))
@@ -383,7 +404,7 @@ async fn pictures_hide_secrets() {
         page.fill("#pass", pass, LIMIT).await.unwrap();
         // Away from the fields, so that no cursor blinks in a picture.
         page.press(Key::Tab).await.unwrap();
-        page.screenshot(masked).await.unwrap()
+        page.screenshot(masked, &[]).await.unwrap()
     };
     let open = picture("kim", "abc", &[]).await;
     assert!(open.starts_with(b"\x89PNG"));
@@ -391,8 +412,31 @@ async fn pictures_hide_secrets() {
     assert!(open == picture("kim", "abcdef", &[]).await, "the length of a password shows");
     let hidden = picture("kim", "abc", &["#user", "#greeting"]).await;
     assert!(hidden == picture("a longer name", "abc", &["#user", "#greeting"]).await, "what is masked shows");
-    assert!(matches!(page.screenshot(&["#a["]).await, Err(BrowserError::InvalidSelector { .. })));
-    assert!(matches!(page.screenshot(&["a { } body"]).await, Err(BrowserError::InvalidSelector { .. })));
+    assert!(matches!(page.screenshot(&["#a["], &[]).await, Err(BrowserError::InvalidSelector { .. })));
+    assert!(matches!(page.screenshot(&["a { } body"], &[]).await, Err(BrowserError::InvalidSelector { .. })));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn pictures_hide_a_secret_wherever_the_page_repeats_it() {
+    let house = House::open();
+    let portal = portal().await;
+    let (_context, page) = house.page().await;
+    page.goto(&format!("{portal}/repeated"), LIMIT).await.unwrap();
+    let secrets = |secrets: [&str; 2]| secrets.map(Secret::new);
+    let (masked, mut pictures) = (["#wanted", "#woken"], Vec::new());
+    for code in ["572913", "101010"] {
+        page.fill("#wanted", code, LIMIT).await.unwrap();
+        page.click("#repeat", LIMIT).await.unwrap();
+        assert_eq!(page.text("#plain").await.unwrap(), format!("인증번호 {code} 확인"));
+        pictures.push(page.screenshot(&masked, &secrets([code, "hunter two"])).await.unwrap());
+        pictures.push(page.screenshot(&masked, &[]).await.unwrap());
+    }
+    let [hidden, open, hidden_too, open_too] = &pictures[..] else { panic!("four pictures") };
+    assert!(open != open_too, "pictures show what is not hidden");
+    assert!(hidden != open, "something is hidden");
+    assert!(hidden == hidden_too, "a code shows");
+    assert_eq!(page.text("#woken").await.unwrap(), "2", "only our two clicks changed the page");
     house.close().await;
 }
 

@@ -9,6 +9,7 @@ use super::{Ground, StartError, browser_settings, channels, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
+use crate::console;
 use crate::http::portals::Api;
 use crate::logs;
 use crate::operators::Operators;
@@ -37,7 +38,7 @@ pub struct Parts {
     pub alerts: Alerts,
     /// The portals that are kept.
     pub portals: Portals,
-    api: Api,
+    pub(super) api: Api,
     log: Option<logs::Handle>,
 }
 
@@ -82,9 +83,9 @@ impl Parts {
         Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
     }
 
-    /// The parts' own routes, each behind the scope it asks for.
+    /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        self.api.clone().routes(&self.operators)
+        self.api.clone().routes(&self.operators).merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.

@@ -21,7 +21,7 @@ use crate::portals::Portals;
 use crate::portals::forwarders::{Incoming, Rejected};
 use crate::portals::inbox::NotTyped;
 use crate::portals::phones::{Answer, PhoneError};
-use crate::portals::portal::{Portal, PortalError, View};
+use crate::portals::portal::{By, Portal, PortalError, View};
 use crate::portals::relay::Relay;
 use crate::portals::state::{Event, Role};
 use crate::secret::Secret;
@@ -43,24 +43,35 @@ impl Api {
     /// All routes, each behind the scope that it needs. Phones prove themselves by their forwarder's signature.
     pub fn routes(self, operators: &Operators) -> OpenApiRouter {
         let behind = |router: OpenApiRouter<Self>, scope| router.route_layer(auth::require(operators, scope));
-        let read = OpenApiRouter::new()
+        let phones = OpenApiRouter::new().routes(routes!(receive_sms));
+        behind(Self::reading(), Scope::PortalsRead)
+            .merge(behind(Self::managing(), Scope::PortalsManage))
+            .merge(behind(relay::routes(), Scope::PortalsRelay))
+            .merge(phones)
+            .with_state(self)
+    }
+
+    /// What reads and manages portals, with no guard of its own: for the control socket, which hears our own user only.
+    pub fn unguarded(self) -> OpenApiRouter {
+        Self::reading().merge(Self::managing()).with_state(self)
+    }
+
+    fn reading() -> OpenApiRouter<Self> {
+        OpenApiRouter::new()
             .routes(routes!(list))
             .routes(routes!(show))
             .routes(routes!(session))
             .routes(routes!(events))
-            .routes(routes!(screenshot));
-        let manage = OpenApiRouter::new()
+            .routes(routes!(screenshot))
+    }
+
+    fn managing() -> OpenApiRouter<Self> {
+        OpenApiRouter::new()
             .routes(routes!(reauth))
             .routes(routes!(failover))
             .routes(routes!(pause))
             .routes(routes!(resume))
-            .routes(routes!(type_code));
-        let phones = OpenApiRouter::new().routes(routes!(receive_sms));
-        behind(read, Scope::PortalsRead)
-            .merge(behind(manage, Scope::PortalsManage))
-            .merge(behind(relay::routes(), Scope::PortalsRelay))
-            .merge(phones)
-            .with_state(self)
+            .routes(routes!(type_code))
     }
 
     pub(super) fn portal(&self, name: &str) -> Result<Portal, Problem> {
@@ -75,6 +86,7 @@ impl From<PortalError> for Problem {
         match error {
             PortalError::NoLiveSession(_) => Self::not_found("no_live_session", detail),
             PortalError::NoStandby(_) => Self::conflict("no_standby", detail),
+            PortalError::BudgetSpent { .. } => Self::conflict("budget_spent", detail),
             PortalError::Code(NotTyped::NotWaiting) => Self::conflict("no_login_waiting", detail),
             PortalError::Code(NotTyped::Malformed) => Self::unprocessable("invalid_field", detail).field("code"),
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
@@ -152,8 +164,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`
-    /// or `drill_failed`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`,
+    /// `drill_failed` or `code_typed`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,
@@ -215,7 +227,7 @@ async fn screenshot(
         (status = 404, description = "`unknown_portal`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn reauth(State(api): State<Api>, Path(name): Path<String>) -> Result<(StatusCode, Json<View>), Problem> {
     let portal = api.portal(&name)?;
-    portal.reauth().await?;
+    portal.reauth(By::Operator).await?;
     Ok((StatusCode::ACCEPTED, Json(portal.view()?)))
 }
 
@@ -277,7 +289,7 @@ async fn type_code(
     Json(typed): Json<TypedCode>,
 ) -> Result<(StatusCode, Json<View>), Problem> {
     let portal = api.portal(&name)?;
-    portal.type_code(&typed.code)?;
+    portal.type_code(&typed.code, By::Operator).await?;
     Ok((StatusCode::ACCEPTED, Json(portal.view()?)))
 }
 

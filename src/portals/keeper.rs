@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::Verdict;
-use super::login::NoLogin;
+use super::login::{NoLogin, StepTaken};
 use super::portal::{Order, Portal};
 use super::session::Session;
 use super::state::PortalRecord;
@@ -69,6 +69,8 @@ pub(super) struct Keeper {
     ready: Option<Context>,
     /// What the page looked like when the last login failed.
     picture: Option<Vec<u8>>,
+    /// The last steps of that login.
+    steps: Vec<StepTaken>,
 }
 
 /// A login that was begun.
@@ -122,6 +124,7 @@ impl Keeper {
             begun: Begun { id: String::new(), purpose: Purpose::Need, confirmed: true },
             ready: None,
             picture: None,
+            steps: Vec::new(),
         }
     }
 

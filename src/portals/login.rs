@@ -4,6 +4,8 @@
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
 //! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
+mod trace;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,19 +14,22 @@ use std::time::Duration;
 use super::check::{self, Verdict};
 use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
-use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
+use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
 use super::totp;
 use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
+use crate::secret::Secret;
+pub(super) use trace::Trace;
+pub use trace::{News, Outcome, Progress, StepTaken};
 
 /// How long a step may take unless the recipe says otherwise.
 const STEP: Duration = Duration::from_secs(20);
 /// How long a login waits for its turn at the phone before its keeper looks whether it is still wanted: twenty others with
 /// half a minute each, and some that take longer.
-const TURN: Duration = Duration::from_secs(900);
+pub(super) const TURN: Duration = Duration::from_secs(900);
 /// Steps that one login may make: a recipe whose branches go in circles ends here.
 const MOST_STEPS: usize = 500;
 /// How long the evidence of a failure may take.
@@ -39,6 +44,8 @@ pub(super) struct LoginFailure {
     pub(super) detail: String,
     /// The page as it was, as PNG with secrets masked.
     pub(super) picture: Option<Vec<u8>>,
+    /// The last steps, the one that failed at the end.
+    pub(super) steps: Vec<StepTaken>,
 }
 
 /// Why there is no session.
@@ -67,11 +74,13 @@ pub(super) struct Errand {
     pub(super) purpose: Purpose,
     /// A place that was kept ready for it.
     pub(super) ready: Option<Context>,
+    /// Where its steps are recorded, and whoever follows them is told.
+    pub(super) trace: Trace,
 }
 
 impl LoginFailure {
     fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None }
+        Self { cause, detail: detail.into(), picture: None, steps: Vec::new() }
     }
 }
 
@@ -101,7 +110,7 @@ fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
 
 /// Logs in anew.
 pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Session>, NoLogin> {
-    let Errand { id, seat, purpose, ready } = errand;
+    let Errand { id, seat, purpose, ready, trace } = errand;
     let turn = turn(portal).await.map_err(NoLogin::Busy)?;
     portal.publish_login(|login| login.queued = false);
     let recipe = portal.recipe();
@@ -117,6 +126,8 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         page,
         turn,
         values: BTreeMap::new(),
+        typed: vec![portal.settings().password.clone()],
+        trace,
         spares: purpose.spares(),
         spent: false,
         step: 0,
@@ -158,6 +169,9 @@ struct Attempt<'a> {
     page: Page,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
+    /// What no picture may show: the password and every code.
+    typed: Vec<Secret>,
+    trace: Trace,
     /// Logins of the budget that are not for this one.
     spares: u32,
     /// Whether a login of the budget was taken.
@@ -182,7 +196,10 @@ impl Attempt<'_> {
         let steps = &portal.recipe().login.steps;
         for _ in 0..MOST_STEPS {
             let Some(step) = steps.get(self.step) else { return Ok(()) };
-            match self.make(step).await? {
+            self.trace.begin(self.step, step, portal.now());
+            let next = self.make(step).await?;
+            self.trace.done();
+            match next {
                 Next::Following => self.step += 1,
                 Next::To(index) => self.step = index,
             }
@@ -247,6 +264,7 @@ impl Attempt<'_> {
     async fn branch(&mut self, arms: &[Arm], limit: Duration) -> Result<Next, LoginFailure> {
         let selectors: Vec<_> = arms.iter().map(|arm| arm.selector.as_str()).collect();
         let chosen = self.page.first_of(&selectors, limit).await?;
+        self.trace.saw(format!("\"{}\" is there", selectors.get(chosen).unwrap_or(&"")));
         match arms.get(chosen).map(|arm| arm.then) {
             Some(Then::Next(index)) => Ok(Next::To(index)),
             Some(Then::Fail(cause)) => {
@@ -261,10 +279,7 @@ impl Attempt<'_> {
 
     /// Codes count from now on.
     async fn expect_code(&mut self) -> Result<(), LoginFailure> {
-        let recipe = self.portal.recipe();
-        let (Some(turn), Some(code)) = (&mut self.turn, &recipe.code) else { return Ok(()) };
-        let rules = code.rules(&recipe.base_url);
-        let expected = Expected { rules, senders: code.senders.clone(), timeout: code.timeout };
+        let (Some(turn), Some(expected)) = (&mut self.turn, expected(self.portal.recipe())) else { return Ok(()) };
         turn.expect(expected).await.map_err(|error| failed_inside(&error))
     }
 
@@ -283,8 +298,10 @@ impl Attempt<'_> {
             "a code came while it was waited for".to_owned()
         };
         let now = self.portal.now();
-        let noted = self.portal.change(move |record| record.note(now, EventKind::CodeUsed, None, &how)).await;
+        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
         noted.map_err(|error| failed_inside(&error))?;
+        self.typed.push(code.secret.clone());
+        self.trace.saw(how);
         self.page.fill(selector, code.secret.expose(), limit).await?;
         self.code_typed = true;
         Ok(())
@@ -317,16 +334,21 @@ impl Attempt<'_> {
 
     /// Types the code of the account's authenticator app. One that ends within a moment would be stale when it arrives, so
     /// the next one is waited for.
-    async fn totp(&self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
+    async fn totp(&mut self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
         let none = || LoginFailure::new(Cause::CodeRejected, "no totp_secret is set for this portal");
         let key = self.portal.settings().totp_secret.as_ref().and_then(totp::Key::new).ok_or_else(none)?;
         self.page.wait_for(selector, limit).await?;
         self.portal.tools().clock.sleep_until(totp::good_from(self.portal.now())).await;
-        self.page.fill(selector, key.code(self.portal.now()).expose(), limit).await?;
+        let code = key.code(self.portal.now());
+        self.typed.push(code.clone());
+        self.page.fill(selector, code.expose(), limit).await?;
         Ok(())
     }
 
     fn awaiting_code(&self, waiting: bool) {
+        if waiting {
+            self.trace.awaits_code();
+        }
         self.portal.publish_login(|login| login.awaiting_code = waiting);
     }
 
@@ -409,11 +431,13 @@ impl Attempt<'_> {
 
     /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
     async fn explain(&mut self, mut failure: LoginFailure) -> LoginFailure {
+        self.trace.failed(&failure.detail);
+        failure.steps = self.trace.last();
         let steps = &self.portal.recipe().login.steps;
         if let Some(step) = steps.get(self.step) {
             failure.detail = format!("step {} (line {}): {}", self.step + 1, step.line, failure.detail);
         }
-        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[])).await {
+        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[], &self.typed)).await {
             failure.picture = Some(picture);
         }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
@@ -438,6 +462,13 @@ impl Attempt<'_> {
             Err(_) => true,
         }
     }
+}
+
+/// The code that a login by `recipe` expects, if it expects one.
+pub(super) fn expected(recipe: &Recipe) -> Option<Expected> {
+    let code = recipe.code.as_ref().filter(|_| recipe.needs_phone())?;
+    let rules = code.rules(&recipe.base_url);
+    Some(Expected { rules, senders: code.senders.clone(), timeout: code.timeout })
 }
 
 /// Whether a step tells the portal anything about the account.

@@ -139,6 +139,24 @@ pub(super) enum Order {
     Refresh { session_id: String, done: oneshot::Sender<bool> },
 }
 
+/// Who asks for something; the history tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// An operator, by the API or on the command line.
+    Operator,
+    /// Whoever opened the one-time link of an alert.
+    Link,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Operator => "an operator",
+            Self::Link => "somebody with the one-time link",
+        })
+    }
+}
+
 /// A session that a caller may use.
 #[derive(Clone, Debug)]
 pub struct Picked {
@@ -159,6 +177,14 @@ pub enum PortalError {
     /// There is no standby to promote.
     #[error("portal {0} has no standby that could take over")]
     NoStandby(String),
+    /// The account's logins of this hour are spent.
+    #[error("{per_hour} logins within an hour are spent; the next is possible at {}", .until.local())]
+    BudgetSpent {
+        /// How many an hour has.
+        per_hour: u32,
+        /// When the next one is possible.
+        until: Time,
+    },
     /// Nobody waits for a code.
     #[error(transparent)]
     Code(#[from] NotTyped),
@@ -471,12 +497,13 @@ impl Portal {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn reauth(&self) -> Result<(), PortalError> {
+    pub async fn reauth(&self, by: By) -> Result<(), PortalError> {
         let now = self.now();
+        let asked = format!("{by} asked for a fresh login");
         let ask = |record: &mut PortalRecord| {
             record.start_over();
             record.reauth = true;
-            record.note(now, EventKind::ReauthRequested, None, "an operator asked for a fresh login");
+            record.note(now, EventKind::ReauthRequested, None, &asked);
         };
         self.change(ask).await?;
         self.wake();
@@ -501,12 +528,19 @@ impl Portal {
         Ok(())
     }
 
-    /// Hands a code that an operator typed to the login that is under way.
+    /// Hands a code that a person typed to the login that is under way.
     ///
     /// # Errors
     /// [`PortalError::Code`] when nobody waits for one, or it is none.
-    pub fn type_code(&self, code: &Secret) -> Result<(), PortalError> {
-        Ok(self.0.kept.tools.inbox.type_code(&self.0.kept.name, code)?)
+    pub async fn type_code(&self, code: &Secret, by: By) -> Result<(), PortalError> {
+        self.0.kept.tools.inbox.type_code(self.name(), code)?;
+        let (now, told) = (self.now(), format!("by {by}"));
+        let noted = self.change(|record| record.note(now, EventKind::CodeTyped, None, &told)).await;
+        if let Err(error) = noted {
+            // The login has the code all the same.
+            tracing::error!(portal = self.name(), "portal {}: a code typed {told} was not noted: {error}", self.name());
+        }
+        Ok(())
     }
 
     /// What happened, newest first.

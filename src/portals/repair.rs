@@ -84,7 +84,7 @@ pub(super) async fn picture(portal: &Portal, session: &Session) -> Result<Vec<u8
     let context = context(portal, session).await?;
     let page = context.page(page_options(portal)).await?;
     page.goto(portal.recipe().base_url.as_str(), LOAD).await?;
-    let picture = page.screenshot(&[]).await?;
+    let picture = page.screenshot(&[], std::slice::from_ref(&portal.settings().password)).await?;
     session.take_over(context.export().await?, BTreeMap::new());
     page.close().await?;
     Ok(picture)

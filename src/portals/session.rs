@@ -217,6 +217,11 @@ impl Session {
         self.merged(Merge::Changed);
     }
 
+    /// The names of its saved values.
+    pub fn value_names(&self) -> Vec<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.keys().cloned().collect()
+    }
+
     /// Renders the recipe's headers with the saved values and adds them.
     pub fn add_headers(&self, templates: &[(HeaderName, Template)], headers: &mut HeaderMap) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

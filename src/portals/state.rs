@@ -164,6 +164,8 @@ pub enum EventKind {
     DrillPassed,
     /// That did not succeed; the former standby lives on.
     DrillFailed,
+    /// A person typed a code for a login.
+    CodeTyped,
 }
 
 impl EventKind {
@@ -187,6 +189,7 @@ impl EventKind {
             Self::RenewalFailed => "renewal_failed",
             Self::DrillPassed => "drill_passed",
             Self::DrillFailed => "drill_failed",
+            Self::CodeTyped => "code_typed",
         }
     }
 }

@@ -21,6 +21,7 @@ use super::tab::{Tab, Traffic};
 use super::{Chrome, wire};
 use crate::browsers::error::{BrowserError, NetCause};
 use crate::clock;
+use crate::secret::Secret;
 
 /// The most of a document that [`Page::html`] returns, in UTF-16 units as the browser counts.
 const HTML_LIMIT: usize = 512 * 1024;
@@ -301,15 +302,19 @@ impl Page {
         self.tab.dialogs()
     }
 
-    /// A PNG of the window. Password fields, one-time codes and everything that matches `masked` are grey boxes in it.
+    /// A PNG of the window. Password fields, one-time codes and everything that matches `masked` are grey boxes in it, and so
+    /// is every field and every text that holds one of `secrets`: with spaces or dashes in it too, and spread over several
+    /// boxes. Not looked into are frames and closed shadow trees. A secret of less than four characters is hidden only where
+    /// it is all that a field holds.
     ///
     /// # Errors
     /// [`BrowserError::InvalidSelector`], or when the page has gone, does not answer, or keeps changing its document, so
     /// that no picture is sure to be masked.
-    pub async fn screenshot(&self, masked: &[&str]) -> Result<Vec<u8>, BrowserError> {
+    pub async fn screenshot(&self, masked: &[&str], secrets: &[Secret]) -> Result<Vec<u8>, BrowserError> {
         let selectors: BTreeSet<&str> = SECRET_FIELDS.iter().chain(masked).copied().collect();
+        let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
         for _ in 0..PICTURES {
-            self.see::<()>(&masked.join(", "), "mask", json!([selectors])).await?;
+            self.see::<()>(&masked.join(", "), "mask", json!([selectors, secrets])).await?;
             let picture = self.tab.session.call(capture()).await;
             let was_masked: bool = self.tab.eyes.see("lift", json!([])).await?;
             if was_masked {

@@ -4,7 +4,7 @@
 use super::{Begun, Done, Job, Keeper, PHONE_AGAIN, PLACE_AGAIN};
 use crate::browsers::{ContextOptions, Seat};
 use crate::clock::Time;
-use crate::portals::login::{self, Errand};
+use crate::portals::login::{self, Errand, Trace};
 use crate::portals::portal::{Login, Sessions};
 use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
 use crate::portals::upkeep::Purpose;
@@ -93,7 +93,7 @@ impl Keeper {
         let seat = ready.as_ref().map_or_else(|| self.free_seat(record, ""), |context| context.seat());
         self.begun = Begun { id: id.clone(), purpose, confirmed: false };
         self.start(Job::Login, async move {
-            match login::log_in(&portal, Errand { id, seat, purpose, ready }).await {
+            match login::log_in(&portal, Errand { id, seat, purpose, ready, trace: Trace::default() }).await {
                 Ok(session) => Done::LoggedIn(session),
                 Err(none) => Done::LoginFailed(none),
             }

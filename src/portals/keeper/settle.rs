@@ -201,7 +201,7 @@ impl Keeper {
         self.count_login("ok");
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
-        self.picture = None;
+        (self.picture, self.steps) = (None, Vec::new());
         self.portal.forget_others().await
     }
 
@@ -211,7 +211,7 @@ impl Keeper {
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
-        let LoginFailure { cause, detail, picture } = failure;
+        let LoginFailure { cause, detail, picture, steps } = failure;
         if !self.begun.confirmed {
             self.portal.publish(|live| live.login = None);
             tracing::debug!(portal = self.portal.name(), "a login was not needed and not possible: {detail}");
@@ -220,7 +220,7 @@ impl Keeper {
         let name = self.portal.name().to_owned();
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
         self.count_login(cause.as_str());
-        self.picture = picture;
+        (self.picture, self.steps) = (picture, steps);
         let (limits, basis) = (self.portal.limits(), self.portal.settings().basis.clone());
         let failed = Failure { cause, detail, at: self.portal.now() };
         // Drawn once: the closure may run again and must decide the same.

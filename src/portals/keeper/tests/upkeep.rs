@@ -56,7 +56,7 @@ async fn succeeds(scene: &Scene, keeper: &mut Keeper, id: &str) {
 
 async fn fails(scene: &Scene, keeper: &mut Keeper, cause: Cause) {
     cut(scene, keeper).await;
-    let failure = LoginFailure { cause, detail: "step 3".to_owned(), picture: None };
+    let failure = LoginFailure { cause, detail: "step 3".to_owned(), picture: None, steps: Vec::new() };
     keeper.settle(Done::LoginFailed(NoLogin::Failed(failure))).await.unwrap();
 }
 
