@@ -34,7 +34,7 @@ use crate::secret::Vault;
 use crate::store::StoreError;
 use forwarders::Incoming;
 use keeper::Keeper;
-use phones::{Answer, PhoneError, Phones};
+use phones::{Answer, PhoneError, Phones, Report, watch};
 use portal::{Portal, Sessions, Settings, Tools};
 use recipe::{Recipe, RecipeError};
 
@@ -76,7 +76,18 @@ pub enum PortalsError {
 impl Portals {
     /// No portals yet; [`Portals::apply`] brings them.
     pub fn new(tools: Tools, life: &Lifecycle) -> Self {
-        Self(Arc::new(Inner { tools, life: life.clone(), kept: RwLock::default(), phones: RwLock::default() }))
+        let inner = Inner { tools, life: life.clone(), kept: RwLock::default(), phones: RwLock::default() };
+        let portals = Self(Arc::new(inner));
+        let Tools { inbox, alerts, clock, .. } = portals.0.tools.clone();
+        let (stop, known) = (life.stopping(), Arc::downgrade(&portals.0));
+        let phones = move || known.upgrade().map(|inner| inner.phones()).unwrap_or_default();
+        life.supervise("phones", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watch::watch(phones, inbox, alerts, clock) => {}
+            }
+        });
+        portals
     }
 
     /// Keeps what `config` says: new portals are started, changed ones restarted from their saved sessions, others left
@@ -88,7 +99,9 @@ impl Portals {
         let vault = &self.0.tools.vault;
         let wanted = config.portals.iter().map(|(name, portal)| Ok((name.clone(), settings(portal, vault)?)));
         let mut wanted = wanted.collect::<Result<BTreeMap<_, _>, RecipeError>>()?;
-        *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = Phones::new(&config.phones);
+        *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = Phones::new(config);
+        let silent_after = config.phones.iter().map(|(name, phone)| (name.clone(), phone.silent_after));
+        self.0.tools.inbox.watch_over(silent_after.collect());
         let present: Vec<_> = self.kept().iter().map(|(name, kept)| (name.clone(), kept.clone())).collect();
         for (name, kept) in present {
             if wanted.get(&name).is_some_and(|settings| settings == kept.portal.settings()) {
@@ -140,8 +153,30 @@ impl Portals {
     /// # Errors
     /// [`PhoneError`].
     pub async fn receive(&self, phone: &str, request: &Incoming<'_>) -> Result<Answer, PhoneError> {
-        let phones = self.0.phones.read().unwrap_or_else(PoisonError::into_inner).clone();
-        phones.receive(phone, request, &self.0.tools.inbox).await
+        self.0.phones().receive(phone, request, &self.0.tools.inbox).await
+    }
+
+    /// What is known about every configured phone, in the order of their names.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn phones(&self) -> Result<Vec<Report>, PhoneError> {
+        let phones = self.0.phones();
+        phones.names().map(|name| phones.report(name, &self.0.tools.inbox)).collect()
+    }
+
+    /// What is known about one.
+    ///
+    /// # Errors
+    /// [`PhoneError::Unknown`], or when its record cannot be read.
+    pub fn phone(&self, name: &str) -> Result<Report, PhoneError> {
+        self.0.phones().report(name, &self.0.tools.inbox)
+    }
+}
+
+impl Inner {
+    fn phones(&self) -> Phones {
+        self.phones.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -157,7 +192,7 @@ fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeEr
         username: portal.username.clone(),
         password: portal.password.clone(),
         totp_secret: portal.totp_secret.clone(),
-        phone: portal.phone.clone(),
+        phones: portal.phones.clone(),
         sessions: match portal.sessions {
             config::Sessions::Parallel => Sessions::Parallel,
             config::Sessions::ColdStandby | config::Sessions::Single => Sessions::Single,

@@ -51,7 +51,7 @@ impl Bench {
     }
 
     async fn turn(&self, portal: &str) -> Turn {
-        self.inbox.turn("office", portal, self.clock.now() + CODE_TIMEOUT).await.unwrap()
+        self.inbox.turn(&["office"], portal, self.clock.now() + CODE_TIMEOUT).await.unwrap()
     }
 
     /// A login that has clicked "send code".
@@ -322,11 +322,11 @@ async fn a_login_does_not_queue_for_ever_nor_behind_everybody() {
     let bench = Bench::new();
     let first = bench.turn("vroong").await;
     let deadline = bench.clock.now() + Duration::from_secs(10);
-    let queued = futures_util::future::join_all((0..QUEUE_MAX).map(|_| bench.inbox.turn("office", "late", deadline)));
+    let queued = futures_util::future::join_all((0..QUEUE_MAX).map(|_| bench.inbox.turn(&["office"], "late", deadline)));
     let others = async {
-        let full = bench.inbox.turn("office", "one too many", deadline).await;
+        let full = bench.inbox.turn(&["office"], "one too many", deadline).await;
         assert_eq!(full.map(|_| ()), Err(Busy::Full));
-        let other = bench.inbox.turn("home", "vroong", deadline).await;
+        let other = bench.inbox.turn(&["home"], "vroong", deadline).await;
         assert!(other.is_ok(), "another phone is free");
         bench.clock.advance(Duration::from_secs(10));
     };
@@ -454,12 +454,12 @@ async fn a_phone_is_proven_by_an_accepted_code_and_silent_after_a_wait_in_vain()
     let bench = Bench::new();
     assert_eq!(bench.state(), PhoneState::Unproven);
     assert_eq!(bench.inbox.phone("office").unwrap().last_seen_at, None);
-    bench.inbox.seen("office").await.unwrap();
+    bench.inbox.ping("office").await.unwrap();
     assert_eq!(bench.inbox.phone("office").unwrap().last_seen_at, Some(bench.clock.now()));
     let mut login = bench.asked("vroong").await;
     bench.in_vain(&mut login).await;
     assert_eq!(bench.state(), PhoneState::Silent);
-    bench.inbox.seen("office").await.unwrap();
+    bench.inbox.ping("office").await.unwrap();
     assert_eq!(bench.state(), PhoneState::Silent, "a ping is no code");
     login.expect(expected()).await.unwrap();
     assert_eq!(bench.receive(&Message { sent_at: None, ..sms("751539", "00:00:00.000") }).await, buffered());
@@ -482,7 +482,7 @@ async fn shutdown_ends_every_wait() {
     let mut login = bench.asked("vroong").await;
     let deadline = bench.clock.now() + CODE_TIMEOUT;
     let stop = async { bench.life.stopping().cancel() };
-    let (code, queued, ()) = tokio::join!(login.code(deadline), bench.inbox.turn("office", "next", deadline), stop);
+    let (code, queued, ()) = tokio::join!(login.code(deadline), bench.inbox.turn(&["office"], "next", deadline), stop);
     assert!(matches!(code, Err(NoCode::Stopping)));
     assert!(matches!(queued, Err(Busy::Stopping)));
     assert_ne!(bench.state(), PhoneState::Silent, "nobody waited in vain");

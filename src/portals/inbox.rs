@@ -13,26 +13,32 @@
 mod line;
 mod record;
 mod sender;
+mod signs;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::code::{self, Found, MAX_CODE, Rules};
 use super::forwarders::Message;
 use crate::clock::{Clock, Time};
+use crate::config::SilentAfter;
 use crate::lifecycle::Lifecycle;
 use crate::secret::{Secret, Vault, VaultError};
 use crate::store::{Decision, Expires, Store, StoreError};
 use line::{Awaited, Line};
 pub use record::BUFFER_LIFE;
 use record::{Held, Mark, Phone, Print, second};
+pub(super) use signs::News;
+use signs::Watch;
+use turn::Post;
 pub use turn::{Code, NoCode, Turn};
 
 /// How long a login waits for its code unless the recipe says otherwise.
@@ -48,6 +54,9 @@ const OLDEST: Duration = Duration::from_secs(10 * 60);
 /// How far ahead of our clock a carrier's may be.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
 
+/// How many phones are looked at for silence; a team has a handful.
+const MOST_LOOKED_AT: usize = 1000;
+
 /// How long a phone that says nothing is remembered.
 const PHONE_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -62,6 +71,11 @@ struct Shared {
     vault: Arc<Vault>,
     stop: CancellationToken,
     lines: Mutex<BTreeMap<String, Arc<Line>>>,
+    /// When each configured phone is missed.
+    watched: Mutex<BTreeMap<String, SilentAfter>>,
+    started: Time,
+    /// Something is to be said about a phone, perhaps.
+    news: Notify,
 }
 
 /// What a login expects.
@@ -128,6 +142,10 @@ impl fmt::Display for Reason {
 pub struct PhoneStatus {
     /// When anything authentic last came from it.
     pub last_seen_at: Option<Time>,
+    /// When it last forwarded an SMS.
+    pub last_sms_at: Option<Time>,
+    /// When a login last accepted a code from it.
+    pub proven_at: Option<Time>,
     /// Whether it can be relied on.
     pub state: PhoneState,
 }
@@ -140,7 +158,7 @@ pub enum PhoneState {
     Proven,
     /// Nothing speaks for or against it.
     Unproven,
-    /// The last login that waited for it waited in vain.
+    /// The last login that waited for it waited in vain, or it should have been heard of by now.
     Silent,
 }
 
@@ -183,14 +201,30 @@ pub enum InboxError {
 impl Inbox {
     /// An inbox over `store`; waits end when `life` does.
     pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, life: &Lifecycle) -> Self {
-        Self(Arc::new(Shared { store, clock, vault, stop: life.stopping(), lines: Mutex::default() }))
+        let (stop, started) = (life.stopping(), clock.now());
+        let (lines, watched, news) = (Mutex::default(), Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { store, clock, vault, stop, lines, watched, started, news }))
     }
 
-    /// Waits until the phone is free for a login at `portal`, first come first served.
+    /// Waits until all of `phones` are free for a login at `portal`, first come first served at each. The first named is
+    /// looked at first.
     ///
     /// # Errors
-    /// [`Busy`]; the phone stays with who has it.
-    pub async fn turn(&self, phone: &str, portal: &str, deadline: Time) -> Result<Turn, Busy> {
+    /// [`Busy`]; the phones stay with who has them.
+    pub async fn turn(&self, phones: &[impl AsRef<str>], portal: &str, deadline: Time) -> Result<Turn, Busy> {
+        let place = |name: &str| phones.iter().position(|phone| phone.as_ref() == name);
+        // In the same order whoever comes, so that no two wait for what the other has.
+        let names: BTreeSet<&str> = phones.iter().map(AsRef::as_ref).collect();
+        let mut posts = Vec::with_capacity(names.len());
+        for name in names {
+            posts.push(self.post(name, deadline).await?);
+        }
+        posts.sort_by_key(|post| place(&post.phone));
+        Ok(Turn::begin(self.clone(), portal, posts))
+    }
+
+    /// Waits at one phone's door.
+    async fn post(&self, phone: &str, deadline: Time) -> Result<Post, Busy> {
         let line = self.line(phone);
         // The one who walks straight in counts as well, for an instant.
         let _place = line.queue(QUEUE_MAX).ok_or(Busy::Full)?;
@@ -202,9 +236,7 @@ impl Inbox {
         };
         // The semaphore is never closed; if it were, nobody would get in before the deadline either.
         let door = entered.ok().and_then(Result::ok).ok_or(Busy::Deadline)?;
-        line.enter(portal);
-        let (phone, portal) = (phone.to_owned(), portal.to_owned());
-        Ok(Turn { inbox: self.clone(), line: Arc::clone(&line), phone, portal, last: None, _door: door })
+        Ok(Post { phone: phone.to_owned(), line: Arc::clone(&line), _door: door })
     }
 
     /// Takes in a message that the phone forwarded. What the receipt says is durable.
@@ -229,6 +261,7 @@ impl Inbox {
             (Err(reason), _) | (_, Err(reason)) => Some(Receipt::Refused(*reason)),
         };
         drop(ring);
+        self.0.news.notify_one();
         // A login that ended meanwhile has no more use for it.
         let receipt = receipt.unwrap_or(Receipt::Refused(Reason::NoLoginWaiting));
         log(phone, message, &receipt);
@@ -251,13 +284,30 @@ impl Inbox {
         if lines.iter().any(|line| line.type_code(portal, &code)) { Ok(()) } else { Err(NotTyped::NotWaiting) }
     }
 
-    /// Notes that something authentic came from the phone, a ping for example.
+    /// Notes that the phone says that it is there.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn seen(&self, phone: &str) -> Result<(), InboxError> {
+    pub async fn ping(&self, phone: &str) -> Result<(), InboxError> {
         let now = self.now();
-        self.change(phone, |record| record.last_seen_at = Some(now)).await
+        let seen = |record: &mut Phone| {
+            record.heard(now);
+            record.signs.ping(now);
+        };
+        self.change(phone, seen).await?;
+        self.0.news.notify_one();
+        Ok(())
+    }
+
+    /// Notes that the phone's forwarder has lost it.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn gone(&self, phone: &str) -> Result<(), InboxError> {
+        let now = self.now();
+        self.change(phone, |record| record.signs.gone(now)).await?;
+        self.0.news.notify_one();
+        Ok(())
     }
 
     /// What is known about the phone; nothing, for one that never said anything.
@@ -266,7 +316,59 @@ impl Inbox {
     /// When the record cannot be read.
     pub fn phone(&self, phone: &str) -> Result<PhoneStatus, InboxError> {
         let record = self.0.store.get::<Phone>(phone)?.map(|stored| stored.value).unwrap_or_default();
-        Ok(record.status(self.now()))
+        Ok(record.status(self.misses(phone, &record), self.now()))
+    }
+
+    /// Whether every one of `phones` should have been heard of by now; false for none at all, and for what cannot be read.
+    pub(super) fn all_missed(&self, phones: &[String]) -> bool {
+        let missed = |phone: &String| {
+            let record = self.0.store.get::<Phone>(phone).ok().flatten().map(|stored| stored.value);
+            self.misses(phone, &record.unwrap_or_default())
+        };
+        !phones.is_empty() && phones.iter().all(missed)
+    }
+
+    fn misses(&self, phone: &str, record: &Phone) -> bool {
+        record.signs.missed(self.watch(phone), record.last_seen_at, self.now())
+    }
+
+    /// Says which phones are configured and when each is missed. Others are not.
+    pub(super) fn watch_over(&self, phones: BTreeMap<String, SilentAfter>) {
+        *self.watched() = phones;
+        self.0.news.notify_one();
+    }
+
+    /// Waits until there may be something to say about a phone.
+    pub(super) async fn news(&self) {
+        self.0.news.notified().await;
+    }
+
+    /// Every phone about which something is to be said, with what is known about it.
+    pub(super) async fn look_round(&self) -> Result<Vec<(String, News, PhoneStatus)>, InboxError> {
+        let now = self.now();
+        let known = self.0.store.list::<Phone>(None, MOST_LOOKED_AT).await?;
+        let names: BTreeSet<String> =
+            self.watched().keys().cloned().chain(known.into_iter().map(|(name, _)| name)).collect();
+        let mut all = Vec::new();
+        for name in names {
+            let watch = self.watch(&name);
+            let look = |record: &mut Phone| {
+                let news = record.signs.look(watch, record.last_seen_at, now);
+                news.map(|news| (news, record.status(news == News::Silent, now)))
+            };
+            all.extend(self.change(&name, look).await?.map(|(news, status)| (name, news, status)));
+        }
+        Ok(all)
+    }
+
+    /// Notes that somebody was told what [`Inbox::look_round`] had to say.
+    pub(super) async fn told(&self, phone: &str, news: News, status: &PhoneStatus) -> Result<(), InboxError> {
+        self.change(phone, |record| record.signs.tell(news, status.last_seen_at)).await
+    }
+
+    fn watch(&self, phone: &str) -> Watch {
+        let after = self.watched().get(phone).copied().unwrap_or(SilentAfter::Off);
+        Watch { after, started: self.0.started }
     }
 
     /// The code that the message offers to the login, sealed; or why it offers none.
@@ -277,7 +379,7 @@ impl Inbox {
         awaited: &Awaited,
         now: Time,
     ) -> Result<Result<Held, Reason>, VaultError> {
-        let Awaited { window, rejected } = awaited;
+        let Awaited { window, rejected, resting } = awaited;
         if !sender::allowed(&message.from, &window.expected.senders) {
             return Ok(Err(Reason::SenderNotAllowed));
         }
@@ -292,6 +394,9 @@ impl Inbox {
         let print = self.code_print(&code);
         if rejected.contains(&print) {
             return Ok(Err(Reason::Duplicate));
+        }
+        if *resting {
+            return Ok(Err(Reason::NoLoginWaiting));
         }
         let sealed = self.0.vault.seal(&place(phone), code.expose().as_bytes())?;
         let mark = Mark { sent_at: message.sent_at, arrived_at: now };
@@ -337,8 +442,12 @@ impl Inbox {
         Arc::clone(self.lines().entry(phone.to_owned()).or_insert_with(|| Arc::new(Line::new())))
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<String, SilentAfter>> {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Time {

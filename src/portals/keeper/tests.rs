@@ -53,7 +53,7 @@ async fn scene() -> (Scene, Keeper) {
     let quiet = alerts::Settings { cooldown: Duration::from_secs(600), channels: Vec::new(), public_url: None };
     let alerts = Alerts::start(store.clone(), outbox, vault.clone(), clock.clone(), random.clone(), quiet, &life);
     let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), &life);
-    let taken = inbox.turn("office", "another", clock.now() + PATIENCE).await.unwrap();
+    let taken = inbox.turn(&["office"], "another", clock.now() + PATIENCE).await.unwrap();
     let place = browsers::Settings { runtime_dir: dir.path().join("browsers"), ..browsers::Settings::default() };
     let pool = Pool::new(&life, place).unwrap();
     let upstream = Upstream::new().unwrap();
@@ -62,7 +62,7 @@ async fn scene() -> (Scene, Keeper) {
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),
         totp_secret: None,
-        phone: Some("office".to_owned()),
+        phones: vec!["office".to_owned()],
         sessions: Sessions::Parallel,
         basis: String::new(),
     };
