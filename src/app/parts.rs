@@ -34,6 +34,8 @@ pub struct Parts {
     pub outbox: Outbox,
     /// What people are told.
     pub alerts: Alerts,
+    /// Where codes arrive.
+    pub inbox: Inbox,
     /// The portals that are kept.
     pub portals: Portals,
     api: Api,
@@ -64,12 +66,13 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
             vault: vault.clone(),
-            inbox: Inbox::new(store.clone(), clock.clone(), vault.clone(), life),
+            inbox: inbox.clone(),
             pool: Pool::new(life, browser_settings(&config.browser))?,
             upstream: Upstream::new().map_err(StartError::Authorities)?,
             alerts: alerts.clone(),
@@ -77,7 +80,7 @@ impl Parts {
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
         let api = Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
+        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, api, log })
     }
 
     /// The parts' own routes, each behind the scope it asks for.

@@ -105,7 +105,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
          password = \"p\"\nphones = [\"a\", \"b\", \"a\"]",
-        "nightporter.toml:8: portals.acme.phones[1]: unknown phone \"b\"; known: a",
+        "nightporter.toml:8: portals.acme.phones[1]: unknown phone \"b\", did you mean \"a\"?",
     ),
     (
         "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_form_is_read_in_utf8() {
-        let body = "from=%2B8215881234&content=%EC%9D%B8%EC%A6%9D%EB%B2%88%ED%98%B8+%5B572913%5D&empty=&bare&&raw=인증 1";
+        let body =
+            "from=%2B8215881234&content=%EC%9D%B8%EC%A6%9D%EB%B2%88%ED%98%B8+%5B572913%5D&empty=&bare&&raw=인증 1";
         let form = Form::read(body.as_bytes()).unwrap();
         for (name, value) in
             [("from", "+8215881234"), ("content", "인증번호 [572913]"), ("empty", ""), ("bare", ""), ("raw", "인증 1")]

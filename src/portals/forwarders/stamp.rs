@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn a_moment_is_read_however_it_is_written() {
         let moment = Some(Stamp(Some(Time::from_millis(1_700_000_000_000))));
-        for json in ["1700000000000", "\"1700000000000\"", "1700000000", "\" 1700000000 \"", "\"2023-11-15T07:13:20+09:00\""]
+        for json in
+            ["1700000000000", "\"1700000000000\"", "1700000000", "\" 1700000000 \"", "\"2023-11-15T07:13:20+09:00\""]
         {
             assert_eq!(serde_json::from_str(json).ok(), moment, "{json}");
         }

@@ -144,13 +144,17 @@ fn an_httpsms_token_counts_for_its_webhook_and_its_time() {
     ] {
         assert_eq!(with(name, value.clone()), Err(Rejected::Signature), "{name} {value}");
     }
-    for (name, seconds) in [("exp", 1_700_000_000_u64), ("exp", 1_700_000_901), ("exp", u64::MAX), ("nbf", 1_700_000_301)] {
+    for (name, seconds) in
+        [("exp", 1_700_000_000_u64), ("exp", 1_700_000_901), ("exp", u64::MAX), ("nbf", 1_700_000_301)]
+    {
         assert_eq!(with(name, json!(seconds)), Err(Rejected::Window), "{name} {seconds}");
     }
     let none = format!("{}.{}.", data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#), {
         data_encoding::BASE64URL_NOPAD.encode(claims().to_string().as_bytes())
     });
-    for token in [jwt(&claims(), "other"), none, "a.b.c".to_owned(), String::new(), jwt(&claims(), "secret")[1..].to_owned()] {
+    for token in
+        [jwt(&claims(), "other"), none, "a.b.c".to_owned(), String::new(), jwt(&claims(), "secret")[1..].to_owned()]
+    {
         let post = Post::new("authorization", format!("Bearer {token}"), cloud_event().to_string());
         assert_eq!(post.read(&forwarder), Err(Rejected::Signature), "{token}");
     }
@@ -164,13 +168,13 @@ fn smsforwarder_sign(timestamp: &str) -> String {
 fn the_published_signature_of_smsforwarder_passes_however_often_it_is_encoded() {
     assert_eq!(smsforwarder_sign("1700000000000"), PUBLISHED);
     let forwarder = SmsForwarder::new(secret());
-    let signs =
-        [PUBLISHED.to_owned(), encoded(PUBLISHED), encoded(&encoded(PUBLISHED)), PUBLISHED.replace('+', " ")];
+    let signs = [PUBLISHED.to_owned(), encoded(PUBLISHED), encoded(&encoded(PUBLISHED)), PUBLISHED.replace('+', " ")];
     for sign in signs {
         let fields = [("from", "15881234"), ("content", TEXT), ("timestamp", "1700000000000"), ("sign", &sign)];
         assert_eq!(Post::new("", "", form(&fields)).read(&forwarder), sms("15881234", None, None), "{sign}");
         for timestamp in [json!(1_700_000_000_000_u64), json!("1700000000000")] {
-            let body = json!({"from": "15881234", "content": TEXT, "timestamp": timestamp, "sign": sign, "sim": {"a": 1}});
+            let body =
+                json!({"from": "15881234", "content": TEXT, "timestamp": timestamp, "sign": sign, "sim": {"a": 1}});
             assert_eq!(Post::new("", "", body.to_string()).read(&forwarder), sms("15881234", None, None), "{body}");
         }
     }
@@ -203,7 +207,8 @@ fn the_template_of_bogkonstantin_is_read_behind_its_token() {
         (json!(0), json!("1700000005000"), Some(1_700_000_005_000)),
         (json!(null), json!(null), None),
     ] {
-        let body = json!({"from": "15881234", "text": TEXT, "sentStamp": sent, "receivedStamp": received, "sim": "sim1"});
+        let body =
+            json!({"from": "15881234", "text": TEXT, "sentStamp": sent, "receivedStamp": received, "sim": "sim1"});
         assert_eq!(read(body.clone()), sms("15881234", at, None), "{body}");
     }
     assert_eq!(field(read(json!({"text": "x"}))), "from");
@@ -247,8 +252,14 @@ fn twilio(origin: &str, target: &'static str, fields: &[(&str, &str)]) -> Post {
     Post { target, ..post }
 }
 
-const TWILIO: &[(&str, &str)] =
-    &[("MessageSid", "SM1"), ("From", "+8215881234"), ("To", "+1555"), ("NumMedia", "0"), ("Body", TEXT), ("Empty", "")];
+const TWILIO: &[(&str, &str)] = &[
+    ("MessageSid", "SM1"),
+    ("From", "+8215881234"),
+    ("To", "+1555"),
+    ("NumMedia", "0"),
+    ("Body", TEXT),
+    ("Empty", ""),
+];
 
 #[test]
 fn a_twilio_form_is_read_behind_the_signature_of_the_public_address() {
@@ -300,6 +311,37 @@ fn a_touched_body_is_refused_where_the_signature_covers_it() {
             // An encoded character may be written in either case.
             let same = touched.body.to_ascii_uppercase() == post.body.to_ascii_uppercase();
             assert!(same || touched.read(reader) == Err(Rejected::Signature), "bit {bit} of {reader:?}");
+        }
+    }
+}
+
+#[test]
+fn a_touched_signature_is_refused() {
+    let fields = [("from", "1"), ("content", "x"), ("timestamp", "1700000000000")];
+    let unsigned = form(&fields);
+    let signed = |sign: &str| Post::new("", "", format!("{unsigned}&sign={}", encoded(sign)));
+    assert!(signed(PUBLISHED).read(&SmsForwarder::new(secret())).is_ok());
+    for (place, letter) in PUBLISHED.char_indices() {
+        let other = if letter == 'A' { "B" } else { "A" };
+        let touched = signed(&[&PUBLISHED[..place], other, &PUBLISHED[place + 1..]].concat());
+        assert_eq!(touched.read(&SmsForwarder::new(secret())), Err(Rejected::Signature), "{place}");
+    }
+    let readers = all();
+    let posts = [
+        (1, httpsms(&claims(), &cloud_event())),
+        (4, textbee(&textbee_received())),
+        (5, twilio("https://porter.example.com", TARGET, TWILIO)),
+    ];
+    for (reader, post) in posts {
+        let (name, value) = &post.header;
+        let begin = value.find(' ').map_or(0, |space| space + 1);
+        assert!(post.read(&*readers[reader]).is_ok());
+        for place in begin..value.len() {
+            // The neighbouring letter: in Base64 it differs in the last bits only, which a careless reader drops.
+            let mut touched = value.clone().into_bytes();
+            touched[place] ^= 1;
+            let touched = Post { header: (name, String::from_utf8(touched).unwrap()), ..post.clone() };
+            assert_eq!(touched.read(&*readers[reader]), Err(Rejected::Signature), "{name} at {place}");
         }
     }
 }

@@ -57,8 +57,10 @@ pub(super) struct Watch {
 pub(in crate::portals) enum News {
     /// It has fallen silent.
     Silent,
-    /// It is heard of again, or not missed any more.
+    /// It is heard of again.
     Heard,
+    /// It is as silent as before, but nobody wants to know any more.
+    Ignored,
 }
 
 impl Signs {
@@ -106,6 +108,7 @@ impl Signs {
         }
         match (self.missed(watch, seen, now), self.told) {
             (true, None) => Some(News::Silent),
+            (false, Some(told)) if told.last_seen_at == seen => Some(News::Ignored),
             (false, Some(_)) => Some(News::Heard),
             _ => None,
         }
@@ -155,7 +158,7 @@ mod tests {
         assert!(signs.missed(learned, Some(last), last + HOUR * 4));
         assert!(!signs.missed(learned, Some(last + HOUR), last + HOUR * 4), "an SMS is a sign of life as well");
         assert!(!signs.missed(watch(SilentAfter::Off), Some(last), last + HOUR * 1000));
-        let (signs, last) = pinged(Duration::from_secs(5), 100);
+        let (signs, last) = pinged(Duration::from_secs(5), 10);
         assert!(!signs.missed(learned, Some(last), last + HOUR * 1000), "one ping, sent again and again");
         let (signs, last) = pinged(Duration::from_secs(60), 100);
         assert!(!signs.missed(learned, Some(last), last + HOUR / 2), "phones sleep");
@@ -182,6 +185,8 @@ mod tests {
         assert_eq!(signs.look(watch, None, START + HOUR), Some(News::Silent), "never heard of at all");
         signs.tell(News::Silent, None);
         assert_eq!(signs.look(watch, None, START + HOUR * 2), None, "told once");
+        let off = Watch { after: SilentAfter::Off, ..watch };
+        assert_eq!(signs.look(off, None, START + HOUR * 2), Some(News::Ignored), "the operator has switched it off");
         assert_eq!(signs.look(watch, Some(START + HOUR * 2), START + HOUR * 2), Some(News::Heard));
         signs.tell(News::Heard, Some(START + HOUR * 2));
         assert_eq!(signs.look(watch, Some(START + HOUR * 2), START + HOUR * 3), Some(News::Silent));

@@ -56,6 +56,11 @@ async fn look(phones: &Phones, inbox: &Inbox, alerts: &Alerts) -> Result<(), Wat
                 let (title, body) = (format!("Phone {name} is heard of again"), format!("Phone {name} speaks again."));
                 alerts.resolve(&subject, &title, &body).await?;
             }
+            News::Ignored => {
+                let title = format!("Phone {name} is not watched any more");
+                let body = format!("Phone {name} is still silent, but the configuration no longer asks for it.");
+                alerts.resolve(&subject, &title, &body).await?;
+            }
         }
         inbox.told(&name, news, &status).await?;
     }
