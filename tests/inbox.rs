@@ -595,6 +595,30 @@ async fn one_dead_phone_does_not_hold_up_a_login() {
 }
 
 #[tokio::test]
+async fn a_silent_phone_that_is_taken_is_not_waited_for() {
+    let bench = Bench::new();
+    let mut other = bench.inbox.turn(&["backup"], "other", bench.clock.now()).await.unwrap();
+    other.expect(expected()).await.unwrap();
+    bench.in_vain(&mut other).await;
+    let mut login = bench.asked_both("vroong").await;
+    let message = Message { sent_at: None, ..sms("751539", "00:00:00.000") };
+    assert_eq!(bench.receive(&message).await, buffered());
+    assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("751539"));
+    drop((login, other));
+    // Free, it is tried like any other.
+    let login = bench.asked_both("vroong").await;
+    let revived = Message { sent_at: None, ..sms("222222", "00:00:00.000") };
+    assert_eq!(bench.receive_at("backup", &revived).await, buffered());
+    drop(login);
+    // Where all are silent and taken, there is nothing but to wait.
+    let mut both = bench.asked_both("vroong").await;
+    bench.in_vain(&mut both).await;
+    let queued = bench.inbox.turn(&BOTH, "next", bench.clock.now() + CODE_TIMEOUT);
+    let (next, ()) = tokio::join!(queued, async { drop(both) });
+    assert!(next.is_ok());
+}
+
+#[tokio::test]
 async fn logins_with_two_phones_do_not_wait_for_one_another_for_ever() {
     let bench = Bench::new();
     let done = Mutex::new(0);

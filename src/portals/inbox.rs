@@ -207,7 +207,7 @@ impl Inbox {
     }
 
     /// Waits until all of `phones` are free for a login at `portal`, first come first served at each. The first named is
-    /// looked at first.
+    /// looked at first. One that is silent and has another login waiting in vain is left out, if another one is there.
     ///
     /// # Errors
     /// [`Busy`]; the phones stay with who has them.
@@ -216,8 +216,17 @@ impl Inbox {
         // In the same order whoever comes, so that no two wait for what the other has.
         let names: BTreeSet<&str> = phones.iter().map(AsRef::as_ref).collect();
         let mut posts = Vec::with_capacity(names.len());
-        for name in names {
-            posts.push(self.post(name, deadline).await?);
+        for name in &names {
+            if names.len() > 1 && self.phone(name).is_ok_and(|status| status.state == PhoneState::Silent) {
+                posts.extend(self.post_at_once(name));
+            } else {
+                posts.push(self.post(name, deadline).await?);
+            }
+        }
+        if posts.is_empty() {
+            for name in &names {
+                posts.push(self.post(name, deadline).await?);
+            }
         }
         posts.sort_by_key(|post| place(&post.phone));
         Ok(Turn::begin(self.clone(), portal, posts))
@@ -237,6 +246,13 @@ impl Inbox {
         // The semaphore is never closed; if it were, nobody would get in before the deadline either.
         let door = entered.ok().and_then(Result::ok).ok_or(Busy::Deadline)?;
         Ok(Post { phone: phone.to_owned(), line: Arc::clone(&line), _door: door })
+    }
+
+    /// Takes one phone that nobody has or waits for.
+    fn post_at_once(&self, phone: &str) -> Option<Post> {
+        let line = self.line(phone);
+        let door = Arc::clone(&line.door).try_acquire_owned().ok()?;
+        Some(Post { phone: phone.to_owned(), line, _door: door })
     }
 
     /// Takes in a message that the phone forwarded. What the receipt says is durable.

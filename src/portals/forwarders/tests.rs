@@ -308,8 +308,12 @@ fn a_touched_body_is_refused_where_the_signature_covers_it() {
         for bit in 0..post.body.len() * 8 {
             let mut touched = post.clone();
             touched.body[bit / 8] ^= 1 << (bit % 8);
-            // An encoded character may be written in either case.
-            let same = touched.body.to_ascii_uppercase() == post.body.to_ascii_uppercase();
+            // Twilio's signature covers what a form says, not how its letters are encoded.
+            let says = |body: &[u8]| {
+                let form = form::Form::read(body).ok()?;
+                Some(form.sorted()?.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+            };
+            let same = post.header.0 == "x-twilio-signature" && says(&touched.body) == says(&post.body);
             assert!(same || touched.read(reader) == Err(Rejected::Signature), "bit {bit} of {reader:?}");
         }
     }
