@@ -215,7 +215,8 @@ async fn forwards(format: Format) {
 
     // Recorded on its way, touched, and sent again in the window of the next login, before and after a restart.
     desk.clock.advance(MINUTE);
-    let recorded = desk.phone.webhook(&desk.sms(&TEXT.replace("Web", "웹"))).unwrap();
+    let long = format!("{}{TEXT}", "여러 통으로 나뉘어 온 긴 문자입니다. ".repeat(50));
+    let recorded = desk.phone.webhook(&desk.sms(&long)).unwrap();
     for (number, webhook) in touched(&recorded, format).iter().enumerate() {
         desk.refused(webhook, &format!("touched in the way {number}")).await;
     }

@@ -543,6 +543,17 @@ async fn of_two_phones_the_first_code_wins_and_the_other_counts_no_more() {
 }
 
 #[tokio::test]
+async fn what_was_refused_while_a_code_was_tried_is_not_used_after_it() {
+    let bench = Bench::new();
+    let mut login = bench.asked_both("vroong").await;
+    assert_eq!(bench.receive_at("office", &sms("111111", "08:31:21.000")).await, buffered());
+    assert!(login.code(bench.clock.now()).await.is_ok());
+    assert_eq!(bench.receive_at("backup", &sms("222222", "08:31:22.000")).await, refused(Reason::NoLoginWaiting));
+    login.rejected();
+    bench.in_vain(&mut login).await;
+}
+
+#[tokio::test]
 async fn both_phones_at_the_same_instant_give_one_use() {
     let bench = Bench::new();
     let mut login = bench.asked_both("vroong").await;

@@ -14,6 +14,7 @@ mod line;
 mod record;
 mod sender;
 mod signs;
+mod status;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +38,7 @@ use line::{Awaited, Line};
 pub use record::BUFFER_LIFE;
 use record::{Held, Mark, Phone, Print, second};
 pub(super) use signs::News;
-use signs::Watch;
+pub use status::{PhoneState, PhoneStatus};
 use turn::Post;
 pub use turn::{Code, NoCode, Turn};
 
@@ -53,9 +54,6 @@ const OLDEST: Duration = Duration::from_secs(10 * 60);
 
 /// How far ahead of our clock a carrier's may be.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
-
-/// How many phones are looked at for silence; a team has a handful.
-const MOST_LOOKED_AT: usize = 1000;
 
 /// How long a phone that says nothing is remembered.
 const PHONE_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -137,31 +135,6 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is known about a phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PhoneStatus {
-    /// When anything authentic last came from it.
-    pub last_seen_at: Option<Time>,
-    /// When it last forwarded an SMS.
-    pub last_sms_at: Option<Time>,
-    /// When a login last accepted a code from it.
-    pub proven_at: Option<Time>,
-    /// Whether it can be relied on.
-    pub state: PhoneState,
-}
-
-/// Whether a phone can be relied on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PhoneState {
-    /// A login accepted a code from it within the last 30 days.
-    Proven,
-    /// Nothing speaks for or against it.
-    Unproven,
-    /// The last login that waited for it waited in vain, or it should have been heard of by now.
-    Silent,
-}
-
 /// Why a login does not get the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
@@ -171,6 +144,9 @@ pub enum Busy {
     /// The logins before it took too long.
     #[error("the phone did not become free in time")]
     Deadline,
+    /// None was asked for.
+    #[error("no phone is configured")]
+    NoPhone,
     /// The process is stopping.
     #[error("stopping")]
     Stopping,
@@ -212,6 +188,9 @@ impl Inbox {
     /// # Errors
     /// [`Busy`]; the phones stay with who has them.
     pub async fn turn(&self, phones: &[impl AsRef<str>], portal: &str, deadline: Time) -> Result<Turn, Busy> {
+        if phones.is_empty() {
+            return Err(Busy::NoPhone);
+        }
         let place = |name: &str| phones.iter().position(|phone| phone.as_ref() == name);
         // In the same order whoever comes, so that no two wait for what the other has.
         let names: BTreeSet<&str> = phones.iter().map(AsRef::as_ref).collect();
@@ -300,93 +279,6 @@ impl Inbox {
         if lines.iter().any(|line| line.type_code(portal, &code)) { Ok(()) } else { Err(NotTyped::NotWaiting) }
     }
 
-    /// Notes that the phone says that it is there.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn ping(&self, phone: &str) -> Result<(), InboxError> {
-        let now = self.now();
-        let seen = |record: &mut Phone| {
-            record.heard(now);
-            record.signs.ping(now);
-        };
-        self.change(phone, seen).await?;
-        self.0.news.notify_one();
-        Ok(())
-    }
-
-    /// Notes that the phone's forwarder has lost it.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn gone(&self, phone: &str) -> Result<(), InboxError> {
-        let now = self.now();
-        self.change(phone, |record| record.signs.gone(now)).await?;
-        self.0.news.notify_one();
-        Ok(())
-    }
-
-    /// What is known about the phone; nothing, for one that never said anything.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn phone(&self, phone: &str) -> Result<PhoneStatus, InboxError> {
-        let record = self.0.store.get::<Phone>(phone)?.map(|stored| stored.value).unwrap_or_default();
-        Ok(record.status(self.misses(phone, &record), self.now()))
-    }
-
-    /// Whether every one of `phones` should have been heard of by now; false for none at all, and for what cannot be read.
-    pub(super) fn all_missed(&self, phones: &[String]) -> bool {
-        let missed = |phone: &String| {
-            let record = self.0.store.get::<Phone>(phone).ok().flatten().map(|stored| stored.value);
-            self.misses(phone, &record.unwrap_or_default())
-        };
-        !phones.is_empty() && phones.iter().all(missed)
-    }
-
-    fn misses(&self, phone: &str, record: &Phone) -> bool {
-        record.signs.missed(self.watch(phone), record.last_seen_at, self.now())
-    }
-
-    /// Says which phones are configured and when each is missed. Others are not.
-    pub(super) fn watch_over(&self, phones: BTreeMap<String, SilentAfter>) {
-        *self.watched() = phones;
-        self.0.news.notify_one();
-    }
-
-    /// Waits until there may be something to say about a phone.
-    pub(super) async fn news(&self) {
-        self.0.news.notified().await;
-    }
-
-    /// Every phone about which something is to be said, with what is known about it.
-    pub(super) async fn look_round(&self) -> Result<Vec<(String, News, PhoneStatus)>, InboxError> {
-        let now = self.now();
-        let known = self.0.store.list::<Phone>(None, MOST_LOOKED_AT).await?;
-        let names: BTreeSet<String> =
-            self.watched().keys().cloned().chain(known.into_iter().map(|(name, _)| name)).collect();
-        let mut all = Vec::new();
-        for name in names {
-            let watch = self.watch(&name);
-            let look = |record: &mut Phone| {
-                let news = record.signs.look(watch, record.last_seen_at, now);
-                news.map(|news| (news, record.status(news == News::Silent, now)))
-            };
-            all.extend(self.change(&name, look).await?.map(|(news, status)| (name, news, status)));
-        }
-        Ok(all)
-    }
-
-    /// Notes that somebody was told what [`Inbox::look_round`] had to say.
-    pub(super) async fn told(&self, phone: &str, news: News, status: &PhoneStatus) -> Result<(), InboxError> {
-        self.change(phone, |record| record.signs.tell(news, status.last_seen_at)).await
-    }
-
-    fn watch(&self, phone: &str) -> Watch {
-        let after = self.watched().get(phone).copied().unwrap_or(SilentAfter::Off);
-        Watch { after, started: self.0.started }
-    }
-
     /// The code that the message offers to the login, sealed; or why it offers none.
     fn judge(
         &self,
@@ -460,10 +352,6 @@ impl Inbox {
 
     fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn watched(&self) -> MutexGuard<'_, BTreeMap<String, SilentAfter>> {
-        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Time {

@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 
+use super::stamp::Stamp;
 use super::{Event, Forwarder, Incoming, Message, Rejected, brief, in_window, parse, proven};
 use crate::clock::Time;
 use crate::secret::{Secret, hmac_sha256};
@@ -30,7 +31,7 @@ struct Payload {
     sender: Option<String>,
     /// What `sender` was called before the app could tell the recipient too.
     phone_number: Option<String>,
-    received_at: Option<String>,
+    received_at: Option<Stamp>,
 }
 
 impl Capcom6 {
@@ -67,11 +68,10 @@ impl Forwarder for Capcom6 {
 
 impl Payload {
     fn message(self, event_id: Option<&str>) -> Result<Message, Rejected> {
-        let sent_at = self.received_at.map(|text| text.parse()).transpose();
         Ok(Message {
             from: self.sender.or(self.phone_number).ok_or_else(|| Rejected::field("payload.sender"))?,
             text: self.message.ok_or_else(|| Rejected::field("payload.message"))?,
-            sent_at: sent_at.map_err(|_| Rejected::field("payload.receivedAt"))?,
+            sent_at: self.received_at.and_then(|stamp| stamp.0),
             event_id: event_id.map(brief),
         })
     }

@@ -18,7 +18,8 @@ impl<'a> Form<'a> {
     /// # Errors
     /// Names `body` when there are too many fields, or one whose name is not UTF-8.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, Rejected> {
-        let pairs: Vec<&[u8]> = body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).collect();
+        let pairs = body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+        let pairs: Vec<&[u8]> = pairs.take(MOST_FIELDS + 1).collect();
         if pairs.len() > MOST_FIELDS {
             return Err(Rejected::field("body"));
         }

@@ -358,6 +358,10 @@ fn a_deep_or_huge_body_is_refused_and_not_followed() {
         // Either answer will do, a stack that overflows will not.
         let _ = post.read(&*forwarder);
     }
+    for field in ["sign", "timestamp", "other"] {
+        let deep = format!("{{\"{field}\":{}", "[".repeat(50_000));
+        assert_eq!(Post::new("", "", deep).read(&SmsForwarder::new(secret())), Err(Rejected::Signature));
+    }
     let text = format!("{{\"from\":\"1\",\"text\":{}", "{\"a\":".repeat(50_000));
     assert_eq!(field(Post::new("authorization", "Bearer secret", text).read(&Bogkonstantin::new(secret()))), "text");
 }
