@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{select_all, try_join_all};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
 
@@ -21,7 +23,7 @@ use crate::secret::{Secret, VaultError};
 pub struct Turn {
     inbox: Inbox,
     portal: String,
-    /// Its phones, the first choice first; never empty.
+    /// Its phones, the first choice first. Without any, no code can come.
     posts: Vec<Post>,
     last: Option<Given>,
 }
@@ -109,11 +111,11 @@ impl Turn {
                 return Ok(code);
             }
             buffered = false;
-            let rung = select_all(bells.iter_mut().map(|bell| Box::pin(bell.changed())));
+            let mut rung: FuturesUnordered<_> = bells.iter_mut().map(Receiver::changed).collect();
             tokio::select! {
                 biased;
                 () = self.inbox.stopping() => return Err(NoCode::Stopping),
-                _ = rung => {}
+                Some(_) = rung.next() => {}
                 () = self.inbox.sleep_until(deadline) => break,
             }
         }
