@@ -31,7 +31,7 @@ pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
 pub use server::{Browser, Durability, Log, LogFormat, Server, Store, Tls};
-pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions};
+pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions, SilentAfter};
 pub use sources::{Flag, Sources};
 pub use words::is_name;
 

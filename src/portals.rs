@@ -40,7 +40,7 @@ use crate::secret::Vault;
 use crate::store::StoreError;
 use forwarders::Incoming;
 use keeper::Keeper;
-use phones::{Answer, PhoneError, Phones};
+use phones::{Answer, PhoneError, Phones, Report, watch};
 use portal::{Portal, Sessions, Settings, Tools};
 use recipe::{Recipe, RecipeError};
 
@@ -106,7 +106,17 @@ impl Portals {
     /// No portals yet; [`Portals::apply`] brings them.
     pub fn new(tools: Tools, life: &Lifecycle) -> Self {
         let (kept, applying, phones) = Default::default();
-        Self(Arc::new(Inner { tools, life: life.clone(), kept, applying, phones }))
+        let portals = Self(Arc::new(Inner { tools, life: life.clone(), kept, applying, phones }));
+        let Tools { inbox, alerts, clock, .. } = portals.0.tools.clone();
+        let (stop, known) = (life.stopping(), Arc::downgrade(&portals.0));
+        let phones = move || known.upgrade().map(|inner| inner.phones()).unwrap_or_default();
+        life.supervise("phones", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watch::watch(phones, inbox, alerts, clock) => {}
+            }
+        });
+        portals
     }
 
     /// Keeps what `config` says, all of it or, when something of it cannot be used, nothing: new portals are started,
@@ -120,9 +130,11 @@ impl Portals {
         // One after the other: two reloads at once would start two keepers of one portal.
         let _alone = self.0.applying.lock().await;
         let wanted = self.load(config)?;
-        let phones = Phones::new(&config.phones);
+        let phones = Phones::new(config);
+        let silent_after = config.phones.iter().map(|(name, phone)| (name.clone(), phone.silent_after)).collect();
         // From here on nothing fails.
         *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = phones;
+        self.0.tools.inbox.watch_over(silent_after);
         let former = self.kept().clone();
         for (name, kept) in former.iter().filter(|(name, _)| !config.portals.contains_key(*name)) {
             self.0.kept.write().unwrap_or_else(PoisonError::into_inner).remove(name);
@@ -175,8 +187,30 @@ impl Portals {
     /// # Errors
     /// [`PhoneError`].
     pub async fn receive(&self, phone: &str, request: &Incoming<'_>) -> Result<Answer, PhoneError> {
-        let phones = self.0.phones.read().unwrap_or_else(PoisonError::into_inner).clone();
-        phones.receive(phone, request, &self.0.tools.inbox).await
+        self.0.phones().receive(phone, request, &self.0.tools.inbox).await
+    }
+
+    /// What is known about every configured phone, in the order of their names.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn phones(&self) -> Result<Vec<Report>, PhoneError> {
+        let phones = self.0.phones();
+        phones.names().map(|name| phones.report(name, &self.0.tools.inbox)).collect()
+    }
+
+    /// What is known about one.
+    ///
+    /// # Errors
+    /// [`PhoneError::Unknown`], or when its record cannot be read.
+    pub fn phone(&self, name: &str) -> Result<Report, PhoneError> {
+        self.0.phones().report(name, &self.0.tools.inbox)
+    }
+}
+
+impl Inner {
+    fn phones(&self) -> Phones {
+        self.phones.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -192,7 +226,7 @@ fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeEr
         username: portal.username.clone(),
         password: portal.password.clone(),
         totp_secret: portal.totp_secret.clone(),
-        phone: portal.phone.clone(),
+        phones: portal.phones.clone(),
         sessions: match portal.sessions {
             config::Sessions::Parallel => Sessions::Parallel,
             config::Sessions::ColdStandby => Sessions::ColdStandby,

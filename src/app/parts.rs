@@ -36,6 +36,8 @@ pub struct Parts {
     pub outbox: Outbox,
     /// What people are told.
     pub alerts: Alerts,
+    /// Where codes arrive.
+    pub inbox: Inbox,
     /// The portals that are kept.
     pub portals: Portals,
     pub(super) api: Api,
@@ -66,12 +68,13 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
             vault: vault.clone(),
-            inbox: Inbox::new(store.clone(), clock.clone(), vault.clone(), life),
+            inbox: inbox.clone(),
             pool: Pool::new(life, browser_settings(&config.browser))?,
             upstream: Upstream::new().map_err(StartError::Authorities)?,
             alerts: alerts.clone(),
@@ -80,7 +83,7 @@ impl Parts {
         portals.apply(config).await?;
         let limiter = Limiter::new(limits(config), clock.clone());
         let api = Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
+        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, api, log })
     }
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.

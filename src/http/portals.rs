@@ -1,4 +1,4 @@
-//! The routes of portals and phones: `/api/portals/…`, `/api/phones/{phone}/sms`.
+//! The routes of portals: `/api/portals/…`; those of phones are put beside them.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -9,18 +9,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth;
-use super::body::Raw;
 use super::json::Json;
 use super::params::{Path, Query};
+use super::phones;
 use super::problem::{Problem, ProblemDocument};
 use super::relay;
 use crate::clock::{Clock, Time};
 use crate::operators::limits::Limiter;
 use crate::operators::{Operators, Scope};
 use crate::portals::Portals;
-use crate::portals::forwarders::{Incoming, Rejected};
 use crate::portals::inbox::NotTyped;
-use crate::portals::phones::{Answer, PhoneError};
 use crate::portals::portal::{By, Portal, PortalError, View};
 use crate::portals::relay::Relay;
 use crate::portals::state::{Event, Role};
@@ -43,11 +41,10 @@ impl Api {
     /// All routes, each behind the scope that it needs. Phones prove themselves by their forwarder's signature.
     pub fn routes(self, operators: &Operators) -> OpenApiRouter {
         let behind = |router: OpenApiRouter<Self>, scope| router.route_layer(auth::require(operators, scope));
-        let phones = OpenApiRouter::new().routes(routes!(receive_sms));
-        behind(Self::reading(), Scope::PortalsRead)
+        behind(Self::reading().merge(phones::read()), Scope::PortalsRead)
             .merge(behind(Self::managing(), Scope::PortalsManage))
             .merge(behind(relay::routes(), Scope::PortalsRelay))
-            .merge(phones)
+            .merge(phones::receive())
             .with_state(self)
     }
 
@@ -291,43 +288,6 @@ async fn type_code(
     let portal = api.portal(&name)?;
     portal.type_code(&typed.code, By::Operator).await?;
     Ok((StatusCode::ACCEPTED, Json(portal.view()?)))
-}
-
-/// An SMS, from the phone that forwards it
-///
-/// Body and signature are the forwarder's own. Always 200 to an authentic message.
-#[utoipa::path(post, path = "/api/phones/{phone}/sms", tag = "phones", params(("phone" = String, Path)),
-    request_body(content = String, description = "As the phone's forwarder sends it", content_type = "*/*"),
-    responses((status = 200, body = Answer),
-        (status = 400, description = "`malformed_sms`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "`bad_signature`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_phone`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn receive_sms(
-    State(api): State<Api>,
-    Path(phone): Path<String>,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Result<Json<Answer>, Problem> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let incoming = Incoming { header: &header, body: &body, now: api.clock.now() };
-    api.portals.receive(&phone, &incoming).await.map(Json).map_err(|error| refusal(&error))
-}
-
-fn refusal(error: &PhoneError) -> Problem {
-    let detail = error.to_string();
-    match error {
-        PhoneError::Unknown(_) => {
-            Problem::not_found("unknown_phone", "No phone of that name is configured.").field("phone")
-        }
-        PhoneError::Rejected(Rejected::Malformed { field }) => {
-            Problem::bad_request("malformed_sms", detail).field(field.clone())
-        }
-        PhoneError::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", detail),
-        PhoneError::Inbox(_) => {
-            tracing::error!(%error, "an SMS could not be kept: {error}");
-            Problem::internal()
-        }
-    }
 }
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");

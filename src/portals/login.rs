@@ -96,9 +96,16 @@ impl From<BrowserError> for LoginFailure {
 }
 
 /// Why there was nothing to type.
-fn no_code(error: &NoCode, patience: Duration) -> LoginFailure {
+fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
     match error {
-        NoCode::Late => LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs())),
+        NoCode::Late => {
+            let seconds = patience.as_secs();
+            if portal.tools().inbox.all_missed(&portal.settings().phones) {
+                let detail = format!("no code came within {seconds} s, and the phone has not been heard of for long");
+                return LoginFailure::new(Cause::PhoneSilent, detail);
+            }
+            LoginFailure::new(Cause::NoSms, format!("no code came within {seconds} s"))
+        }
         other => failed_inside(other),
     }
 }
@@ -154,13 +161,14 @@ pub(super) fn page_options(portal: &Portal) -> PageOptions {
     PageOptions { allowed_origins: (!others.is_empty()).then_some(allowed) }
 }
 
-/// Waits for the phone, if the recipe needs one.
+/// Waits for the phones, if the recipe needs one.
 async fn turn(portal: &Portal) -> Result<Option<Turn>, Busy> {
-    let Some(phone) = portal.settings().phone.as_deref().filter(|_| portal.recipe().needs_phone()) else {
+    let phones = &portal.settings().phones;
+    if phones.is_empty() || !portal.recipe().needs_phone() {
         return Ok(None);
-    };
+    }
     let deadline = portal.now() + TURN;
-    portal.tools().inbox.turn(phone, portal.name(), deadline).await.map(Some)
+    portal.tools().inbox.turn(phones, portal.name(), deadline).await.map(Some)
 }
 
 /// A login on its way.
@@ -324,7 +332,7 @@ impl Attempt<'_> {
             }
             (code, _) => code,
         };
-        code.map_err(|error| no_code(&error, patience))
+        code.map_err(|error| no_code(self.portal, &error, patience))
     }
 
     fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {

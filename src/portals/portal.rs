@@ -52,8 +52,8 @@ pub struct Settings {
     pub password: Secret,
     /// The key of the account's authenticator app, in base32.
     pub totp_secret: Option<Secret>,
-    /// The phone that gets the codes.
-    pub phone: Option<String>,
+    /// The phones that may get the codes, the first choice first.
+    pub phones: Vec<String>,
     /// How many sessions are kept.
     pub sessions: Sessions,
     /// When logins are made that can wait.

@@ -102,7 +102,7 @@ impl Desk {
     /// Somebody else has the phone, so that no login gets further than that.
     async fn take(&self, phone: &str) -> inbox::Turn {
         let tools = &self.portals.0.tools;
-        tools.inbox.turn(phone, "another", tools.clock.now() + PATIENCE).await.unwrap()
+        tools.inbox.turn(&[phone], "another", tools.clock.now() + PATIENCE).await.unwrap()
     }
 
     fn stored(&self, name: &str) -> Option<crate::store::Stored<PortalRecord>> {

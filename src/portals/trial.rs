@@ -72,7 +72,7 @@ impl Trial {
     /// # Errors
     /// [`TrialError`].
     pub fn new(tools: Tools, account: &config::Portal) -> Result<Self, TrialError> {
-        let account = config::Portal { phone: Some(PHONE.to_owned()), ..account.clone() };
+        let account = config::Portal { phones: vec![PHONE.to_owned()], ..account.clone() };
         let settings = super::settings(&account, &tools.vault)?;
         // Nobody sends orders to a portal without a keeper.
         let portal = Portal::load("trial", settings, tools)?;
@@ -148,21 +148,22 @@ impl Portal {
         spent.await?.map_err(|until| PortalError::BudgetSpent { per_hour, until })
     }
 
-    /// The phone of this portal, for a trial with `recipe`: None when it has none, or the recipe asks for no code. Waits
-    /// behind the logins that use the phone now; codes count from then on.
+    /// The phones of this portal, for a trial with `recipe`: None when it has none, or the recipe asks for no code. Waits
+    /// behind the logins that use them now; codes count from then on.
     ///
     /// # Errors
     /// [`NoPhone`].
     pub async fn lend_phone(&self, recipe: &Recipe) -> Result<Option<Turn>, NoPhone> {
-        let (Some(phone), Some(expected)) = (self.phone_name(), login::expected(recipe)) else { return Ok(None) };
-        let mut turn = self.tools().inbox.turn(phone, self.name(), self.now() + login::TURN).await?;
+        let phones = self.phone_names();
+        let Some(expected) = login::expected(recipe).filter(|_| !phones.is_empty()) else { return Ok(None) };
+        let mut turn = self.tools().inbox.turn(phones, self.name(), self.now() + login::TURN).await?;
         turn.expect(expected).await?;
         Ok(Some(turn))
     }
 
-    /// The phone that gets the codes.
-    pub fn phone_name(&self) -> Option<&str> {
-        self.settings().phone.as_deref()
+    /// The phones that get the codes.
+    pub fn phone_names(&self) -> &[String] {
+        &self.settings().phones
     }
 
     /// Waits for the code of a lent phone, at most as long as the whole login may take.

@@ -111,9 +111,9 @@ impl Attempt {
             let password = given(&self.password_file)?.context("--username needs --password-file")?;
             let (recipe, username) = (self.recipe.clone(), username.clone());
             let (quiet_hours, drill) = (Hours::default(), None);
-            let (phone, sessions) = (None, config::Sessions::Parallel);
+            let (phones, sessions) = (Vec::new(), config::Sessions::Parallel);
             let account =
-                config::Portal { recipe, phone, username, password, totp_secret, sessions, quiet_hours, drill };
+                config::Portal { recipe, phones, username, password, totp_secret, sessions, quiet_hours, drill };
             return Ok((None, account));
         }
         let name = match &self.portal {

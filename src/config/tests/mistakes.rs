@@ -89,9 +89,28 @@ const MISTAKES: &[(&str, &str)] = &[
              letter or a digit",
     ),
     (
-        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"",
-        "nightporter.toml:2: phones.office.forwarder: \"twilio\" is not supported yet; supported are \"capcom6\" \
-             and \"json\"",
+        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"\n[phones.home]\nforwarder = \"httpsms\"\nsecret = \"s\"",
+        "nightporter.toml:1: phones.office: twilio signs the address that it sends to: set server.public_url\n\
+             nightporter.toml:4: phones.home: httpsms signs the address that it sends to: set server.public_url",
+    ),
+    (
+        "[phones.office]\nforwarder = \"json\"\nsecret = \"s\"\nsilent_after = \"1m\"",
+        "nightporter.toml:4: phones.office.silent_after: expected between 10m and 60d, got \"1m\"; or \"learned\" or \"off\"",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphone = \"a\"\nphones = [\"a\"]",
+        "nightporter.toml:4: portals.acme: phone and phones are both set; keep one",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"b\", \"a\"]",
+        "nightporter.toml:8: portals.acme.phones[1]: unknown phone \"b\", did you mean \"a\"?",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"a\"]",
+        "nightporter.toml:4: portals.acme: phones has \"a\" twice",
     ),
     (
         "[phones.office]\nforwarder = \"capcom\"",

@@ -91,7 +91,7 @@ async fn step(portal: &Portal, recipe: &Recipe, stage: Stage) -> Option<(Told, S
         Stage::Counted(left) => (Told::Counted { left }, Stage::Queueing),
         Stage::Queueing => match portal.lend_phone(recipe).await {
             Ok(Some(turn)) => {
-                let phone = portal.phone_name().unwrap_or_default().to_owned();
+                let phone = portal.phone_names().join(", ");
                 (Told::Listening { phone }, Stage::Listening(Box::new(turn)))
             }
             Ok(None) => none("no phone is needed".to_owned()),

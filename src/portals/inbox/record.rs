@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::signs::Signs;
 use super::{PhoneState, PhoneStatus, Reason};
 use crate::clock::Time;
 use crate::store::Record;
@@ -39,10 +40,14 @@ pub(super) struct Phone {
     code: Option<Held>,
     /// The last authentic event.
     pub(super) last_seen_at: Option<Time>,
+    /// The last SMS, of use or not.
+    last_sms_at: Option<Time>,
     /// When a login last accepted a code from this phone.
     pub(super) accepted_at: Option<Time>,
     /// When a login last waited in vain, if no code has come since.
     pub(super) vain_at: Option<Time>,
+    /// Whether it should have been heard of.
+    pub(super) signs: Signs,
 }
 
 /// A message that must not count again.
@@ -83,7 +88,8 @@ impl Phone {
 
     /// Takes note of a message and keeps the code that it `offer`s, unless it was here before or is too old.
     pub(super) fn receive(&mut self, print: Print, now: Time, offer: &Result<Held, Reason>) -> Result<(), Reason> {
-        self.last_seen_at = Some(now);
+        self.heard(now);
+        self.last_sms_at = Some(now);
         self.code.take_if(|held| now.since(held.mark.arrived_at) >= BUFFER_LIFE);
         self.seen.retain(|seen| now.since(seen.at) < SEEN_LIFE);
         if self.seen.iter().any(|seen| seen.print == print) {
@@ -102,25 +108,34 @@ impl Phone {
         Ok(())
     }
 
-    /// Gives the code of this window away, once, while it lives. One that the portal has rejected is dropped.
-    pub(super) fn take(&mut self, window: u64, rejected: &[Print], now: Time) -> Option<Held> {
+    /// Something authentic came from it.
+    pub(super) fn heard(&mut self, now: Time) {
+        self.last_seen_at = Some(now);
+        self.signs.heard();
+    }
+
+    /// Gives the code of this window away, once, while it lives. One that the portal has rejected is dropped, and one that
+    /// was sent before the last that the login got, from whatever phone.
+    pub(super) fn take(&mut self, window: u64, rejected: &[Print], last: Option<Mark>, now: Time) -> Option<Held> {
         let held = self.code.take_if(|held| held.window == window)?;
-        let fresh = now.since(held.mark.arrived_at) < BUFFER_LIFE && !rejected.contains(&held.print);
+        let known = rejected.contains(&held.print) || last.is_some_and(|last| held.mark.older_than(last));
+        let fresh = now.since(held.mark.arrived_at) < BUFFER_LIFE && !known;
         if fresh {
             self.vain_at = None;
         }
         fresh.then_some(held)
     }
 
-    /// What is known about the phone at `now`.
-    pub(super) fn status(&self, now: Time) -> PhoneStatus {
+    /// What is known about the phone at `now`; `missed`: it should have been heard of.
+    pub(super) fn status(&self, missed: bool, now: Time) -> PhoneStatus {
         let proven = self.accepted_at.is_some_and(|at| now.since(at) < PROOF_LIFE);
-        let state = match (self.vain_at, proven) {
-            (Some(_), _) => PhoneState::Silent,
-            (None, true) => PhoneState::Proven,
-            (None, false) => PhoneState::Unproven,
+        let state = match (missed || self.vain_at.is_some(), proven) {
+            (true, _) => PhoneState::Silent,
+            (false, true) => PhoneState::Proven,
+            (false, false) => PhoneState::Unproven,
         };
-        PhoneStatus { last_seen_at: self.last_seen_at, state }
+        let Self { last_seen_at, last_sms_at, accepted_at: proven_at, .. } = *self;
+        PhoneStatus { last_seen_at, last_sms_at, proven_at, state }
     }
 }
 
@@ -161,8 +176,10 @@ mod tests {
             latest: Some(held.mark),
             code: Some(held),
             last_seen_at: Some(NOW),
+            last_sms_at: Some(NOW),
             accepted_at: None,
             vain_at: Some(NOW),
+            signs: Signs::default(),
         };
         let bytes = bincode::DefaultOptions::new().serialize(&phone).unwrap();
         let golden = "0109090909090909090909090909090909fd00d363a09a010000\
@@ -170,8 +187,10 @@ mod tests {
                       0101fd00d363a09a010000fd00d363a09a010000\
                       0103010203070707070707070707070707070707070301fd00d363a09a010000fd00d363a09a010000\
                       01fd00d363a09a010000\
+                      01fd00d363a09a010000\
                       00\
-                      01fd00d363a09a010000";
+                      01fd00d363a09a010000\
+                      000000000000";
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
         let read: Phone = bincode::DefaultOptions::new().deserialize(&bytes).unwrap();
         assert_eq!(read, phone);
@@ -198,11 +217,11 @@ mod tests {
         let offer = |n| Ok(held(n, Some(NOW), NOW));
         assert_eq!(phone.receive([1; 16], NOW, &offer(window + 1)), Err(Reason::Stale));
         assert_eq!(phone.receive([2; 16], NOW, &offer(window)), Ok(()));
-        assert_eq!(phone.clone().take(window, &[[7; 16]], NOW), None, "rejected before");
-        assert_eq!(phone.clone().take(window + 1, &[], NOW), None);
-        assert_eq!(phone.clone().take(window, &[], NOW + BUFFER_LIFE), None);
-        assert!(phone.take(window, &[], NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
-        assert_eq!(phone.take(window, &[], NOW), None);
+        assert_eq!(phone.clone().take(window, &[[7; 16]], None, NOW), None, "rejected before");
+        assert_eq!(phone.clone().take(window + 1, &[], None, NOW), None);
+        assert_eq!(phone.clone().take(window, &[], None, NOW + BUFFER_LIFE), None);
+        assert!(phone.take(window, &[], None, NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
+        assert_eq!(phone.take(window, &[], None, NOW), None);
     }
 
     #[test]
