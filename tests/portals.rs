@@ -5,8 +5,12 @@
 mod browser;
 #[path = "portals/chaos.rs"]
 mod chaos;
+#[path = "portals/code_link.rs"]
+mod code_link;
 #[path = "portals/codes.rs"]
 mod codes;
+#[path = "portals/command_line.rs"]
+mod command_line;
 #[path = "portals/failover.rs"]
 mod failover;
 #[path = "portals/failure.rs"]
@@ -19,3 +23,5 @@ mod operator;
 mod restart;
 #[path = "portals/stage.rs"]
 mod stage;
+#[path = "portals/trial.rs"]
+mod trial;
