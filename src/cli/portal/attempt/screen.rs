@@ -72,10 +72,10 @@ fn cut(text: &str, width: usize) -> String {
     }
     let mut kept = String::new();
     for character in text.chars() {
-        kept.push(character);
-        if output::cells(&kept) + 1 >= width {
+        if output::cells(&kept) + output::cells(character.encode_utf8(&mut [0; 4])) + 1 > width {
             break;
         }
+        kept.push(character);
     }
     kept + "…"
 }
