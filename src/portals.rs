@@ -13,6 +13,7 @@ mod keeper;
 mod letter;
 mod login;
 pub mod phones;
+mod plain;
 pub mod portal;
 pub mod recipe;
 pub mod relay;
