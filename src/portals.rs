@@ -38,6 +38,7 @@ use keeper::Keeper;
 use phones::{Answer, PhoneError, Phones};
 use portal::{Portal, Sessions, Settings, Tools};
 use recipe::{Recipe, RecipeError};
+use session::Session;
 
 /// A keeper beats at least every 20 s; three of those without one, and it hangs.
 const PULSE: Duration = Duration::from_secs(60);
@@ -80,7 +81,7 @@ impl Portals {
         Self(Arc::new(Inner { tools, life: life.clone(), kept: RwLock::default(), phones: RwLock::default() }))
     }
 
-    /// Keeps what `config` says: new portals are started, changed ones restarted from their saved sessions, others left
+    /// Keeps what `config` says: new portals are started, changed ones restarted with the sessions they have, others left
     /// alone. Nothing is touched unless every recipe can be used.
     ///
     /// # Errors
@@ -90,6 +91,7 @@ impl Portals {
         let wanted = config.portals.iter().map(|(name, portal)| Ok((name.clone(), settings(portal, vault)?)));
         let mut wanted = wanted.collect::<Result<BTreeMap<_, _>, RecipeError>>()?;
         *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = Phones::new(&config.phones);
+        let mut living = BTreeMap::new();
         let present: Vec<_> = self.kept().iter().map(|(name, kept)| (name.clone(), kept.clone())).collect();
         for (name, kept) in present {
             if wanted.get(&name).is_some_and(|settings| settings == kept.portal.settings()) {
@@ -98,16 +100,17 @@ impl Portals {
             }
             kept.stop.cancel();
             kept.ended.cancelled().await;
+            living.insert(name.clone(), kept.portal.live().borrow().sessions.clone());
             self.0.kept.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
         }
         for (name, settings) in wanted {
-            self.keep(&name, settings)?;
+            self.keep(&name, settings, &living.remove(&name).unwrap_or_default())?;
         }
         Ok(())
     }
 
-    fn keep(&self, name: &str, settings: Settings) -> Result<(), StoreError> {
-        let (portal, orders) = Portal::load(name, settings, self.0.tools.clone())?;
+    fn keep(&self, name: &str, settings: Settings, living: &BTreeMap<String, Arc<Session>>) -> Result<(), StoreError> {
+        let (portal, orders) = Portal::load(name, settings, self.0.tools.clone(), living)?;
         let (stop, ended) = (self.0.life.stopping().child_token(), CancellationToken::new());
         let keeper = Keeper::new(portal.clone(), orders);
         let label = format!("keeper {name}");

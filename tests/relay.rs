@@ -10,5 +10,6 @@ mod relay {
     pub(crate) mod house;
     pub(crate) mod mirror;
     mod passage;
+    mod reading;
     mod streams;
 }

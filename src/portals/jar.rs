@@ -3,6 +3,8 @@
 //! The rules of cookies are the `cookie_store` crate's; this adds what a session needs: whether a merge changed anything
 //! worth saving, and the way to and from the browser. Values never leave except towards the portal and the browser.
 
+mod lent;
+
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +13,7 @@ use url::Url;
 
 use crate::browsers::{Cookie, SameSite};
 use crate::clock::Time;
+pub use lent::{Disputed, Lent};
 
 /// Cookies of one session; shared between calls in flight.
 pub struct Jar(Mutex<CookieStore>);
@@ -35,22 +38,9 @@ pub enum Merge {
 impl Jar {
     /// A jar with the cookies that the browser exported.
     pub fn new(cookies: &[Cookie]) -> Self {
-        let jar = Self(Mutex::new(CookieStore::new()));
-        jar.replace(cookies);
-        jar
-    }
-
-    /// Takes over what the browser holds after it worked in the session.
-    pub fn replace(&self, cookies: &[Cookie]) {
-        let mut store = self.lock();
-        store.clear();
-        for cookie in cookies {
-            let host = cookie.domain.trim_start_matches('.');
-            let scheme = if cookie.secure { "https" } else { "http" };
-            let Ok(url) = Url::parse(&format!("{scheme}://{host}{}", cookie.path)) else { continue };
-            // A cookie that the browser accepted and the crate refuses (a public suffix, say) is of no use to us either.
-            let _ = store.insert_raw(&from_browser(cookie), &url);
-        }
+        let mut store = CookieStore::new();
+        cookies.iter().for_each(|cookie| put(&mut store, cookie));
+        Self(Mutex::new(store))
     }
 
     /// The `Cookie` header for a request to `url`; None when no cookie belongs there.
@@ -88,6 +78,19 @@ impl Jar {
     fn lock(&self) -> MutexGuard<'_, CookieStore> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes a cookie over from the browser.
+fn put(store: &mut CookieStore, cookie: &Cookie) {
+    let scheme = if cookie.secure { "https" } else { "http" };
+    let Ok(url) = Url::parse(&format!("{scheme}://{}{}", host(cookie), cookie.path)) else { return };
+    // A cookie that the browser accepted and the crate refuses (a public suffix, say) is of no use to us either.
+    let _ = store.insert_raw(&from_browser(cookie), &url);
+}
+
+/// The domain under which the crate keeps a cookie, whether or not it goes to subdomains.
+fn host(cookie: &Cookie) -> &str {
+    cookie.domain.trim_start_matches('.')
 }
 
 /// All values that a request to `url` would carry under `name`.

@@ -153,7 +153,8 @@ pub enum PortalError {
 }
 
 impl Portal {
-    /// Loads what is known of the portal, its saved sessions included, without asking anybody.
+    /// Loads what is known of the portal, its saved sessions included, without asking anybody. Sessions that live already,
+    /// from before a reload, go on as they are: calls under way still change their cookies.
     ///
     /// # Errors
     /// When the record cannot be read.
@@ -161,12 +162,17 @@ impl Portal {
         name: &str,
         settings: Settings,
         tools: Tools,
+        living: &BTreeMap<String, Arc<Session>>,
     ) -> Result<(Self, mpsc::Receiver<Order>), StoreError> {
         let (orders, received) = mpsc::channel(64);
         let stored = tools.store.get::<PortalRecord>(name)?;
         let (version, record) = stored.map_or_else(Default::default, |stored| (stored.version, stored.value));
         let mut sessions = BTreeMap::new();
         for (_, slot) in record.slots() {
+            if let Some(session) = living.get(&slot.session_id) {
+                sessions.insert(slot.session_id.clone(), Arc::clone(session));
+                continue;
+            }
             match Session::load(name, &slot.session_id, &tools.store, &tools.vault) {
                 Ok(Some(session)) => drop(sessions.insert(slot.session_id.clone(), Arc::new(session))),
                 Ok(None) => tracing::warn!(portal = name, "session {} was not saved", short(&slot.session_id)),
@@ -469,7 +475,13 @@ impl Live {
         self.record = Arc::new(stored.value);
         self.sessions.extend(self.admitted.iter().map(|session| (session.id().to_owned(), Arc::clone(session))));
         let Self { record, sessions, .. } = self;
-        sessions.retain(|id, _| record.role_of(id).is_some());
+        sessions.retain(|id, session| {
+            let stays = record.role_of(id).is_some();
+            if !stays {
+                session.end();
+            }
+            stays
+        });
         true
     }
 }

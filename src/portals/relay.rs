@@ -23,7 +23,7 @@ use url::Url;
 use super::check::{self, Verdict};
 use super::jar::Merge;
 use super::portal::{Picked, Portal};
-use super::session::short;
+use super::session::{Session, short};
 use super::upstream::{self, Body, UpstreamError};
 use crate::clock::Time;
 use crate::store::StoreError;
@@ -34,8 +34,9 @@ const REPLAYABLE: usize = 256 * 1024;
 const REPLAYABLE_TIME: Duration = Duration::from_secs(30);
 /// Memory for bodies kept, over all calls of the process.
 const KEPT: usize = 64 * 1024 * 1024;
-/// How often one request may be sent: twice through an expiry, once more after refreshed values.
-const SENDS: usize = 4;
+/// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
+/// and after a lost answer.
+const SENDS: usize = 5;
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -131,11 +132,12 @@ impl Relay {
         let harmless = harmless(&call);
         let headers = request_headers(portal, &call);
         let mut body = self.keep(&call.headers, call.body).await?;
-        let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
+        let (mut refreshed, mut doubted, mut confirmed, mut expiries) = (false, false, false, 0);
         for _ in 0..SENDS {
             let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
             let mut headers = headers.clone();
             picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
+            let value = refreshable(portal, &picked.session);
             let (expired, answer) = match ask(portal, &picked, &call.method, &uri, headers, body.take()?).await {
                 Ok(answered) => answered,
                 Err(UpstreamError::InDoubt(_)) if harmless && !doubted && body.again() => {
@@ -146,15 +148,19 @@ impl Relay {
             };
             if let Some(why) = expired {
                 // The first verdict costs nothing. A second one for the same request may be about the request: a path that
-                // this account may not see must not take every session down.
+                // this account may not see must not take every session down. Or the session has healed since, and the
+                // portal is asked once more.
                 expiries += 1;
                 if expiries > 1 && is_alive(portal, &picked).await {
-                    return Ok(relayed(&picked, answer));
+                    if std::mem::replace(&mut confirmed, true) || !body.again() {
+                        return Ok(relayed(&picked, answer));
+                    }
+                } else {
+                    portal.expire(picked.session.id(), &why).await?;
                 }
-                portal.expire(picked.session.id(), &why).await?;
             } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
                 refreshed = true;
-                if !portal.refresh(picked.session.id()).await {
+                if !renewed(portal, &picked.session, value.as_deref()).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
@@ -273,6 +279,18 @@ fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
 /// Whether an answer means that a saved value went stale.
 fn wants_refresh(portal: &Portal, status: u16) -> bool {
     portal.recipe().relay.refresh.as_ref().is_some_and(|refresh| refresh.status.contains(&status))
+}
+
+/// The value that `relay.refresh` renews, as the session has it now.
+fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
+    portal.recipe().relay.refresh.as_ref().and_then(|refresh| session.value(&refresh.save))
+}
+
+/// Whether the session has another value now than the one that was `refused`. Who comes late finds it renewed; where the
+/// page still shows the same, the refusal was about something else.
+async fn renewed(portal: &Portal, session: &Session, refused: Option<&str>) -> bool {
+    let is_new = || refreshable(portal, session).as_deref() != refused;
+    is_new() || (portal.refresh(session.id()).await && is_new())
 }
 
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::jar::{Jar, Merge};
+use super::jar::{Disputed, Jar, Lent, Merge};
 use super::recipe::{Template, Variable};
-use crate::browsers::{Context, Identity, SavedState};
+use crate::browsers::{Context, Identity, SavedState, StorageText};
 use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError};
@@ -31,6 +31,10 @@ pub struct Session {
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
     context: Mutex<Option<Arc<Context>>>,
+    // Held while a browser works in the session; what it was given stays there until it has been taken back.
+    lent: tokio::sync::Mutex<Option<Lent>>,
+    // It has lost its place: nothing of it is to be kept any more.
+    ended: AtomicBool,
     // How many changes there were that the portal might insist on, how many of them the sealed copy holds, and whether
     // anything else has changed since.
     changes: AtomicU64,
@@ -40,7 +44,7 @@ pub struct Session {
 
 /// What a session carries beside its cookies.
 struct Kept {
-    state: SavedState,
+    local_storage: BTreeMap<String, StorageText>,
     values: BTreeMap<String, String>,
 }
 
@@ -90,7 +94,7 @@ impl Session {
     /// A session that has just logged in.
     pub fn new(id: String, state: SavedState, values: BTreeMap<String, String>, identity: Identity) -> Self {
         let jar = Jar::new(&state.cookies);
-        let kept = Mutex::new(Kept { state, values });
+        let kept = Mutex::new(Kept { local_storage: state.local_storage, values });
         Self {
             id,
             jar,
@@ -98,6 +102,8 @@ impl Session {
             kept,
             checked: Mutex::default(),
             context: Mutex::default(),
+            lent: tokio::sync::Mutex::default(),
+            ended: AtomicBool::new(false),
             // Not in the store yet, so there is something to be saved.
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
@@ -143,16 +149,38 @@ impl Session {
     /// Cookies and storage as they are now, to be put into a browser.
     pub fn state(&self) -> SavedState {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        SavedState { cookies: self.jar.export(), ..kept.state.clone() }
+        SavedState { cookies: self.jar.export(), local_storage: kept.local_storage.clone() }
     }
 
-    /// Takes over what the browser holds after it worked in the session; it is to be saved.
-    pub fn take_over(&self, state: SavedState, values: BTreeMap<String, String>) {
-        self.jar.replace(&state.cookies);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.state = state;
-        kept.values.extend(values);
+    /// Waits for the turn to work in the session with a browser. What is inside was given to an earlier worker who was cut
+    /// off: it is to be taken back first.
+    pub(super) async fn work(&self) -> tokio::sync::MutexGuard<'_, Option<Lent>> {
+        self.lent.lock().await
+    }
+
+    /// Merges what the browser holds after it worked in the session; it is to be saved. Storage is the browser's alone.
+    pub fn take_back(&self, lent: &Lent, state: SavedState) -> Disputed {
+        let disputed = self.jar.take_back(lent, &state.cookies);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).local_storage = state.local_storage;
         self.merged(Merge::Changed);
+        disputed
+    }
+
+    /// Keeps a value that was read from a page; it is to be saved.
+    pub fn set_value(&self, name: &str, value: String) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.insert(name.to_owned(), value);
+        self.merged(Merge::Changed);
+    }
+
+    /// A saved value as it is now.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.get(name).cloned()
+    }
+
+    /// Says that the session has lost its place. From now on nothing of it is saved, whatever its last calls still bring:
+    /// its copy would come back after it was removed.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
     }
 
     /// Renders the recipe's headers with the saved values and adds them.
@@ -202,6 +230,8 @@ impl Session {
         self.refreshed.store(false, Ordering::SeqCst);
         // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
         let put = |_: Option<&_>| match self.seal(&place, vault) {
+            // Asked in its turn as well: the copy is removed after the end was said.
+            _ if self.ended.load(Ordering::SeqCst) => Decision::Keep(Ok(())),
             Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
             Err(error) => Decision::Keep(Err(error)),
         };
@@ -313,7 +343,7 @@ mod tests {
         assert!(large.save("acme", &store, &vault).await.is_err());
         assert_eq!(large.unsaved(), Merge::Refreshed);
         let small = session("1");
-        small.take_over(small.state(), BTreeMap::new());
+        assert!(small.take_back(&Lent::default(), small.state()).is_empty());
         assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);
@@ -337,6 +367,23 @@ mod tests {
             left.iter().map(|(place, _)| place.as_str()).filter(|place| !place.starts_with("acme2")).collect();
         assert_eq!(left, ["acme/07", "acme/31"]);
         assert_eq!(store.list::<SavedSession>(Some("acme2/"), 100).await.unwrap().len(), 2 * PAGE);
+        life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_ended_does_not_come_back() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let session = session("1");
+        session.save("acme", &store, &vault).await.unwrap();
+        session.end();
+        Session::forget_others("acme", |_| false, &store).await.unwrap();
+        // Its last call comes home with a new cookie.
+        session.merged(Merge::Changed);
+        session.save("acme", &store, &vault).await.unwrap();
+        assert_eq!(session.unsaved(), Merge::Nothing, "and nobody tries for ever");
+        assert!(Session::load("acme", session.id(), &store, &vault).unwrap().is_none());
         life.shutdown(Duration::from_secs(5)).await;
     }
 

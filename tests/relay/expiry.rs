@@ -149,7 +149,7 @@ async fn a_path_that_is_refused_to_living_sessions_is_the_caller_s_to_see() {
     mirror.answer("/admin", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
     let answer = running.get("/admin").await;
     assert_eq!((answer.status().as_u16(), served(&answer)), (401, ["b", "false", "2"].map(str::to_owned)));
-    assert_eq!((answer.text().await.unwrap().as_str(), mirror.seen("/admin").len()), ("no", 2));
+    assert_eq!((answer.text().await.unwrap().as_str(), mirror.seen("/admin").len()), ("no", 3));
     assert_eq!(running.get("/x").await.status().as_u16(), 200);
     assert_eq!(running.told("").await["active"]["status"], "authenticated");
     running.stop().await;

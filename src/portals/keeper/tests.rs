@@ -1,5 +1,6 @@
 //! The keeper's own behaviour, where no browser is needed to see it: the phone is taken, so that a login waits.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
@@ -67,7 +68,7 @@ async fn scene() -> (Scene, Keeper) {
         basis: String::new(),
     };
     let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
-    let (portal, orders) = Portal::load("acme", settings, tools).unwrap();
+    let (portal, orders) = Portal::load("acme", settings, tools, &BTreeMap::new()).unwrap();
     let keeper = Keeper::new(portal.clone(), orders);
     (Scene { portal, life, _taken: taken, _dir: dir }, keeper)
 }

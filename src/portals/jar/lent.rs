@@ -1,0 +1,204 @@
+//! The way of cookies through browser work: lent to the browser, changed there and here at the same time, merged after it.
+//!
+//! For each cookie (name, domain, path) the side that changed it since it was lent wins, deletions included. Where both
+//! did, nobody here can know whose answer the portal gave last: requests overtake one another. So the jar's stays, which
+//! calls under way are using, and the browser's is kept as [`Disputed`], to be put in when the portal refuses the jar's.
+//! A new expiry alone is no change that could win against a new value.
+
+use std::collections::BTreeMap;
+
+use cookie_store::CookieStore;
+
+use super::{Jar, host, put, to_browser};
+use crate::browsers::Cookie;
+
+/// What a browser was given.
+#[derive(Clone, Debug, Default)]
+pub struct Lent {
+    /// The jar's cookies then.
+    jar: Vec<Cookie>,
+    /// The same as the browser holds them, which tells them in its own words.
+    held: Vec<Cookie>,
+    /// Whether the portal has sent the browser away meanwhile.
+    refused: bool,
+}
+
+/// What the browser holds and the jar holds otherwise, because both changed it. May be empty.
+#[derive(Debug, Default)]
+#[must_use = "the portal may refuse what the jar holds"]
+pub struct Disputed(Vec<(Place, Option<Cookie>)>);
+
+/// Name, domain and path: what a cookie is known by.
+type Place = (String, String, String);
+
+impl Lent {
+    /// Cookies `jar` that were put into a browser, and what it `held` after that.
+    pub const fn new(jar: Vec<Cookie>, held: Vec<Cookie>) -> Self {
+        Self { jar, held, refused: false }
+    }
+
+    /// Notes that the portal took the browser for a stranger: what it sets from then on is a stranger's.
+    pub const fn refused(&mut self) {
+        self.refused = true;
+    }
+
+    /// Whether it did.
+    pub const fn was_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl Disputed {
+    /// Whether there is nothing to dispute.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Jar {
+    /// Merges what the browser holds after its work with what the jar has become meanwhile.
+    pub fn take_back(&self, lent: &Lent, held: &[Cookie]) -> Disputed {
+        let mut store = self.lock();
+        let now: Vec<_> = store.iter_unexpired().map(to_browser).collect();
+        let (before, after) = (by_place(&lent.held), by_place(held));
+        let (ours_before, ours) = (by_place(&lent.jar), by_place(&now));
+        let mut disputed = Vec::new();
+        for (place, cookie) in changes(&before, &after) {
+            let anew = value(cookie) != value(before.get(&place).copied());
+            let changed = value(ours.get(&place).copied()) != value(ours_before.get(&place).copied());
+            if !changed {
+                set(&mut store, &place, cookie);
+            } else if anew && value(cookie) != value(ours.get(&place).copied()) {
+                disputed.push((place, cookie.cloned()));
+            }
+        }
+        Disputed(disputed)
+    }
+
+    /// Decides for the browser: what it holds is put into the jar.
+    pub fn concede(&self, disputed: &Disputed) {
+        let mut store = self.lock();
+        disputed.0.iter().for_each(|(place, cookie)| set(&mut store, place, cookie.as_ref()));
+    }
+}
+
+/// The cookies that came, went or are not as they were.
+fn changes<'a>(
+    before: &BTreeMap<Place, &Cookie>,
+    after: &BTreeMap<Place, &'a Cookie>,
+) -> Vec<(Place, Option<&'a Cookie>)> {
+    let gone = before.keys().filter(|place| !after.contains_key(*place)).map(|place| (place.clone(), None));
+    let differs = after.iter().filter(|(place, cookie)| before.get(*place) != Some(cookie));
+    gone.chain(differs.map(|(place, cookie)| (place.clone(), Some(*cookie)))).collect()
+}
+
+fn set(store: &mut CookieStore, (name, domain, path): &Place, cookie: Option<&Cookie>) {
+    // Removed in any case: a cookie that goes to subdomains now must not leave its narrower self behind.
+    store.remove(domain, path, name);
+    if let Some(cookie) = cookie {
+        put(store, cookie);
+    }
+}
+
+fn by_place(cookies: &[Cookie]) -> BTreeMap<Place, &Cookie> {
+    let place = |cookie: &Cookie| (cookie.name.clone(), host(cookie).to_owned(), cookie.path.clone());
+    cookies.iter().map(|cookie| (place(cookie), cookie)).collect()
+}
+
+fn value(cookie: Option<&Cookie>) -> Option<&str> {
+    cookie.map(|cookie| cookie.value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::clock::Time;
+
+    fn cookie(name: &str, value: &str) -> Cookie {
+        Cookie {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            domain: "acme.example".to_owned(),
+            path: "/".to_owned(),
+            expires: None,
+            secure: true,
+            http_only: true,
+            same_site: None,
+            partition: None,
+        }
+    }
+
+    fn set_here(jar: &Jar, header: &str) {
+        jar.merge(&Url::parse("https://acme.example/").unwrap(), [header].into_iter());
+    }
+
+    fn told(jar: &Jar) -> String {
+        let mut pairs: Vec<_> =
+            jar.export().into_iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+        pairs.sort();
+        pairs.join(" ")
+    }
+
+    /// A jar whose cookies a, b and c were lent to a browser.
+    fn lend() -> (Jar, Lent, Vec<Cookie>) {
+        let held = ["a", "b", "c"].map(|name| cookie(name, "0")).to_vec();
+        let jar = Jar::new(&held);
+        let lent = Lent::new(jar.export(), held.clone());
+        (jar, lent, held)
+    }
+
+    #[test]
+    fn the_side_that_changed_a_cookie_wins() {
+        let (jar, lent, mut held) = lend();
+        set_here(&jar, "a=here; Path=/; Secure");
+        set_here(&jar, "new_here=1; Path=/");
+        held[1].value = "there".to_owned();
+        held.push(cookie("new_there", "1"));
+        assert!(jar.take_back(&lent, &held).is_empty());
+        assert_eq!(told(&jar), "a=here b=there c=0 new_here=1 new_there=1");
+    }
+
+    #[test]
+    fn what_one_side_deleted_is_gone() {
+        let (jar, lent, mut held) = lend();
+        set_here(&jar, "a=; Path=/; Max-Age=0");
+        held.remove(1);
+        assert!(jar.take_back(&lent, &held).is_empty());
+        assert_eq!(told(&jar), "c=0", "the browser still held a, and nobody there had touched it");
+    }
+
+    #[test]
+    fn of_two_changes_the_jar_s_stays_until_the_portal_refuses_it() {
+        let (jar, lent, mut held) = lend();
+        for name in ["a", "b", "c"] {
+            set_here(&jar, &format!("{name}=here; Path=/; Secure"));
+        }
+        held[0].value = "there".to_owned();
+        held[1].value = "here".to_owned();
+        held.remove(2);
+        let disputed = jar.take_back(&lent, &held);
+        assert_eq!((told(&jar).as_str(), disputed.is_empty()), ("a=here b=here c=here", false));
+        jar.concede(&disputed);
+        assert_eq!(told(&jar), "a=there b=here");
+    }
+
+    #[test]
+    fn a_new_expiry_is_taken_but_wins_against_no_value() {
+        let (jar, lent, mut held) = lend();
+        set_here(&jar, "a=here; Path=/; Secure");
+        let late = Some(Time::from_millis(4_000_000_000_000));
+        held[0].expires = late;
+        held[1].expires = late;
+        assert!(jar.take_back(&lent, &held).is_empty());
+        assert_eq!(told(&jar), "a=here b=0 c=0");
+        let expires: Vec<_> = jar.export().into_iter().filter(|cookie| cookie.expires == late).collect();
+        assert_eq!(expires.iter().map(|cookie| cookie.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        // A cookie that goes to subdomains now replaces the one that did not.
+        let (jar, lent, mut held) = lend();
+        (held[0].domain, held[0].value) = (".acme.example".to_owned(), "wide".to_owned());
+        assert!(jar.take_back(&lent, &held).is_empty());
+        assert_eq!(told(&jar), "a=wide b=0 c=0");
+    }
+}
