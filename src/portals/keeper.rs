@@ -48,7 +48,7 @@ pub(super) struct Keeper {
     jobs: JoinSet<Done>,
     running: BTreeMap<Job, AbortHandle>,
     /// Callers that wait for a refresh of a session.
-    waiting: Vec<(String, oneshot::Sender<bool>)>,
+    waiting: Vec<Waiting>,
     /// When a session is looked at next; apart for when it is believed to be dead.
     looks: BTreeMap<(String, bool), Time>,
     /// Expired sessions that a second look has given up.
@@ -59,6 +59,13 @@ pub(super) struct Keeper {
     place_again: Option<Time>,
     /// What the page looked like when the last login failed.
     picture: Option<Vec<u8>>,
+}
+
+/// A caller whose value the portal refused.
+struct Waiting {
+    session_id: String,
+    refused: Option<String>,
+    done: oneshot::Sender<bool>,
 }
 
 /// What is being done; at most one of each at a time.
@@ -139,10 +146,15 @@ impl Keeper {
 
     /// Tidies up what the last process, or other settings, left behind.
     async fn begin(&self) -> Result<(), StoreError> {
-        if self.portal.settings().sessions == Sessions::Single {
-            let now = self.portal.now();
-            self.portal.change(|record| record.leave_one(now)).await?;
-        }
+        let (now, basis) = (self.portal.now(), &self.portal.settings().basis);
+        let single = self.portal.settings().sessions == Sessions::Single;
+        let tidy = |record: &mut PortalRecord| {
+            record.forget_rivalry(basis, single);
+            if single {
+                record.leave_one(now);
+            }
+        };
+        self.portal.change(tidy).await?;
         self.portal.forget_others().await
     }
 
@@ -164,10 +176,10 @@ impl Keeper {
     }
 
     fn take(&mut self, order: Order) {
-        let Order::Refresh { session_id, done } = order;
+        let Order::Refresh { session_id, refused, done } = order;
         // Beyond the bound the sender is dropped, which its caller takes for a failed refresh.
         if self.waiting.len() < WAITING {
-            self.waiting.push((session_id, done));
+            self.waiting.push(Waiting { session_id, refused, done });
         }
     }
 

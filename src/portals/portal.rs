@@ -115,7 +115,8 @@ pub(super) struct Login {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Fetch the values that `relay.refresh` names anew; true when they came.
-    Refresh { session_id: String, done: oneshot::Sender<bool> },
+    /// `refused` is the value that the portal did not want.
+    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<bool> },
 }
 
 /// A session that a caller may use.
@@ -270,7 +271,12 @@ impl Portal {
         let parallel = self.0.settings.sessions == Sessions::Parallel;
         // Known to readers before the record names it, and past a change in between that has not heard of it.
         self.publish(|live| live.admitted = Some(Arc::clone(session)));
-        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now).0).await;
+        let basis = &self.0.settings.basis;
+        let admit = |record: &mut PortalRecord| {
+            let parallel = parallel && !record.tolerates_one(basis);
+            record.admit(id, parallel, "logged in", now).0
+        };
+        let admitted = self.change(admit).await;
         self.publish(|live| live.admitted = None);
         admitted
     }
@@ -355,8 +361,19 @@ impl Portal {
     /// When the store fails.
     pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
         let now = self.now();
-        let expiry = self.change(|record| record.expire(session_id, why, now)).await?;
+        let last_alive = self.session(session_id).and_then(|session| session.last_alive());
+        let basis = &self.0.settings.basis;
+        let parallel = self.0.settings.sessions == Sessions::Parallel;
+        let expire = |record: &mut PortalRecord| {
+            let expiry = record.expire(session_id, why, now);
+            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, last_alive, basis, now);
+            (expiry, conceded)
+        };
+        let (expiry, conceded) = self.change(expire).await?;
         let name = &self.0.name;
+        if conceded {
+            tracing::error!(portal = name, "portal {name} tolerates one session only: no standby is kept any more");
+        }
         match expiry {
             Expiry::Known => {}
             Expiry::Marked => {
@@ -376,9 +393,10 @@ impl Portal {
     }
 
     /// Fetches a session's refreshable values anew; several askers share one fetch.
-    pub(super) async fn refresh(&self, session_id: &str) -> bool {
+    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> bool {
         let (done, refreshed) = oneshot::channel();
-        let order = Order::Refresh { session_id: session_id.to_owned(), done };
+        let (session_id, refused) = (session_id.to_owned(), refused.map(str::to_owned));
+        let order = Order::Refresh { session_id, refused, done };
         // A full queue means that refreshing is not what this portal needs now.
         self.0.orders.try_send(order).is_ok()
             && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))

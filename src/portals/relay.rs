@@ -282,7 +282,7 @@ fn wants_refresh(portal: &Portal, status: u16) -> bool {
 }
 
 /// The value that `relay.refresh` renews, as the session has it now.
-fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
+pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
     portal.recipe().relay.refresh.as_ref().and_then(|refresh| session.value(&refresh.save))
 }
 
@@ -290,7 +290,7 @@ fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
 /// page still shows the same, the refusal was about something else.
 async fn renewed(portal: &Portal, session: &Session, refused: Option<&str>) -> bool {
     let is_new = || refreshable(portal, session).as_deref() != refused;
-    is_new() || (portal.refresh(session.id()).await && is_new())
+    is_new() || (portal.refresh(session.id(), refused).await && is_new())
 }
 
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.

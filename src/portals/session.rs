@@ -30,6 +30,7 @@ pub struct Session {
     // Plain mutexes: held for field access, never across an await.
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
+    last_alive: Mutex<Option<Time>>,
     context: Mutex<Option<Arc<Context>>>,
     // Held while a browser works in the session; what it was given stays there until it has been taken back.
     lent: tokio::sync::Mutex<Option<Lent>>,
@@ -101,6 +102,7 @@ impl Session {
             identity,
             kept,
             checked: Mutex::default(),
+            last_alive: Mutex::default(),
             context: Mutex::default(),
             lent: tokio::sync::Mutex::default(),
             ended: AtomicBool::new(false),
@@ -134,6 +136,14 @@ impl Session {
     /// Notes a check.
     pub fn set_checked(&self, at: Time, alive: bool) {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
+        if alive {
+            *self.last_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        }
+    }
+
+    /// When a check last found it alive, as far as this process knows.
+    pub fn last_alive(&self) -> Option<Time> {
+        *self.last_alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its place in a browser, if it has one.

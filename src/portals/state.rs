@@ -3,6 +3,8 @@
 //! [`PortalRecord`] is the record; its methods are the rules, pure and synchronous, to be used inside `store::update`.
 //! Nothing here waits, logs or looks at a clock.
 
+mod rivalry;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::recipe::Cause;
 use crate::clock::Time;
 use crate::store::Record;
+pub use rivalry::Rivalry;
 
 /// Events kept per portal; older ones fall out.
 const EVENTS: usize = 100;
@@ -47,6 +50,8 @@ pub struct PortalRecord {
     pub events: Vec<Event>,
     /// How many events there have ever been.
     pub event_count: u64,
+    /// Whether two sessions get along at this portal.
+    pub rivalry: Rivalry,
 }
 
 impl Record for PortalRecord {
@@ -146,6 +151,8 @@ pub enum EventKind {
     ReauthRequested,
     /// The browser died or was replaced.
     BrowserReplaced,
+    /// The portal tolerates one session only, so no second one is kept.
+    StandbyGivenUp,
 }
 
 impl EventKind {
@@ -165,6 +172,7 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::ReauthRequested => "reauth_requested",
             Self::BrowserReplaced => "browser_replaced",
+            Self::StandbyGivenUp => "standby_given_up",
         }
     }
 }

@@ -18,8 +18,8 @@ impl Keeper {
     pub(super) async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
-        let healthy =
-            record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
+        let whole = self.missing(record).is_none() && !record.tolerates_one(&self.portal.settings().basis);
+        let healthy = record.recovery.given_up.is_none() && record.serving().is_some() && whole;
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
