@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod code;
+pub mod evidence;
 pub mod forwarders;
 pub mod inbox;
 pub mod jar;

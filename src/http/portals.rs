@@ -1,5 +1,7 @@
 //! The routes of portals and phones: `/api/portals/…`, `/api/phones/{phone}/sms`.
 
+mod evidence;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -45,7 +47,8 @@ impl Api {
             .routes(routes!(show))
             .routes(routes!(session))
             .routes(routes!(events))
-            .routes(routes!(screenshot));
+            .routes(routes!(screenshot))
+            .merge(evidence::routes());
         let manage = OpenApiRouter::new()
             .routes(routes!(reauth))
             .routes(routes!(failover))
@@ -75,7 +78,7 @@ impl From<PortalError> for Problem {
             PortalError::Code(NotTyped::NotWaiting) => Self::conflict("no_login_waiting", detail),
             PortalError::Code(NotTyped::Malformed) => Self::unprocessable("invalid_field", detail).field("code"),
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
-            PortalError::Store(_) | PortalError::Inbox(_) => {
+            PortalError::Store(_) | PortalError::Inbox(_) | PortalError::Evidence(_) => {
                 tracing::error!(%error, "a portal's record: {error}");
                 Self::internal()
             }
@@ -149,7 +152,7 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested` or `browser_replaced`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

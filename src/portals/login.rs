@@ -38,11 +38,13 @@ pub(super) struct LoginFailure {
     pub(super) detail: String,
     /// The page as it was, as PNG with secrets masked.
     pub(super) picture: Option<Vec<u8>>,
+    /// The document as it was, without values.
+    pub(super) page: Option<String>,
 }
 
 impl LoginFailure {
     fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None }
+        Self { cause, detail: detail.into(), picture: None, page: None }
     }
 }
 
@@ -377,6 +379,13 @@ impl Attempt<'_> {
         }
         if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[])).await {
             failure.picture = Some(picture);
+        }
+        if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
+            // The page may say it in plain words: "user … with password … is unknown".
+            let (settings, mask) = (self.portal.settings(), "***");
+            let secrets = [settings.password.expose()].into_iter().chain(self.values.values().map(String::as_str));
+            let told = secrets.filter(|secret| !secret.is_empty());
+            failure.page = Some(told.fold(page, |page, secret| page.replace(secret, mask)));
         }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;

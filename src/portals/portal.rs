@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::evidence::{self, Exhibit, Part};
 use super::inbox::{Inbox, InboxError, NotTyped};
 use super::recipe::{Cause, Recipe};
-use super::session::{Session, short};
+use super::session::{SaveError, Session, short};
 use super::state::{Event, EventKind, Expiry, Limits, PortalRecord, Role};
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
@@ -148,6 +149,9 @@ pub enum PortalError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kept evidence cannot be read.
+    #[error(transparent)]
+    Evidence(#[from] SaveError),
     /// The inbox failed.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -361,12 +365,12 @@ impl Portal {
     /// When the store fails.
     pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
         let now = self.now();
-        let last_alive = self.session(session_id).and_then(|session| session.last_alive());
+        let doubted = self.session(session_id).is_some_and(|session| session.is_doubted());
         let basis = &self.0.settings.basis;
         let parallel = self.0.settings.sessions == Sessions::Parallel;
         let expire = |record: &mut PortalRecord| {
             let expiry = record.expire(session_id, why, now);
-            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, last_alive, basis, now);
+            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, doubted, basis, now);
             (expiry, conceded)
         };
         let (expiry, conceded) = self.change(expire).await?;
@@ -462,6 +466,22 @@ impl Portal {
     /// What happened, newest first.
     pub fn events(&self) -> Vec<Event> {
         self.0.live.borrow().record.events.iter().rev().cloned().collect()
+    }
+
+    /// What is kept of failed logins, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn evidence(&self) -> Result<Vec<Exhibit>, PortalError> {
+        Ok(evidence::list(&self.0.name, &self.0.tools.store)?)
+    }
+
+    /// One part of the evidence of that number; None when it is not kept.
+    ///
+    /// # Errors
+    /// When the store fails or the seal does not open.
+    pub fn exhibit(&self, number: u64, part: Part) -> Result<Option<Vec<u8>>, PortalError> {
+        Ok(evidence::read(&self.0.name, number, part, &self.0.tools.store, &self.0.tools.vault)?)
     }
 
     /// A picture of the portal's start page as the session of `role` sees it, with passwords masked.

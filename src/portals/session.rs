@@ -30,7 +30,8 @@ pub struct Session {
     // Plain mutexes: held for field access, never across an await.
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
-    last_alive: Mutex<Option<Time>>,
+    // Another one has logged in, and this one has not been found alive since.
+    doubted: AtomicBool,
     context: Mutex<Option<Arc<Context>>>,
     // Held while a browser works in the session; what it was given stays there until it has been taken back.
     lent: tokio::sync::Mutex<Option<Lent>>,
@@ -102,7 +103,7 @@ impl Session {
             identity,
             kept,
             checked: Mutex::default(),
-            last_alive: Mutex::default(),
+            doubted: AtomicBool::new(false),
             context: Mutex::default(),
             lent: tokio::sync::Mutex::default(),
             ended: AtomicBool::new(false),
@@ -137,13 +138,18 @@ impl Session {
     pub fn set_checked(&self, at: Time, alive: bool) {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
         if alive {
-            *self.last_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+            self.doubted.store(false, Ordering::SeqCst);
         }
     }
 
-    /// When a check last found it alive, as far as this process knows.
-    pub fn last_alive(&self) -> Option<Time> {
-        *self.last_alive.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that another session of the account has logged in, which may have ended this one.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has not been found alive since another one logged in.
+    pub fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::SeqCst)
     }
 
     /// Its place in a browser, if it has one.

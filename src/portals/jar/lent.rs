@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use cookie_store::CookieStore;
 
-use super::{Jar, host, put, to_browser};
+use super::{Jar, Place, place, put, to_browser};
 use crate::browsers::Cookie;
 
 /// What a browser was given.
@@ -27,9 +27,6 @@ pub struct Lent {
 #[derive(Debug, Default)]
 #[must_use = "the portal may refuse what the jar holds"]
 pub struct Disputed(Vec<(Place, Option<Cookie>)>);
-
-/// Name, domain and path: what a cookie is known by.
-type Place = (String, String, String);
 
 impl Lent {
     /// Cookies `jar` that were put into a browser, and what it `held` after that.
@@ -58,7 +55,7 @@ impl Disputed {
 impl Jar {
     /// Merges what the browser holds after its work with what the jar has become meanwhile.
     pub fn take_back(&self, lent: &Lent, held: &[Cookie]) -> Disputed {
-        let mut store = self.lock();
+        let store = &mut self.lock().store;
         let now: Vec<_> = store.iter_unexpired().map(to_browser).collect();
         let (before, after) = (by_place(&lent.held), by_place(held));
         let (ours_before, ours) = (by_place(&lent.jar), by_place(&now));
@@ -67,7 +64,7 @@ impl Jar {
             let anew = value(cookie) != value(before.get(&place).copied());
             let changed = value(ours.get(&place).copied()) != value(ours_before.get(&place).copied());
             if !changed {
-                set(&mut store, &place, cookie);
+                set(store, &place, cookie);
             } else if anew && value(cookie) != value(ours.get(&place).copied()) {
                 disputed.push((place, cookie.cloned()));
             }
@@ -77,8 +74,8 @@ impl Jar {
 
     /// Decides for the browser: what it holds is put into the jar.
     pub fn concede(&self, disputed: &Disputed) {
-        let mut store = self.lock();
-        disputed.0.iter().for_each(|(place, cookie)| set(&mut store, place, cookie.as_ref()));
+        let store = &mut self.lock().store;
+        disputed.0.iter().for_each(|(place, cookie)| set(store, place, cookie.as_ref()));
     }
 }
 
@@ -101,7 +98,6 @@ fn set(store: &mut CookieStore, (name, domain, path): &Place, cookie: Option<&Co
 }
 
 fn by_place(cookies: &[Cookie]) -> BTreeMap<Place, &Cookie> {
-    let place = |cookie: &Cookie| (cookie.name.clone(), host(cookie).to_owned(), cookie.path.clone());
     cookies.iter().map(|cookie| (place(cookie), cookie)).collect()
 }
 
@@ -131,7 +127,8 @@ mod tests {
     }
 
     fn set_here(jar: &Jar, header: &str) {
-        jar.merge(&Url::parse("https://acme.example/").unwrap(), [header].into_iter());
+        let url = Url::parse("https://acme.example/").unwrap();
+        jar.merge(&url, jar.header(&url).1, [header].into_iter());
     }
 
     fn told(jar: &Jar) -> String {

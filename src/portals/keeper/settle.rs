@@ -8,6 +8,7 @@ use super::{DARK, Done, Keeper, LOOK_AGAIN, PLACE_AGAIN};
 use crate::browsers::{BrowserError, Kind};
 use crate::clock::Time;
 use crate::portals::check::Verdict;
+use crate::portals::evidence::{self, Part};
 use crate::portals::jar::Merge;
 use crate::portals::login::LoginFailure;
 use crate::portals::recipe::Cause;
@@ -140,12 +141,42 @@ impl Keeper {
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
         self.picture = None;
+        self.doubt_others(session.id());
         self.portal.forget_others().await
     }
 
+    /// A portal that tolerates one session only has just ended the other: it is looked at right away.
+    fn doubt_others(&mut self, id: &str) {
+        let (now, record) = (self.portal.now(), self.record());
+        for (_, slot) in record.slots().filter(|(_, slot)| slot.session_id != id && !slot.expired) {
+            if let Some(other) = self.portal.session(&slot.session_id) {
+                other.doubt();
+                self.looks.insert((slot.session_id.clone(), false), now);
+            }
+        }
+    }
+
+    /// Keeps what the page looked like, where that may help to mend something.
+    async fn keep_evidence(&self, failure: &LoginFailure) {
+        let LoginFailure { cause, detail, picture, page } = failure;
+        let about_the_page = !matches!(cause, Cause::PortalDown | Cause::BudgetSpent);
+        if !about_the_page || (picture.is_none() && page.is_none()) {
+            return;
+        }
+        let (name, tools) = (self.portal.name(), self.portal.tools());
+        let picture = picture.as_deref().unwrap_or_default();
+        let page = page.as_deref().unwrap_or_default().as_bytes();
+        let (failure, parts) =
+            ((self.portal.now(), *cause, detail.as_str()), [(Part::Picture, picture), (Part::Page, page)]);
+        if let Err(error) = evidence::keep(name, failure, parts, &tools.store, &tools.vault).await {
+            tracing::error!(portal = name, "the evidence of a failed login at portal {name} is not kept: {error}");
+        }
+    }
+
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
-        let LoginFailure { cause, detail, picture } = failure;
         let name = self.portal.name().to_owned();
+        self.keep_evidence(&failure).await;
+        let LoginFailure { cause, detail, picture, .. } = failure;
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
         self.picture = picture;
         let (limits, basis) = (self.portal.limits(), self.portal.settings().basis.clone());
