@@ -368,7 +368,7 @@ async fn after_a_rejected_code_only_a_newer_sms_counts() {
     bench.until("08:31:26.000");
     assert_eq!(bench.receive(&wrong).await, buffered());
     assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("111111"));
-    login.rejected();
+    login.rejected().await.unwrap();
     let got = bench.meanwhile(&mut login, async {
         bench.until("08:31:30.000");
         assert_eq!(bench.receive(&wrong).await, refused(Reason::Duplicate));
@@ -404,7 +404,7 @@ async fn an_operator_types_the_code() {
     assert_eq!(bench.receive(&sms("751539", "08:31:21.000")).await, buffered());
     assert_eq!(typed(" 123456\n"), Ok(()));
     assert_eq!(login.code(bench.clock.now()).await.unwrap(), code("123456", 0, true));
-    login.rejected();
+    login.rejected().await.unwrap();
     assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("751539"));
     // During the wait.
     let got = bench.meanwhile(&mut login, async { assert_eq!(typed("654321"), Ok(())) }).await;

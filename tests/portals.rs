@@ -7,6 +7,8 @@ mod browser;
 mod codes;
 #[path = "portals/cookies.rs"]
 mod cookies;
+#[path = "portals/evidence.rs"]
+mod evidence;
 #[path = "portals/expiries.rs"]
 mod expiries;
 #[path = "portals/failover.rs"]

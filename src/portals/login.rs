@@ -210,8 +210,10 @@ impl Attempt<'_> {
         match arms.get(chosen).map(|arm| arm.then) {
             Some(Then::Next(index)) => Ok(Next::To(index)),
             Some(Then::Fail(cause)) => {
-                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn) {
-                    turn.rejected();
+                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn)
+                    && let Err(error) = turn.rejected().await
+                {
+                    tracing::error!(portal = self.portal.name(), "a rejected code was not noted: {error}");
                 }
                 Err(LoginFailure::new(cause, format!("the page shows {}", arms[chosen].selector)))
             }

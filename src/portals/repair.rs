@@ -50,7 +50,7 @@ impl<'a> Work<'a> {
         let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
         let living = session.context().filter(|context| context.is_alive());
         if let (Some(context), Some(former)) = (&living, lent.take()) {
-            take_back(portal, session, context, &former).await?;
+            take_back(session, context, &former).await?;
         }
         let jar = session.jar().export();
         let (context, held) = match living {
@@ -71,6 +71,9 @@ impl<'a> Work<'a> {
 
     /// Loads a page of the portal.
     async fn goto(&mut self, url: &Url) -> Result<(), BrowserError> {
+        if let Some(lent) = self.lent.as_mut() {
+            lent.asks(self.session.jar().ask());
+        }
         let landing = self.page.goto(url.as_str(), LOAD).await?;
         let check = &self.portal.recipe().check;
         let body = if check.expiry_needs_body() { Some(self.page.html().await?) } else { None };
@@ -88,7 +91,7 @@ impl<'a> Work<'a> {
     /// Takes back what was lent and closes the tab.
     async fn end(mut self) -> Result<(), BrowserError> {
         if let Some(lent) = self.lent.take() {
-            let taken = take_back(self.portal, self.session, &self.context, &lent).await;
+            let taken = take_back(self.session, &self.context, &lent).await;
             if taken.is_err() {
                 *self.lent = Some(lent);
             }
@@ -98,27 +101,23 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Merges what the browser holds into the session. What both sides changed is the portal's to decide.
-async fn take_back(portal: &Portal, session: &Session, context: &Context, lent: &Lent) -> Result<(), BrowserError> {
-    if lent.was_refused() {
-        return Ok(());
-    }
-    let disputed = session.take_back(lent, context.export().await?);
-    if !disputed.is_empty() && is_expired(portal, session).await {
-        session.jar().concede(&disputed);
+/// Merges what the browser holds into the session.
+async fn take_back(session: &Session, context: &Context, lent: &Lent) -> Result<(), BrowserError> {
+    if !lent.was_refused() {
+        session.take_back(lent, context.export().await?);
     }
     Ok(())
-}
-
-async fn is_expired(portal: &Portal, session: &Session) -> bool {
-    matches!(check::check(&portal.tools().upstream, portal.recipe(), session).await, Verdict::Expired(_))
 }
 
 /// Lets the browser look at a session that seems expired: some portals only want their page loaded again. The verdict is
 /// the check's after that.
 pub(super) async fn second_look(portal: &Portal, session: &Session) -> Result<Verdict, BrowserError> {
     let recipe = portal.recipe();
-    let first = check::check(&portal.tools().upstream, recipe, session).await;
+    let look = || check::check(&portal.tools().upstream, recipe, session);
+    let mut first = look().await;
+    if matches!(first, Verdict::Expired(_)) && session.concede() {
+        first = look().await;
+    }
     if !matches!(first, Verdict::Expired(_)) {
         return Ok(first);
     }
@@ -126,7 +125,7 @@ pub(super) async fn second_look(portal: &Portal, session: &Session) -> Result<Ve
     let loaded = work.goto(&recipe.base_url).await;
     let ended = work.end().await;
     loaded.and(ended)?;
-    Ok(check::check(&portal.tools().upstream, recipe, session).await)
+    Ok(look().await)
 }
 
 /// Reads the value that `relay.refresh` names from its page.

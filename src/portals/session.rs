@@ -48,6 +48,7 @@ pub struct Session {
 struct Kept {
     local_storage: BTreeMap<String, StorageText>,
     values: BTreeMap<String, String>,
+    disputed: Option<Disputed>,
 }
 
 /// The sealed copy, by `portal/session`.
@@ -96,7 +97,7 @@ impl Session {
     /// A session that has just logged in.
     pub fn new(id: String, state: SavedState, values: BTreeMap<String, String>, identity: Identity) -> Self {
         let jar = Jar::new(&state.cookies);
-        let kept = Mutex::new(Kept { local_storage: state.local_storage, values });
+        let kept = Mutex::new(Kept { local_storage: state.local_storage, values, disputed: None });
         Self {
             id,
             jar,
@@ -175,11 +176,25 @@ impl Session {
     }
 
     /// Merges what the browser holds after it worked in the session; it is to be saved. Storage is the browser's alone.
-    pub fn take_back(&self, lent: &Lent, state: SavedState) -> Disputed {
+    pub fn take_back(&self, lent: &Lent, state: SavedState) {
         let disputed = self.jar.take_back(lent, &state.cookies);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).local_storage = state.local_storage;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.local_storage = state.local_storage;
+        if !disputed.is_empty() {
+            kept.disputed = Some(disputed);
+        }
         self.merged(Merge::Changed);
-        disputed
+    }
+
+    /// The portal refuses the session: where the last browser work left a dispute about cookies, it is decided the other
+    /// way. Returns whether there was one.
+    pub fn concede(&self) -> bool {
+        let disputed = self.kept.lock().unwrap_or_else(PoisonError::into_inner).disputed.take();
+        if let Some(disputed) = &disputed {
+            self.jar.concede(disputed);
+            self.merged(Merge::Changed);
+        }
+        disputed.is_some()
     }
 
     /// Keeps a value that was read from a page; it is to be saved.
@@ -359,7 +374,7 @@ mod tests {
         assert!(large.save("acme", &store, &vault).await.is_err());
         assert_eq!(large.unsaved(), Merge::Refreshed);
         let small = session("1");
-        assert!(small.take_back(&Lent::default(), small.state()).is_empty());
+        small.take_back(&Lent::default(), small.state());
         assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);

@@ -1,15 +1,15 @@
 //! The way of cookies through browser work: lent to the browser, changed there and here at the same time, merged after it.
 //!
 //! For each cookie (name, domain, path) the side that changed it since it was lent wins, deletions included. Where both
-//! did, nobody here can know whose answer the portal gave last: requests overtake one another. So the jar's stays, which
-//! calls under way are using, and the browser's is kept as [`Disputed`], to be put in when the portal refuses the jar's.
-//! A new expiry alone is no change that could win against a new value.
+//! did, the later request's answer wins, as the portal's last word: the browser's counts as asked when it began to load its
+//! page. That is a guess within some milliseconds, so what lost is kept as [`Disputed`], to be put in should the portal
+//! refuse the other. A new expiry alone is no change that could win against a new value.
 
 use std::collections::BTreeMap;
 
 use cookie_store::CookieStore;
 
-use super::{Jar, Place, place, put, to_browser};
+use super::{Asked, Inside, Jar, Place, place, put, to_browser};
 use crate::browsers::Cookie;
 
 /// What a browser was given.
@@ -19,11 +19,13 @@ pub struct Lent {
     jar: Vec<Cookie>,
     /// The same as the browser holds them, which tells them in its own words.
     held: Vec<Cookie>,
+    /// When the browser last began to load a page.
+    asked: Option<Asked>,
     /// Whether the portal has sent the browser away meanwhile.
     refused: bool,
 }
 
-/// What the browser holds and the jar holds otherwise, because both changed it. May be empty.
+/// What one side held and the jar holds otherwise now, because both changed it. May be empty.
 #[derive(Debug, Default)]
 #[must_use = "the portal may refuse what the jar holds"]
 pub struct Disputed(Vec<(Place, Option<Cookie>)>);
@@ -31,7 +33,12 @@ pub struct Disputed(Vec<(Place, Option<Cookie>)>);
 impl Lent {
     /// Cookies `jar` that were put into a browser, and what it `held` after that.
     pub const fn new(jar: Vec<Cookie>, held: Vec<Cookie>) -> Self {
-        Self { jar, held, refused: false }
+        Self { jar, held, asked: None, refused: false }
+    }
+
+    /// Notes that the browser is about to load a page.
+    pub const fn asks(&mut self, asked: Asked) {
+        self.asked = Some(asked);
     }
 
     /// Notes that the portal took the browser for a stranger: what it sets from then on is a stranger's.
@@ -55,24 +62,35 @@ impl Disputed {
 impl Jar {
     /// Merges what the browser holds after its work with what the jar has become meanwhile.
     pub fn take_back(&self, lent: &Lent, held: &[Cookie]) -> Disputed {
-        let store = &mut self.lock().store;
+        let Inside { store, set_by, .. } = &mut *self.lock();
         let now: Vec<_> = store.iter_unexpired().map(to_browser).collect();
         let (before, after) = (by_place(&lent.held), by_place(held));
         let (ours_before, ours) = (by_place(&lent.jar), by_place(&now));
         let mut disputed = Vec::new();
         for (place, cookie) in changes(&before, &after) {
             let anew = value(cookie) != value(before.get(&place).copied());
-            let changed = value(ours.get(&place).copied()) != value(ours_before.get(&place).copied());
-            if !changed {
+            let own = ours.get(&place).copied();
+            let changed = value(own) != value(ours_before.get(&place).copied());
+            let later = set_by.get(&place).is_some_and(|last| lent.asked.is_some_and(|asked| *last > asked.0));
+            if changed && anew && value(cookie) != value(own) {
+                let (winner, loser) = if later { (own, cookie) } else { (cookie, own) };
+                set(store, &place, winner);
+                disputed.push((place, loser.cloned()));
+            } else if !changed {
                 set(store, &place, cookie);
-            } else if anew && value(cookie) != value(ours.get(&place).copied()) {
-                disputed.push((place, cookie.cloned()));
             }
         }
         Disputed(disputed)
     }
 
-    /// Decides for the browser: what it holds is put into the jar.
+    /// A place among the requests for a browser that is about to load a page.
+    pub fn ask(&self) -> Asked {
+        let inside = &mut *self.lock();
+        inside.asked += 1;
+        Asked(inside.asked)
+    }
+
+    /// Decides otherwise: what lost is put into the jar.
     pub fn concede(&self, disputed: &Disputed) {
         let store = &mut self.lock().store;
         disputed.0.iter().for_each(|(place, cookie)| set(store, place, cookie.as_ref()));
@@ -167,18 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn of_two_changes_the_jar_s_stays_until_the_portal_refuses_it() {
-        let (jar, lent, mut held) = lend();
-        for name in ["a", "b", "c"] {
+    fn of_two_changes_the_later_one_s_stays_until_the_portal_refuses_it() {
+        let (jar, mut lent, mut held) = lend();
+        set_here(&jar, "a=here; Path=/; Secure");
+        lent.asks(jar.ask());
+        for name in ["b", "c"] {
             set_here(&jar, &format!("{name}=here; Path=/; Secure"));
         }
         held[0].value = "there".to_owned();
-        held[1].value = "here".to_owned();
+        held[1].value = "there".to_owned();
         held.remove(2);
         let disputed = jar.take_back(&lent, &held);
-        assert_eq!((told(&jar).as_str(), disputed.is_empty()), ("a=here b=here c=here", false));
+        assert_eq!((told(&jar).as_str(), disputed.is_empty()), ("a=there b=here c=here", false));
         jar.concede(&disputed);
-        assert_eq!(told(&jar), "a=there b=here");
+        assert_eq!(told(&jar), "a=here b=there");
+        let (jar, lent, mut held) = lend();
+        set_here(&jar, "a=same; Path=/; Secure");
+        held[0].value = "same".to_owned();
+        assert!(jar.take_back(&lent, &held).is_empty(), "both say the same");
     }
 
     #[test]
