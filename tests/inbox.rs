@@ -431,6 +431,26 @@ async fn a_restart_knows_the_duplicates_and_uses_no_old_code() {
 }
 
 #[tokio::test]
+async fn a_rejected_code_is_not_typed_by_a_later_login_either() {
+    let bench = Bench::new();
+    let mut login = bench.asked("vroong").await;
+    assert_eq!(bench.receive(&sms("111111", "08:31:21.000")).await, buffered());
+    assert!(login.code(bench.clock.now()).await.is_ok());
+    login.rejected().await.unwrap();
+    drop(login);
+    let mut next = bench.asked("vroong").await;
+    // The phone forwards the same SMS once more, and says the time of that.
+    assert_eq!(bench.receive(&sms("111111", "08:31:25.000")).await, refused(Reason::Duplicate));
+    bench.in_vain(&mut next).await;
+    drop(next);
+    let bench = bench.restart().await;
+    let mut after = bench.asked("vroong").await;
+    assert_eq!(bench.receive(&sms("111111", "08:31:26.000")).await, refused(Reason::Duplicate));
+    assert_eq!(bench.receive(&sms("222222", "08:31:26.000")).await, buffered());
+    assert_eq!(after.code(bench.clock.now()).await.unwrap().secret, Secret::new("222222"));
+}
+
+#[tokio::test]
 async fn neither_text_nor_code_is_in_the_store() {
     let bench = Bench::new();
     let login = bench.asked("vroong").await;
