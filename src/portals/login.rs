@@ -81,7 +81,7 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let deadline = portal.now() + recipe.login.timeout;
     let values = BTreeMap::new();
     let mut attempt =
-        Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
+        Attempt { portal, page, turn, values, spent: None, step: 0, code_asked: false, code_typed: false, deadline };
     let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
         Err(_) => Err(attempt.too_long()),
@@ -119,8 +119,8 @@ struct Attempt<'a> {
     page: Page,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
-    /// Whether a login of the budget was taken.
-    spent: bool,
+    /// When a login of the budget was taken.
+    spent: Option<Time>,
     /// The step that is being made, from 0.
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
@@ -320,14 +320,16 @@ impl Attempt<'_> {
 
     /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
     async fn spend(&mut self) -> Result<(), LoginFailure> {
-        if std::mem::replace(&mut self.spent, true) {
+        if self.spent.is_some() {
             return Ok(());
         }
         let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour);
+        // Before it is: cut in between, it is looked for all the same.
+        self.spent = Some(now);
         match self.portal.change(|record| record.spend_login(per_hour, now)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {
-                self.spent = false;
+                self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
@@ -387,8 +389,8 @@ impl Attempt<'_> {
             failure.cause = Cause::PortalDown;
         }
         // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
-        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
-            let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
+        if let (Cause::PortalDown, Some(spent), false) = (failure.cause, self.spent, self.code_asked) {
+            let refund = self.portal.change(|record| record.refund_login(spent)).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
             }

@@ -87,7 +87,10 @@ fn charset(headers: &HeaderMap, plain: &[u8]) -> &'static Encoding {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("charset").then(|| labelled(value.trim().trim_matches('"'))).flatten()
     });
-    named.or_else(|| in_page(plain)).unwrap_or_else(|| if is_utf8(plain) { UTF_8 } else { EUC_KR })
+    let is_page = plain.trim_ascii_start().starts_with(b"<");
+    named
+        .or_else(|| if is_page { in_page(plain) } else { None })
+        .unwrap_or_else(|| if is_utf8(plain) { UTF_8 } else { EUC_KR })
 }
 
 /// What a `<meta>` element names as the page's charset.

@@ -335,9 +335,20 @@ impl PortalRecord {
         Ok(())
     }
 
-    /// Puts the last login back: it turned out that the portal was down.
-    pub fn refund_login(&mut self) {
-        self.logins.pop();
+    /// Puts the login back that was spent at that moment: it turned out that the portal was down.
+    pub fn refund_login(&mut self, spent: Time) {
+        if let Some(index) = self.logins.iter().rposition(|at| *at == spent) {
+            self.logins.remove(index);
+        }
+    }
+
+    /// Notes that a login begins. With other credentials or another recipe than those that failed, recovery begins anew:
+    /// its attempts and pauses are no longer those of the failure.
+    pub fn begin_login(&mut self, session_id: &str, basis: &str, now: Time) {
+        if self.recovery.given_up.is_some() && self.recovery.basis != basis {
+            self.start_over();
+        }
+        self.note(now, EventKind::LoginStarted, Some(session_id), "");
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.

@@ -104,7 +104,9 @@
       const address = /^(href|src|action|formaction)$/;
       const inert = document.implementation.createHTMLDocument("");
       const copy = inert.importNode(document.documentElement, true);
-      copy.querySelectorAll("script, style, template, textarea, object").forEach((each) => each.replaceChildren());
+      copy.querySelectorAll("script, noscript, style, template, textarea, object").forEach((each) => each.replaceChildren());
+      const comments = inert.createNodeIterator(copy, NodeFilter.SHOW_COMMENT);
+      for (let each; (each = comments.nextNode()); ) each.remove();
       for (const each of [copy, ...copy.querySelectorAll("*")]) {
         for (const { name, value } of Array.from(each.attributes)) {
           if (telling.test(name) || plain.test(name)) continue;

@@ -8,7 +8,7 @@ use crate::browsers::Seat;
 use crate::clock::Time;
 use crate::portals::portal::{Login, Sessions};
 use crate::portals::relay::refreshable;
-use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
+use crate::portals::state::{PortalRecord, Role, Slot};
 use crate::portals::{check, login, repair};
 use crate::store::StoreError;
 
@@ -137,7 +137,8 @@ impl Keeper {
             return Ok(());
         }
         let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
-        let begin = |record: &mut PortalRecord| record.note(now, EventKind::LoginStarted, Some(&id), "");
+        let basis = &self.portal.settings().basis;
+        let begin = |record: &mut PortalRecord| record.begin_login(&id, basis, now);
         portal.change(begin).await?;
         portal.publish(|live| live.login = Some(Login { session_id: id.clone(), role, awaiting_code: false }));
         let seat = self.free_seat(&record, "");
