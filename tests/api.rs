@@ -26,6 +26,9 @@ const ROUTES: [&str; 29] = [
     "GET /api/portals",
     "GET /api/portals/{portal}",
     "GET /api/portals/{portal}/events",
+    "GET /api/portals/{portal}/evidence",
+    "GET /api/portals/{portal}/evidence/{id}/page",
+    "GET /api/portals/{portal}/evidence/{id}/picture",
     "GET /api/portals/{portal}/relay/",
     "GET /api/portals/{portal}/relay/{path}",
     "GET /api/portals/{portal}/screenshot",
@@ -63,7 +66,7 @@ fn out_of_reach(operation: &Operation, status: &str) -> bool {
         // A path, a query and a body are needed to get them wrong.
         "400" => !operation.sends_body() && !relayed && !path.contains("/sessions/") && !path.ends_with("/screenshot"),
         "413" | "415" | "422" => !path.ends_with("/code"),
-        "200" => path.ends_with("/screenshot"),
+        "200" => path.ends_with("/screenshot") || path.contains("/evidence/"),
         "202" => path.ends_with("/code"),
         "503" => path == "/readyz" || relayed,
         "404" | "501" | "502" => relayed,
@@ -187,6 +190,9 @@ fn provocations(operation: &Operation) -> Vec<(String, Option<String>)> {
     }
     if operation.path.ends_with("/screenshot") {
         all.extend([(format!("{plain}?slot=third"), None), (format!("{plain}?slot=standby"), None)]);
+    }
+    if operation.path.contains("/evidence/") {
+        all.push((plain.replace("/a/", "/7/"), None));
     }
     if operation.path.contains("/relay/") {
         all.push((format!("{plain}%00"), None));
