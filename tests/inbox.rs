@@ -445,8 +445,8 @@ async fn a_rejected_code_is_not_typed_by_a_later_login_either() {
     drop(next);
     let bench = bench.restart().await;
     let mut after = bench.asked("vroong").await;
-    assert_eq!(bench.receive(&sms("111111", "08:31:26.000")).await, refused(Reason::Duplicate));
-    assert_eq!(bench.receive(&sms("222222", "08:31:26.000")).await, buffered());
+    assert_eq!(bench.receive(&sms("111111", "08:33:26.000")).await, refused(Reason::Duplicate));
+    assert_eq!(bench.receive(&sms("222222", "08:33:26.000")).await, buffered());
     assert_eq!(after.code(bench.clock.now()).await.unwrap().secret, Secret::new("222222"));
 }
 
