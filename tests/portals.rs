@@ -35,3 +35,5 @@ mod rivals;
 mod stage;
 #[path = "portals/tokens.rs"]
 mod tokens;
+#[path = "portals/upkeep.rs"]
+mod upkeep;

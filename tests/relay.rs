@@ -3,13 +3,18 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 mod relay {
+    mod cache;
     mod confinement;
     pub(crate) mod demo;
     mod doubt;
+    mod epoch;
     mod expiry;
+    mod hostile;
     pub(crate) mod house;
+    mod limits;
     pub(crate) mod mirror;
     mod passage;
+    mod pool;
     mod reading;
     mod streams;
 }

@@ -17,6 +17,7 @@ use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
 use super::relay;
 use crate::clock::{Clock, Time};
+use crate::operators::limits::Limiter;
 use crate::operators::{Operators, Scope};
 use crate::portals::Portals;
 use crate::portals::forwarders::{Incoming, Rejected};
@@ -34,6 +35,8 @@ pub struct Api {
     pub portals: Portals,
     /// The way through to portals.
     pub relay: Relay,
+    /// How much of it a token may use.
+    pub limiter: Limiter,
     /// When a phone's request arrived.
     pub clock: Clock,
 }
@@ -152,7 +155,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced` or `standby_given_up`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`,
+    /// `drill_failed` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

@@ -7,17 +7,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::jar::{Disputed, Jar, Lent, Merge};
+use super::learning::Pulse;
 use super::recipe::{Template, Variable};
 use crate::browsers::{Context, Identity, SavedState, StorageText};
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
 
 /// Sealed copies looked at together.
 const PAGE: usize = 16;
@@ -32,6 +34,7 @@ pub struct Session {
     checked: Mutex<Option<(Time, bool)>>,
     // Another one has logged in, and this one has not been found alive since.
     doubted: AtomicBool,
+    life: Mutex<Life>,
     context: Mutex<Option<Arc<Context>>>,
     // Held while a browser works in the session; what it was given stays there until it has been taken back.
     lent: tokio::sync::Mutex<Option<Lent>>,
@@ -42,6 +45,8 @@ pub struct Session {
     changes: AtomicU64,
     saved: AtomicU64,
     refreshed: AtomicBool,
+    // How often a look has found it alive.
+    proofs: AtomicU64,
 }
 
 /// What a session carries beside its cookies.
@@ -49,6 +54,17 @@ struct Kept {
     local_storage: BTreeMap<String, StorageText>,
     values: BTreeMap<String, String>,
     disputed: Option<Disputed>,
+}
+
+/// What this process has seen of a session's life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    /// When the portal last knew it; also on the clock that nobody sets, if that was seen by this process.
+    alive_at: Option<(Time, Option<Duration>)>,
+    /// The longest pause between two such moments.
+    pause: Duration,
+    /// When it was first found to be ended.
+    ended_at: Option<Time>,
 }
 
 /// The sealed copy, by `portal/session`.
@@ -105,6 +121,7 @@ impl Session {
             kept,
             checked: Mutex::default(),
             doubted: AtomicBool::new(false),
+            life: Mutex::default(),
             context: Mutex::default(),
             lent: tokio::sync::Mutex::default(),
             ended: AtomicBool::new(false),
@@ -112,6 +129,7 @@ impl Session {
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
+            proofs: AtomicU64::new(0),
         }
     }
 
@@ -135,8 +153,14 @@ impl Session {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often a look has found it alive: where this has grown since a request was sent, its answer is no news.
+    pub fn proofs(&self) -> u64 {
+        self.proofs.load(Ordering::SeqCst)
+    }
+
     /// Notes a check.
     pub fn set_checked(&self, at: Time, alive: bool) {
+        self.proofs.fetch_add(u64::from(alive), Ordering::SeqCst);
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
         if alive {
             self.doubted.store(false, Ordering::SeqCst);
@@ -151,6 +175,44 @@ impl Session {
     /// Whether it has not been found alive since another one logged in.
     pub fn is_doubted(&self) -> bool {
         self.doubted.load(Ordering::SeqCst)
+    }
+
+    /// The portal has just answered this session as one that it knows.
+    pub fn proven(&self, clock: &Clock) {
+        let (now, passed) = (clock.now(), clock.passed());
+        let mut life = self.life();
+        let pause = match life.alive_at {
+            Some((_, Some(before))) => passed.saturating_sub(before),
+            Some((before, None)) => now.since(before),
+            None => Duration::ZERO,
+        };
+        life.pause = life.pause.max(pause);
+        (life.alive_at, life.ended_at) = (Some((now, Some(passed))), None);
+    }
+
+    /// An earlier process saw it alive at this moment.
+    pub fn was_alive(&self, at: Time) {
+        self.life().alive_at = Some((at, None));
+    }
+
+    /// The portal has just said that it does not know this session.
+    pub fn denied(&self, at: Time) {
+        self.life().ended_at.get_or_insert(at);
+    }
+
+    /// When it was first found to be ended by this process, unless it has been proven since.
+    pub fn ended_at(&self) -> Option<Time> {
+        self.life().ended_at
+    }
+
+    /// What is known about its life, beyond what is `kept` in the record.
+    pub fn pulse(&self, kept: &Pulse) -> Pulse {
+        let life = *self.life();
+        kept.with(life.alive_at.map(|(at, _)| at), life.pause)
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its place in a browser, if it has one.
@@ -263,7 +325,7 @@ impl Session {
         let put = |_: Option<&_>| match self.seal(&place, vault) {
             // Asked in its turn as well: the copy is removed after the end was said.
             _ if self.ended.load(Ordering::SeqCst) => Decision::Keep(Ok(())),
-            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
+            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Unchanged, Ok(())),
             Err(error) => Decision::Keep(Err(error)),
         };
         let saved = match store.update(&place, put).await {
@@ -301,20 +363,41 @@ impl Session {
     /// # Errors
     /// When the store refuses.
     pub async fn forget_others(portal: &str, known: impl Fn(&str) -> bool, store: &Store) -> Result<(), StoreError> {
-        let prefix = place(portal, "");
-        let mut after = prefix.clone();
-        loop {
-            let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
-            for (place, _) in &page {
-                let Some(id) = place.strip_prefix(&prefix) else { return Ok(()) };
-                if !known(id) {
-                    store.update::<SavedSession, _>(place, |_| Decision::Delete(())).await?;
-                }
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
-                _ => return Ok(()),
-            }
+        for id in copies(portal, store).await?.iter().filter(|id| !known(id)) {
+            store.update::<SavedSession, _>(&place(portal, id), |_| Decision::Delete(())).await?;
+        }
+        Ok(())
+    }
+
+    /// Says when the sealed copies of the portal's sessions are to go.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn keep_copies(portal: &str, expires: Expires, store: &Store) -> Result<(), StoreError> {
+        for id in copies(portal, store).await? {
+            let keep = |old: Option<&Stored<SavedSession>>| match old {
+                Some(old) => Decision::Put(SavedSession { sealed: old.value.sealed.clone() }, expires, ()),
+                None => Decision::Keep(()),
+            };
+            store.update(&place(portal, &id), keep).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the portal's sessions of which there are sealed copies.
+async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> {
+    let prefix = place(portal, "");
+    let (mut after, mut ids) = (prefix.clone(), Vec::new());
+    loop {
+        let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
+        for (place, _) in &page {
+            let Some(id) = place.strip_prefix(&prefix) else { return Ok(ids) };
+            ids.push(id.to_owned());
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+            _ => return Ok(ids),
         }
     }
 }
@@ -331,11 +414,9 @@ pub fn short(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::browsers::Cookie;
-    use crate::clock::Clock;
     use crate::lifecycle::Lifecycle;
     use crate::store::Durability;
 
