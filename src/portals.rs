@@ -7,6 +7,7 @@
 pub mod check;
 pub mod code;
 pub mod code_link;
+pub mod evidence;
 pub mod forwarders;
 pub mod inbox;
 pub mod jar;
@@ -15,6 +16,7 @@ pub mod learning;
 mod letter;
 mod login;
 pub mod phones;
+mod plain;
 pub mod portal;
 pub mod recipe;
 pub mod relay;

@@ -21,13 +21,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Every route of the doors that clients know; a route that comes or goes comes or goes here too.
-const ROUTES: [&str; 31] = [
+const ROUTES: [&str; 34] = [
     "GET /api/health",
     "GET /api/phones",
     "GET /api/phones/{phone}",
     "GET /api/portals",
     "GET /api/portals/{portal}",
     "GET /api/portals/{portal}/events",
+    "GET /api/portals/{portal}/evidence",
+    "GET /api/portals/{portal}/evidence/{id}/page",
+    "GET /api/portals/{portal}/evidence/{id}/picture",
     "GET /api/portals/{portal}/relay/",
     "GET /api/portals/{portal}/relay/{path}",
     "GET /api/portals/{portal}/screenshot",
@@ -65,7 +68,7 @@ fn out_of_reach(operation: &Operation, status: &str) -> bool {
         // A path, a query and a body are needed to get them wrong.
         "400" => !operation.sends_body() && !relayed && !path.contains("/sessions/") && !path.ends_with("/screenshot"),
         "413" | "415" | "422" => !path.ends_with("/code"),
-        "200" => path.ends_with("/screenshot"),
+        "200" => path.ends_with("/screenshot") || path.contains("/evidence/"),
         "202" => path.ends_with("/code"),
         "503" => path == "/readyz" || relayed,
         "404" | "409" | "429" | "501" | "502" if relayed => true,
@@ -189,6 +192,9 @@ fn provocations(operation: &Operation) -> Vec<(String, Option<String>)> {
     }
     if operation.path.ends_with("/screenshot") {
         all.extend([(format!("{plain}?slot=third"), None), (format!("{plain}?slot=standby"), None)]);
+    }
+    if operation.path.contains("/evidence/") {
+        all.push((plain.replace("/a/", "/7/"), None));
     }
     if operation.path.contains("/relay/") {
         all.push((format!("{plain}%00"), None));

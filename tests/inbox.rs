@@ -369,7 +369,7 @@ async fn after_a_rejected_code_only_a_newer_sms_counts() {
     bench.until("08:31:26.000");
     assert_eq!(bench.receive(&wrong).await, buffered());
     assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("111111"));
-    login.rejected();
+    login.rejected().await.unwrap();
     let got = bench.meanwhile(&mut login, async {
         bench.until("08:31:30.000");
         assert_eq!(bench.receive(&wrong).await, refused(Reason::Duplicate));
@@ -405,7 +405,7 @@ async fn an_operator_types_the_code() {
     assert_eq!(bench.receive(&sms("751539", "08:31:21.000")).await, buffered());
     assert_eq!(typed(" 123456\n"), Ok(()));
     assert_eq!(login.code(bench.clock.now()).await.unwrap(), code("123456", 0, true));
-    login.rejected();
+    login.rejected().await.unwrap();
     assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("751539"));
     // During the wait.
     let got = bench.meanwhile(&mut login, async { assert_eq!(typed("654321"), Ok(())) }).await;
@@ -429,6 +429,26 @@ async fn a_restart_knows_the_duplicates_and_uses_no_old_code() {
     assert_eq!(bench.receive(&used).await, refused(Reason::Duplicate));
     assert_eq!(bench.receive(&kept).await, refused(Reason::Duplicate));
     bench.in_vain(&mut login).await;
+}
+
+#[tokio::test]
+async fn a_rejected_code_is_not_typed_by_a_later_login_either() {
+    let bench = Bench::new();
+    let mut login = bench.asked("vroong").await;
+    assert_eq!(bench.receive(&sms("111111", "08:31:21.000")).await, buffered());
+    assert!(login.code(bench.clock.now()).await.is_ok());
+    login.rejected().await.unwrap();
+    drop(login);
+    let mut next = bench.asked("vroong").await;
+    // The phone forwards the same SMS once more, and says the time of that.
+    assert_eq!(bench.receive(&sms("111111", "08:31:25.000")).await, refused(Reason::Duplicate));
+    bench.in_vain(&mut next).await;
+    drop(next);
+    let bench = bench.restart().await;
+    let mut after = bench.asked("vroong").await;
+    assert_eq!(bench.receive(&sms("111111", "08:33:26.000")).await, refused(Reason::Duplicate));
+    assert_eq!(bench.receive(&sms("222222", "08:33:26.000")).await, buffered());
+    assert_eq!(after.code(bench.clock.now()).await.unwrap().secret, Secret::new("222222"));
 }
 
 #[tokio::test]
@@ -549,7 +569,7 @@ async fn what_was_refused_while_a_code_was_tried_is_not_used_after_it() {
     assert_eq!(bench.receive_at("office", &sms("111111", "08:31:21.000")).await, buffered());
     assert!(login.code(bench.clock.now()).await.is_ok());
     assert_eq!(bench.receive_at("backup", &sms("222222", "08:31:22.000")).await, refused(Reason::NoLoginWaiting));
-    login.rejected();
+    login.rejected().await.unwrap();
     bench.in_vain(&mut login).await;
 }
 
@@ -564,7 +584,7 @@ async fn both_phones_at_the_same_instant_give_one_use() {
     });
     assert_eq!(got.await.unwrap().secret, Secret::new("751539"));
     // Whatever is left of it on the other phone is of no use to this login nor to the next.
-    login.rejected();
+    login.rejected().await.unwrap();
     bench.in_vain(&mut login).await;
     drop(login);
     let mut next = bench.asked_both("vroong").await;
@@ -578,7 +598,7 @@ async fn after_a_rejected_code_a_newer_one_from_the_other_phone_counts() {
     assert_eq!(bench.receive_at("office", &sms("111111", "08:31:23.000")).await, buffered());
     assert_eq!(bench.receive_at("backup", &sms("222222", "08:31:21.000")).await, buffered());
     assert_eq!(login.code(bench.clock.now()).await.unwrap().secret, Secret::new("111111"), "the first choice");
-    login.rejected();
+    login.rejected().await.unwrap();
     let got = bench.meanwhile(&mut login, async {
         bench.until("08:31:30.000");
         assert_eq!(bench.receive_at("backup", &sms("111111", "08:31:29.000")).await, refused(Reason::Duplicate));

@@ -15,5 +15,6 @@ mod relay {
     pub(crate) mod mirror;
     mod passage;
     mod pool;
+    mod reading;
     mod streams;
 }

@@ -1,5 +1,7 @@
 //! The routes of portals: `/api/portals/…`; those of phones are put beside them.
 
+mod evidence;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -60,6 +62,7 @@ impl Api {
             .routes(routes!(session))
             .routes(routes!(events))
             .routes(routes!(screenshot))
+            .merge(evidence::routes())
     }
 
     fn managing() -> OpenApiRouter<Self> {
@@ -87,7 +90,7 @@ impl From<PortalError> for Problem {
             PortalError::Code(NotTyped::NotWaiting) => Self::conflict("no_login_waiting", detail),
             PortalError::Code(NotTyped::Malformed) => Self::unprocessable("invalid_field", detail).field("code"),
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
-            PortalError::Store(_) | PortalError::Inbox(_) => {
+            PortalError::Store(_) | PortalError::Inbox(_) | PortalError::Evidence(_) => {
                 tracing::error!(%error, "a portal's record: {error}");
                 Self::internal()
             }
@@ -162,7 +165,7 @@ struct EventView {
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
     /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`,
-    /// `drill_failed` or `code_typed`.
+    /// `drill_failed`, `code_typed` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

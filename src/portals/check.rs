@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Response, Uri};
 use url::Url;
 
+use super::plain;
 use super::recipe::{Answer, Recipe};
 use super::session::Session;
 use super::upstream::{self, Body, Upstream};
@@ -57,8 +58,8 @@ async fn ask(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict
         Ok((looked, _, _)) => looked,
         Err(error) => return Verdict::Unknown(error.to_string()),
     };
-    let location = location(&head.headers, &uri);
-    let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&looked) };
+    let (location, text) = (location(&head.headers, &uri), plain::text(&head.headers, &looked));
+    let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&text) };
     if recipe.check.is_expired(&answer) {
         return Verdict::Expired(describe(&answer));
     }
@@ -84,7 +85,8 @@ pub async fn logged_out(
         return Ok((None, Response::from_parts(head, body)));
     }
     let (looked, body, _) = upstream::peek(body, LOOK, LOOK_TIME).await?;
-    seen.body = Some(&looked);
+    let text = plain::text(&head.headers, &looked);
+    seen.body = Some(&text);
     let told = recipe.check.is_expired(&seen).then(|| describe(&seen));
     Ok((told, Response::from_parts(head, body)))
 }
@@ -92,7 +94,8 @@ pub async fn logged_out(
 /// Whether a body can hold a login page or a JSON error.
 fn readable(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
-    kind.starts_with("text/") || kind.contains("json") || kind.contains("html")
+    let kind = kind.to_ascii_lowercase();
+    kind.starts_with("text/") || ["json", "html", "xml", "javascript"].iter().any(|name| kind.contains(name))
 }
 
 /// Where an answer points, resolved against what was asked for.

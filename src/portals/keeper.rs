@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::Verdict;
 use super::login::{NoLogin, StepTaken};
-use super::portal::{Order, Portal};
+use super::portal::{Order, Portal, Sessions};
 use super::session::Session;
 use super::state::PortalRecord;
 use super::upkeep::Purpose;
@@ -52,7 +52,7 @@ pub(super) struct Keeper {
     jobs: JoinSet<Done>,
     running: BTreeMap<Job, AbortHandle>,
     /// Callers that wait for a refresh of a session.
-    waiting: Vec<(String, oneshot::Sender<bool>)>,
+    waiting: Vec<Waiting>,
     /// When a session is looked at next; apart for when it is believed to be dead.
     looks: BTreeMap<(String, bool), Time>,
     /// Expired sessions that a second look has given up.
@@ -71,6 +71,13 @@ pub(super) struct Keeper {
     picture: Option<Vec<u8>>,
     /// The last steps of that login.
     steps: Vec<StepTaken>,
+}
+
+/// A caller whose value the portal refused.
+struct Waiting {
+    session_id: String,
+    refused: Option<String>,
+    done: oneshot::Sender<bool>,
 }
 
 /// A login that was begun.
@@ -170,8 +177,10 @@ impl Keeper {
         // The login of a keeper before this one ended with it.
         self.publish_no_login();
         self.portal.keep_for_good().await?;
+        let (now, settings) = (self.portal.now(), self.portal.settings());
+        let single = settings.sessions != Sessions::Parallel;
+        self.portal.change(|record| record.forget_rivalry(&settings.basis, single)).await?;
         if !self.portal.parallel() {
-            let now = self.portal.now();
             self.portal.change(|record| record.leave_one(now)).await?;
         }
         self.portal.forget_others().await
@@ -195,10 +204,10 @@ impl Keeper {
     }
 
     fn take(&mut self, order: Order) {
-        let Order::Refresh { session_id, done } = order;
+        let Order::Refresh { session_id, refused, done } = order;
         // Beyond the bound the sender is dropped, which its caller takes for a failed refresh.
         if self.waiting.len() < WAITING {
-            self.waiting.push((session_id, done));
+            self.waiting.push(Waiting { session_id, refused, done });
         }
     }
 

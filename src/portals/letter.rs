@@ -132,6 +132,7 @@ fn says(cause: Cause) -> &'static str {
         Cause::BudgetSpent => "too many logins within an hour",
         Cause::BrowserFailed => "the browser does not work",
         Cause::PhoneSilent => "the phone has not been heard of",
+        Cause::OneSession => "the portal ends one session when the other logs in",
     }
 }
 
@@ -153,6 +154,9 @@ fn advice(cause: Cause, name: &str) -> String {
             format!("find out why sessions expire so often; GET /api/portals/{name}/events shows it.")
         }
         Cause::BrowserFailed => "run `nightporter doctor` on the host.".to_owned(),
+        Cause::OneSession => {
+            format!("set portals.{name}.sessions to \"single\" and reload; until then no standby is logged in.")
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct LoginFailure {
     pub(super) picture: Option<Vec<u8>>,
     /// The last steps, the one that failed at the end.
     pub(super) steps: Vec<StepTaken>,
+    /// The document as it was, without values.
+    pub(super) page: Option<String>,
 }
 
 /// Why there is no session.
@@ -80,7 +82,7 @@ pub(super) struct Errand {
 
 impl LoginFailure {
     fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None, steps: Vec::new() }
+        Self { cause, detail: detail.into(), picture: None, page: None, steps: Vec::new() }
     }
 }
 
@@ -136,7 +138,7 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         typed: vec![portal.settings().password.clone()],
         trace,
         spares: purpose.spares(),
-        spent: false,
+        spent: None,
         step: 0,
         code_asked: false,
         code_typed: false,
@@ -182,8 +184,8 @@ struct Attempt<'a> {
     trace: Trace,
     /// Logins of the budget that are not for this one.
     spares: u32,
-    /// Whether a login of the budget was taken.
-    spent: bool,
+    /// When a login of the budget was taken.
+    spent: Option<Time>,
     /// The step that is being made, from 0.
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
@@ -276,8 +278,10 @@ impl Attempt<'_> {
         match arms.get(chosen).map(|arm| arm.then) {
             Some(Then::Next(index)) => Ok(Next::To(index)),
             Some(Then::Fail(cause)) => {
-                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn) {
-                    turn.rejected();
+                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn)
+                    && let Err(error) = turn.rejected().await
+                {
+                    tracing::error!(portal = self.portal.name(), "a rejected code was not noted: {error}");
                 }
                 Err(LoginFailure::new(cause, format!("the page shows {}", arms[chosen].selector)))
             }
@@ -385,19 +389,20 @@ impl Attempt<'_> {
 
     /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
     async fn spend(&mut self) -> Result<(), LoginFailure> {
-        if self.spent {
+        if self.spent.is_some() {
             return Ok(());
         }
         // One that was begun ahead of the second look goes no further before it.
         let mut live = self.portal.live();
         let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
         confirmed.await.map_err(|error| failed_inside(&error))?;
-        self.spent = true;
         let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
+        // Before it is: cut in between, it is looked for all the same.
+        self.spent = Some(now);
         match self.portal.change(|record| record.spend_login(per_hour, now)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {
-                self.spent = false;
+                self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
@@ -448,12 +453,19 @@ impl Attempt<'_> {
         if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[], &self.typed)).await {
             failure.picture = Some(picture);
         }
+        if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
+            // The page may say it in plain words: "user … with password … is unknown".
+            let mask = "***";
+            let secrets = self.typed.iter().map(Secret::expose).chain(self.values.values().map(String::as_str));
+            let told = secrets.filter(|secret| !secret.is_empty());
+            failure.page = Some(told.fold(page, |page, secret| page.replace(secret, mask)));
+        }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;
         }
         // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
-        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
-            let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
+        if let (Cause::PortalDown, Some(spent), false) = (failure.cause, self.spent, self.code_asked) {
+            let refund = self.portal.change(|record| record.refund_login(spent)).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
             }

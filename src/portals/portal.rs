@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 
+use super::evidence::{self, Exhibit, Part};
 use super::inbox::{Inbox, InboxError, NotTyped};
 use super::learning::KEPT_EVERY;
 use super::recipe::{Cause, Recipe};
-use super::session::{Session, short};
+use super::session::{SaveError, Session, short};
 use super::state::{Event, EventKind, Expiry, Limits, PortalRecord, Role};
 use super::upkeep::Purpose;
 use super::upstream::Upstream;
@@ -136,7 +137,8 @@ pub(super) struct Login {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Fetch the values that `relay.refresh` names anew; true when they came.
-    Refresh { session_id: String, done: oneshot::Sender<bool> },
+    /// `refused` is the value that the portal did not want.
+    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<bool> },
 }
 
 /// Who asks for something; the history tells.
@@ -194,6 +196,9 @@ pub enum PortalError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kept evidence cannot be read.
+    #[error(transparent)]
+    Evidence(#[from] SaveError),
     /// The inbox failed.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -248,7 +253,9 @@ impl Portal {
 
     /// Whether a standby is logged in beside the session that serves.
     pub(super) fn parallel(&self) -> bool {
-        self.0.settings.sessions == Sessions::Parallel
+        let settings = &self.0.settings;
+        let tolerated = !self.0.kept.live.borrow().record.tolerates_one(&settings.basis);
+        settings.sessions == Sessions::Parallel && tolerated
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -446,11 +453,21 @@ impl Portal {
     pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
         let now = self.now();
         let session = self.session(session_id);
-        let expiry = self.change(|record| record.expire(session_id, why, now)).await?;
+        let doubted = session.as_ref().is_some_and(|session| session.is_doubted());
+        let (parallel, basis) = (self.parallel(), &self.0.settings.basis);
+        let expire = |record: &mut PortalRecord| {
+            let expiry = record.expire(session_id, why, now);
+            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, doubted, basis, now);
+            (expiry, conceded)
+        };
+        let (expiry, conceded) = self.change(expire).await?;
         if let Some(session) = session.filter(|_| expiry != Expiry::Known) {
             session.denied(now);
         }
         let name = &self.0.kept.name;
+        if conceded {
+            tracing::error!(portal = name, "portal {name} tolerates one session only: no standby is kept any more");
+        }
         match expiry {
             Expiry::Known => {}
             Expiry::Marked => {
@@ -470,9 +487,10 @@ impl Portal {
     }
 
     /// Fetches a session's refreshable values anew; several askers share one fetch.
-    pub(super) async fn refresh(&self, session_id: &str) -> bool {
+    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> bool {
         let (done, refreshed) = oneshot::channel();
-        let order = Order::Refresh { session_id: session_id.to_owned(), done };
+        let (session_id, refused) = (session_id.to_owned(), refused.map(str::to_owned));
+        let order = Order::Refresh { session_id, refused, done };
         // A full queue means that refreshing is not what this portal needs now.
         self.0.kept.orders.try_send(order).is_ok()
             && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
@@ -548,6 +566,22 @@ impl Portal {
         self.0.kept.live.borrow().record.events.iter().rev().cloned().collect()
     }
 
+    /// What is kept of failed logins, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn evidence(&self) -> Result<Vec<Exhibit>, PortalError> {
+        Ok(evidence::list(self.name(), &self.tools().store)?)
+    }
+
+    /// One part of the evidence of that number; None when it is not kept.
+    ///
+    /// # Errors
+    /// When the store fails or the seal does not open.
+    pub fn exhibit(&self, number: u64, part: Part) -> Result<Option<Vec<u8>>, PortalError> {
+        Ok(evidence::read(self.name(), number, part, &self.tools().store, &self.tools().vault)?)
+    }
+
     /// A picture of the portal's start page as the session of `role` sees it, with passwords masked.
     ///
     /// # Errors
@@ -577,7 +611,13 @@ impl Live {
         self.record = Arc::new(stored.value);
         self.sessions.extend(self.admitted.iter().map(|session| (session.id().to_owned(), Arc::clone(session))));
         let Self { record, sessions, .. } = self;
-        sessions.retain(|id, _| record.role_of(id).is_some());
+        sessions.retain(|id, session| {
+            let stays = record.role_of(id).is_some();
+            if !stays {
+                session.end();
+            }
+            stays
+        });
         true
     }
 }

@@ -64,6 +64,8 @@ pub struct Failed {
     pub step: Option<usize>,
     /// The page as it was, as PNG with secrets masked.
     pub picture: Option<Vec<u8>>,
+    /// The document as it was, without values.
+    pub page: Option<String>,
 }
 
 impl Trial {
@@ -103,11 +105,11 @@ impl Trial {
             Ok(session) => session,
             Err(NoLogin::Busy(busy)) => {
                 let (cause, detail) = (Cause::NoSms, busy.to_string());
-                return Err(Failed { cause, detail, step: None, picture: None });
+                return Err(Failed { cause, detail, step: None, picture: None, page: None });
             }
-            Err(NoLogin::Failed(LoginFailure { cause, detail, picture, steps })) => {
+            Err(NoLogin::Failed(LoginFailure { cause, detail, picture, steps, page })) => {
                 let failed = steps.last().filter(|step| matches!(step.outcome, Outcome::Failed(_)));
-                return Err(Failed { cause, detail, step: failed.map(|step| step.number), picture });
+                return Err(Failed { cause, detail, step: failed.map(|step| step.number), picture, page });
             }
         };
         let saved = session.value_names();

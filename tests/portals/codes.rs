@@ -10,6 +10,21 @@ use serde_json::json;
 use crate::stage::{PATIENCE, Scene, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_the_portal_rejects_is_not_typed_again() {
+    let mut stage = Stage::set(Scene::default()).await;
+    stage.portal.faults(|faults| faults.reject_codes = 1);
+    stage.phone.set_mode(Mode::Twice);
+    stage.start().await;
+    stage.live().await;
+    let told = stage.told_of("login_failed").await;
+    assert!(told.len() == 1 && told[0].starts_with("code_rejected: "), "{told:?}");
+    let counters = stage.counters();
+    assert_eq!((counters.codes_rejected, counters.codes_repeated, counters.codes_accepted), (1, 0, 2));
+    assert_eq!((counters.codes_sent, stage.mailbox.count()), (3, 0));
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_never_too_early_or_too_late_and_is_used_once() {
     let mut stage = Stage::set(Scene::default()).await;
     stage.portal.faults(|faults| faults.code_page = Pace::Held);

@@ -14,6 +14,7 @@ use super::{Chrome, Litter, wire};
 use crate::browsers::error::BrowserError;
 use crate::browsers::pool::Seat;
 use crate::browsers::state::{Cookie, SavedState};
+use crate::clock::Time;
 
 /// Origins a context remembers for export; a portal has a handful.
 const ORIGINS: usize = 32;
@@ -122,6 +123,21 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Makes these the context's cookies: sets them and removes every other one. Returns what the context holds then, in
+    /// the browser's own words.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn replace_cookies(&self, cookies: &[Cookie]) -> Result<Vec<Cookie>, BrowserError> {
+        let stays = |held: &Cookie| cookies.iter().any(|cookie| cookie.same_place(held));
+        let gone = self.cookies().await?.into_iter().filter(|held| !stays(held));
+        // What has expired is what a browser removes.
+        let gone: Vec<_> = gone.map(|cookie| Cookie { expires: Some(Time::from_millis(1000)), ..cookie }).collect();
+        self.set_cookies(&gone).await?;
+        self.set_cookies(cookies).await?;
+        self.cookies().await
     }
 
     async fn set(&self, cookies: &[wire::WireCookie]) -> Result<(), BrowserError> {

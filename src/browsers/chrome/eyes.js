@@ -183,6 +183,28 @@
     title: () => text(document.title),
     html: (limit) => text(document.documentElement?.outerHTML, limit),
 
+    // The document with nothing in it but what selectors name and a person reads. A copy in a document of its own, where no
+    // script of the page runs.
+    outline: (limit) => {
+      const telling = /^(id|class|name|type|for|role|title|alt|placeholder|method|autocomplete|http-equiv|lang|dir|colspan)$/;
+      const plain = /^(disabled|hidden|readonly|required|checked|selected|multiple|aria-[a-z]+)$/;
+      const address = /^(href|src|action|formaction)$/;
+      const inert = document.implementation.createHTMLDocument("");
+      const copy = inert.importNode(document.documentElement, true);
+      copy.querySelectorAll("script, noscript, style, template, textarea, object").forEach((each) => each.replaceChildren());
+      const comments = inert.createNodeIterator(copy, NodeFilter.SHOW_COMMENT);
+      for (let each; (each = comments.nextNode()); ) each.remove();
+      for (const each of [copy, ...copy.querySelectorAll("*")]) {
+        for (const { name, value } of Array.from(each.attributes)) {
+          if (telling.test(name) || plain.test(name)) continue;
+          // What stands behind "?" may be a token, and a data: address a whole document.
+          if (address.test(name) && !/^\s*(data|javascript|blob):/i.test(value)) each.setAttribute(name, value.split(/[?#;]/)[0]);
+          else each.setAttribute(name, "…");
+        }
+      }
+      return text(copy.outerHTML, limit);
+    },
+
     // How far the document is. The status is 0 where the browser made the document itself.
     landing: () => ({
       loaded: document.readyState !== "loading",

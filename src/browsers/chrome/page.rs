@@ -25,6 +25,8 @@ use crate::secret::Secret;
 
 /// The most of a document that [`Page::html`] returns, in UTF-16 units as the browser counts.
 const HTML_LIMIT: usize = 512 * 1024;
+/// The most of a document that [`Page::outline`] returns, counted likewise.
+const OUTLINE_LIMIT: usize = 128 * 1024;
 /// Always masked in pictures, whatever else is.
 const SECRET_FIELDS: [&str; 2] = ["input[type=password]", "input[autocomplete=one-time-code]"];
 /// Pictures that may turn out to show another document than was masked, before giving up.
@@ -294,6 +296,15 @@ impl Page {
     /// When the page has gone or does not answer.
     pub async fn html(&self) -> Result<String, BrowserError> {
         self.tab.eyes.see("html", json!([HTML_LIMIT])).await
+    }
+
+    /// The document as evidence, its first 128 Ki characters: HTML without scripts, with the attributes that selectors need
+    /// and the text that a person reads. Values of fields, hidden ones and those in other attributes, are not in it.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn outline(&self) -> Result<String, BrowserError> {
+        self.tab.eyes.see("outline", json!([OUTLINE_LIMIT])).await
     }
 
     /// What the page's dialogs (alert, confirm, prompt, "leave this page?") have said, oldest first; the last ten. They are

@@ -146,15 +146,16 @@ impl Attempt {
 
     fn failed(&self, failed: &Failed) -> Result<Exit, Failure> {
         output::print(&format!("\nNot logged in: {}\n{}\n", failed.cause, failed.detail))?;
-        let Some(picture) = &failed.picture else {
-            output::print("No picture could be taken.\n")?;
-            return Ok(Exit::Failed);
-        };
         let stem = self.recipe.file_stem().unwrap_or_default().to_string_lossy();
         let place = failed.step.map_or_else(|| "end".to_owned(), |step| format!("step-{step}"));
-        let path = self.pictures.join(format!("{stem}-{place}.png"));
-        save(&path, picture)?;
-        output::print(&format!("The page as it was: {}\n", path.display()))?;
+        let keep = |what: &str, ending: &str, bytes: Option<&[u8]>| -> Result<(), Failure> {
+            let Some(bytes) = bytes else { return Ok(output::print(&format!("{what} could not be kept.\n"))?) };
+            let path = self.pictures.join(format!("{stem}-{place}.{ending}"));
+            save(&path, bytes)?;
+            Ok(output::print(&format!("{what}: {}\n", path.display()))?)
+        };
+        keep("The page as it was", "png", failed.picture.as_deref())?;
+        keep("Its document, without what was typed", "html", failed.page.as_deref().map(str::as_bytes))?;
         Ok(Exit::Failed)
     }
 }

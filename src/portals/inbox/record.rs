@@ -18,6 +18,13 @@ pub const BUFFER_LIFE: Duration = Duration::from_secs(30);
 /// How long a message is remembered, so that it counts once.
 const SEEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a rejected code is remembered, beyond its login and across restarts: as long as a message may be on its way.
+/// Shorter than for messages, because some day the same digits will be a new code.
+const REJECTED_LIFE: Duration = super::OLDEST;
+
+/// How many rejected codes are remembered; an account that has more is stopped by its budget long before.
+const REJECTED_MAX: usize = 16;
+
 /// How many messages are remembered; a phone that receives more in a day forgets the oldest first.
 const SEEN_MAX: usize = 64;
 
@@ -38,6 +45,8 @@ pub(super) struct Phone {
     latest: Option<Mark>,
     /// The code that waits for its login.
     code: Option<Held>,
+    /// The codes that portals have rejected of late, oldest first.
+    rejected: Vec<Seen>,
     /// The last authentic event.
     pub(super) last_seen_at: Option<Time>,
     /// The last SMS, of use or not.
@@ -100,6 +109,9 @@ impl Phone {
         let excess = self.seen.len().saturating_sub(SEEN_MAX);
         self.seen.drain(..excess);
         let held = offer.as_ref().map_err(|reason| *reason)?;
+        if self.is_rejected(&held.print, now) {
+            return Err(Reason::Duplicate);
+        }
         if held.window != self.window || self.latest.is_some_and(|latest| held.mark.older_than(latest)) {
             return Err(Reason::Stale);
         }
@@ -124,6 +136,18 @@ impl Phone {
             self.vain_at = None;
         }
         fresh.then_some(held)
+    }
+
+    /// A portal has rejected this code. In whatever message it comes again, it is not to be typed.
+    pub(super) fn reject(&mut self, print: Print, now: Time) {
+        self.rejected.retain(|rejected| now.since(rejected.at) < REJECTED_LIFE);
+        self.rejected.push(Seen { print, at: now });
+        let excess = self.rejected.len().saturating_sub(REJECTED_MAX);
+        self.rejected.drain(..excess);
+    }
+
+    fn is_rejected(&self, print: &Print, now: Time) -> bool {
+        self.rejected.iter().any(|rejected| rejected.print == *print && now.since(rejected.at) < REJECTED_LIFE)
     }
 
     /// What is known about the phone at `now`; `missed`: it should have been heard of.
@@ -175,6 +199,7 @@ mod tests {
             window: 3,
             latest: Some(held.mark),
             code: Some(held),
+            rejected: vec![Seen { print: [8; 16], at: NOW }],
             last_seen_at: Some(NOW),
             last_sms_at: Some(NOW),
             accepted_at: None,
@@ -186,6 +211,7 @@ mod tests {
                       03\
                       0101fd00d363a09a010000fd00d363a09a010000\
                       0103010203070707070707070707070707070707070301fd00d363a09a010000fd00d363a09a010000\
+                      0108080808080808080808080808080808fd00d363a09a010000\
                       01fd00d363a09a010000\
                       01fd00d363a09a010000\
                       00\
@@ -222,6 +248,22 @@ mod tests {
         assert_eq!(phone.clone().take(window, &[], None, NOW + BUFFER_LIFE), None);
         assert!(phone.take(window, &[], None, NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
         assert_eq!(phone.take(window, &[], None, NOW), None);
+    }
+
+    #[test]
+    fn a_rejected_code_is_refused_in_a_later_login_too_for_a_while() {
+        let mut phone = Phone::default();
+        let window = phone.open_window();
+        phone.reject([7; 16], NOW);
+        let offer = |n| Ok(held(n, None, NOW));
+        assert_eq!(phone.receive([1; 16], NOW, &offer(window)), Err(Reason::Duplicate));
+        let later = phone.open_window();
+        assert_eq!(phone.receive([2; 16], NOW, &offer(later)), Err(Reason::Duplicate));
+        assert_eq!(phone.receive([3; 16], NOW + REJECTED_LIFE, &offer(later)), Ok(()));
+        for n in 0..=REJECTED_MAX as u8 {
+            phone.reject([n; 16], NOW);
+        }
+        assert_eq!(phone.rejected.len(), REJECTED_MAX);
     }
 
     #[test]

@@ -128,12 +128,22 @@ impl Turn {
         Err(NoCode::Late)
     }
 
-    /// Says that the portal rejected the last code. It is not given out again in this turn, in whatever message it comes;
-    /// only a newer one counts.
-    pub fn rejected(&mut self) {
-        if let Some(given) = self.last {
-            self.posts.iter().for_each(|post| post.line.reject(given.print));
+    /// Says that the portal rejected the last code. It is not given out again, in whatever message it comes, by this login
+    /// or by one after it; only a newer one counts.
+    ///
+    /// A stale code that was never typed and says the very second of the request cannot be told from the right one: phones
+    /// tell seconds, and their clocks differ from ours by more. It costs one attempt, and this keeps it from costing two.
+    ///
+    /// # Errors
+    /// When the store failed. This login remembers it all the same.
+    pub async fn rejected(&mut self) -> Result<(), InboxError> {
+        let Some(given) = self.last else { return Ok(()) };
+        let now = self.inbox.now();
+        self.posts.iter().for_each(|post| post.line.reject(given.print));
+        for post in &self.posts {
+            self.inbox.change(&post.phone, |phone| phone.reject(given.print, now)).await?;
         }
+        Ok(())
     }
 
     /// Says that the portal accepted the last code, which proves the phone that it came from.

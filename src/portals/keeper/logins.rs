@@ -6,7 +6,7 @@ use crate::browsers::{ContextOptions, Seat};
 use crate::clock::Time;
 use crate::portals::login::{self, Errand, Trace};
 use crate::portals::portal::{Login, Sessions};
-use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
+use crate::portals::state::{PortalRecord, Role, Slot};
 use crate::portals::upkeep::Purpose;
 use crate::store::StoreError;
 
@@ -76,8 +76,9 @@ impl Keeper {
     async fn confirm(&mut self, now: Time) -> Result<(), StoreError> {
         self.begun.confirmed = true;
         let Begun { id, purpose, .. } = self.begun.clone();
+        let basis = &self.portal.settings().basis;
         let begin = |record: &mut PortalRecord| {
-            record.note(now, EventKind::LoginStarted, Some(&id), purpose.as_str());
+            record.begin_login(&id, purpose.as_str(), basis, now);
         };
         self.portal.change(begin).await?;
         self.portal.publish_login(|login| login.confirmed = true);

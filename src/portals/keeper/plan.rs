@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
+use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
 use crate::browsers::Seat;
 use crate::clock::Time;
+use crate::portals::relay::refreshable;
 use crate::portals::state::PortalRecord;
 use crate::portals::{check, repair, schedule};
 use crate::store::StoreError;
@@ -87,7 +88,15 @@ impl Keeper {
     }
 
     pub(super) fn plan_refreshes(&mut self) {
-        let wanted: BTreeSet<_> = self.waiting.iter().map(|(id, _)| id.clone()).collect();
+        // Who comes after a refresh with a value from before it needs no second one.
+        let renewed = |waiting: &mut Waiting| {
+            let session = self.portal.session(&waiting.session_id);
+            session.is_some_and(|session| refreshable(&self.portal, &session) != waiting.refused)
+        };
+        for waiting in self.waiting.extract_if(.., renewed) {
+            let _ = waiting.done.send(true);
+        }
+        let wanted: BTreeSet<_> = self.waiting.iter().map(|waiting| waiting.session_id.clone()).collect();
         for id in wanted {
             let Some(session) = self.portal.session(&id) else {
                 self.answer(&id, false);
@@ -102,9 +111,9 @@ impl Keeper {
     }
 
     pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
-        for (_, done) in self.waiting.extract_if(.., |(waits_for, _)| waits_for == id) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id) {
             // A caller that has gone away needs no answer.
-            let _ = done.send(refreshed);
+            let _ = waiting.done.send(refreshed);
         }
     }
 }

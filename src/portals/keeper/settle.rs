@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{DARK, Done, Keeper, LOOK_AGAIN, PHONE_AGAIN, PLACE_AGAIN};
 use crate::browsers::{BrowserError, Context, Kind};
 use crate::portals::check::Verdict;
+use crate::portals::evidence::{self, Part};
 use crate::portals::inbox::Busy;
 use crate::portals::jar::Merge;
 use crate::portals::login::{LoginFailure, NoLogin};
@@ -202,7 +203,36 @@ impl Keeper {
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
         (self.picture, self.steps) = (None, Vec::new());
+        self.doubt_others(session.id());
         self.portal.forget_others().await
+    }
+
+    /// A portal that tolerates one session only has just ended the other: it is looked at right away.
+    fn doubt_others(&mut self, id: &str) {
+        let (now, record) = (self.portal.now(), self.record());
+        for (_, slot) in record.slots().filter(|(_, slot)| slot.session_id != id && !slot.expired) {
+            if let Some(other) = self.portal.session(&slot.session_id) {
+                other.doubt();
+                self.looks.insert((slot.session_id.clone(), false), now);
+            }
+        }
+    }
+
+    /// Keeps what the page looked like, where that may help to mend something.
+    async fn keep_evidence(&self, failure: &LoginFailure) {
+        let LoginFailure { cause, detail, picture, page, .. } = failure;
+        let about_the_page = !matches!(cause, Cause::PortalDown | Cause::BudgetSpent);
+        if !about_the_page || (picture.is_none() && page.is_none()) {
+            return;
+        }
+        let (name, tools) = (self.portal.name(), self.portal.tools());
+        let picture = picture.as_deref().unwrap_or_default();
+        let page = page.as_deref().unwrap_or_default().as_bytes();
+        let (failure, parts) =
+            ((self.portal.now(), *cause, detail.as_str()), [(Part::Picture, picture), (Part::Page, page)]);
+        if let Err(error) = evidence::keep(name, failure, parts, &tools.store, &tools.vault).await {
+            tracing::error!(portal = name, "the evidence of a failed login at portal {name} is not kept: {error}");
+        }
     }
 
     fn count_login(&self, outcome: &'static str) {
@@ -211,13 +241,14 @@ impl Keeper {
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
-        let LoginFailure { cause, detail, picture, steps } = failure;
         if !self.begun.confirmed {
             self.portal.publish(|live| live.login = None);
-            tracing::debug!(portal = self.portal.name(), "a login was not needed and not possible: {detail}");
+            tracing::debug!(portal = self.portal.name(), "a login was not needed and not possible: {}", failure.detail);
             return Ok(());
         }
         let name = self.portal.name().to_owned();
+        self.keep_evidence(&failure).await;
+        let LoginFailure { cause, detail, picture, steps, .. } = failure;
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
         self.count_login(cause.as_str());
         (self.picture, self.steps) = (picture, steps);

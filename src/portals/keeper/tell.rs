@@ -21,7 +21,8 @@ impl Keeper {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), retire::subject(self.portal.name()));
         let given_up = record.recovery.given_up.is_some() || record.upkeep.given_up.is_some();
-        let healthy = !given_up && record.serving().is_some() && self.missing(record).is_none();
+        let whole = self.missing(record).is_none() && !record.tolerates_one(&self.portal.settings().basis);
+        let healthy = !given_up && record.serving().is_some() && whole;
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));

@@ -139,7 +139,7 @@ async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
     let (scene, keeper) = scene().await;
     scene.portal.pause(true).await.unwrap();
     scene.start(keeper);
-    let asked = clock::within(PATIENCE, scene.portal.refresh("gone"));
+    let asked = clock::within(PATIENCE, scene.portal.refresh("gone", None));
     assert!(!asked.await.unwrap());
     scene.end().await;
 }

@@ -125,8 +125,8 @@ async fn what_fails_before_it_was_needed_has_not_failed() {
     let (scene, mut keeper) = scene_of(Sessions::ColdStandby).await;
     scene.logged_in("a").await;
     keeper.begun.confirmed = false;
-    let failure =
-        LoginFailure { cause: Cause::PortalDown, detail: "refused".to_owned(), picture: None, steps: Vec::new() };
+    let (cause, detail) = (Cause::PortalDown, "refused".to_owned());
+    let failure = LoginFailure { cause, detail, picture: None, page: None, steps: Vec::new() };
     keeper.settle(Done::LoginFailed(NoLogin::Failed(failure))).await.unwrap();
     let record = keeper.record();
     assert_eq!((record.recovery.failures, &record.last_failure), (0, &None));

@@ -61,7 +61,7 @@ const STEPS: &[(&[&str], &str, At)] = &[
         At(
             0,
             ".branch[0].fail: unknown cause \"wrong_password\"; known: bad_credentials, no_sms, code_rejected, \
-                 page_changed, portal_down, captcha, budget_spent, browser_failed and phone_silent",
+                 page_changed, portal_down, captcha, budget_spent, browser_failed, phone_silent and one_session",
         ),
     ),
     (&["{ branch = [{ if = \"#a\" }] }"], "", At(0, ".branch[0]: an arm has either next or fail")),
