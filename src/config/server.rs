@@ -88,6 +88,12 @@ pub struct Browser {
     pub sandbox: bool,
     /// Where profiles live while a browser runs; the system's temporary directory when not set.
     pub runtime_dir: Option<PathBuf>,
+    /// The age at which a browser process is replaced by a fresh one. Default 24 h.
+    pub recycle_after: Duration,
+    /// The number of documents after which it is. Default 500.
+    pub recycle_navigations: u32,
+    /// The memory in bytes, shared pages counted once, at which it is. Default 1 GiB.
+    pub recycle_memory: usize,
 }
 
 const DURABILITIES: &[(&str, Durability)] =
@@ -100,6 +106,10 @@ const LEVELS: &[(&str, tracing::Level)] = &[
     ("debug", tracing::Level::DEBUG),
     ("trace", tracing::Level::TRACE),
 ];
+
+const MIB: usize = 1024 * 1024;
+/// Less than a few seconds would have browsers replaced faster than sessions move.
+const RECYCLE_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 24 * 3600);
 
 pub(super) fn server(root: &Section<'_>) -> Option<Server> {
     let section = root.section_or_empty("server")?;
@@ -195,9 +205,21 @@ pub(super) fn browser(root: &Section<'_>) -> Option<Browser> {
     let user = section.optional("user", words::text);
     let sandbox = section.or("sandbox", "true", words::boolean);
     let runtime_dir = section.optional("runtime_dir", Field::path);
+    let recycle_after = section.or("recycle_after", "24h", duration::within(RECYCLE_AFTER));
+    let recycle_navigations = section.or("recycle_navigations", "500", words::integer(10..=1_000_000));
+    // A process of its own with nothing in it takes 130 MiB.
+    let recycle_memory = section.or("recycle_memory", "1024 MiB", words::bytes(256 * MIB..=64 * 1024 * MIB));
     section.finish();
     if sandbox == Some(false) {
         section.warning("sandbox = false: a portal's page that breaks out of Chromium's renderer owns this account");
     }
-    Some(Browser { binary, user, sandbox: sandbox?, runtime_dir })
+    Some(Browser {
+        binary,
+        user,
+        sandbox: sandbox?,
+        runtime_dir,
+        recycle_after: recycle_after?,
+        recycle_navigations: recycle_navigations?,
+        recycle_memory: recycle_memory?,
+    })
 }
