@@ -12,6 +12,7 @@ pub mod jar;
 mod keeper;
 mod letter;
 mod login;
+mod moving;
 pub mod phones;
 pub mod portal;
 pub mod recipe;
@@ -28,9 +29,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::browsers::BrowserError;
 use crate::config::{self, Config};
 use crate::lifecycle::Lifecycle;
-use crate::secret::Vault;
 use crate::store::StoreError;
 use forwarders::Incoming;
 use keeper::Keeper;
@@ -68,6 +69,9 @@ pub enum PortalsError {
     /// A recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The browser that a recipe asks for cannot be had.
+    #[error(transparent)]
+    Browser(#[from] BrowserError),
     /// What is known about a portal cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,9 +89,9 @@ impl Portals {
     /// # Errors
     /// [`PortalsError`].
     pub async fn apply(&self, config: &Config) -> Result<(), PortalsError> {
-        let vault = &self.0.tools.vault;
-        let wanted = config.portals.iter().map(|(name, portal)| Ok((name.clone(), settings(portal, vault)?)));
-        let mut wanted = wanted.collect::<Result<BTreeMap<_, _>, RecipeError>>()?;
+        let tools = &self.0.tools;
+        let wanted = config.portals.iter().map(|(name, portal)| Ok((name.clone(), settings(portal, tools)?)));
+        let mut wanted = wanted.collect::<Result<BTreeMap<_, _>, PortalsError>>()?;
         *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = Phones::new(&config.phones);
         let present: Vec<_> = self.kept().iter().map(|(name, kept)| (name.clone(), kept.clone())).collect();
         for (name, kept) in present {
@@ -145,15 +149,18 @@ impl Portals {
     }
 }
 
-fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeError> {
+fn settings(portal: &config::Portal, tools: &Tools) -> Result<Settings, PortalsError> {
     let recipe = Recipe::load(&portal.recipe)?;
+    let program = recipe.browser.binary.as_deref();
+    let pool = program.map_or_else(|| Ok(tools.pool.clone()), |program| tools.pool.of_program(program))?;
     let totp_secret = portal.totp_secret.as_ref().map_or("", |key| key.expose());
     let parts = [recipe.fingerprint.as_str(), &portal.username, portal.password.expose(), totp_secret];
     let parts = parts.map(str::as_bytes);
     Ok(Settings {
         // Keyed, because it is stored and a password in it must not be guessable from it.
-        basis: data_encoding::HEXLOWER.encode(&vault.fingerprint(&parts)),
+        basis: data_encoding::HEXLOWER.encode(&tools.vault.fingerprint(&parts)),
         recipe: Arc::new(recipe),
+        pool,
         username: portal.username.clone(),
         password: portal.password.clone(),
         totp_secret: portal.totp_secret.clone(),

@@ -15,6 +15,8 @@ mod failure;
 mod fallback;
 #[path = "portals/operator.rs"]
 mod operator;
+#[path = "portals/recycling.rs"]
+mod recycling;
 #[path = "portals/restart.rs"]
 mod restart;
 #[path = "portals/stage.rs"]

@@ -113,6 +113,13 @@ impl Pool {
     }
 }
 
+/// Handles to the same two processes are equal.
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl Family {
     /// Two seats with somebody who keeps them, and somebody who looks after the age of both.
     fn seats(self: &Arc<Self>, launcher: &Arc<Launcher>) -> Arc<Seats> {

@@ -1,5 +1,5 @@
-//! Recycling: which process has lived, worked or grown enough, and whose turn it is. One seat of a pool at a time, the one
-//! from which fewer sessions serve first.
+//! Recycling: which process has lived, worked or grown enough, and whose turn it is. One seat of a pool at a time, and the
+//! one from which fewer sessions serve first: that a fresh process comes up is seen where nobody waits for it.
 //!
 //! Says only when; how a process is replaced is the seat's business.
 
@@ -18,6 +18,9 @@ const AGAIN: Duration = Duration::from_secs(300);
 /// Of the age at which a process is replaced anyway, the part that it may weigh what it likes: work that needs more memory
 /// than the limit allows must not have its browser replaced every minute.
 const GROWTH: u32 = 24;
+/// The part of that age below which a process is fresh. Several looks long, so that of two neither goes again and again while
+/// the other waits.
+const FRESH: u32 = 2;
 
 /// When a browser process is replaced by a fresh one. What comes first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +49,10 @@ impl Recycle {
     /// Why a process has had enough, apart from its weight.
     fn worn(&self, wear: &Wear) -> Option<String> {
         if wear.age >= self.after {
-            return Some(format!("it has run for {}", rounded(wear.age)));
+            return Some(format!("after {}", rounded(wear.age)));
         }
         let documents = wear.navigations;
-        (documents >= self.navigations).then(|| format!("it has loaded {documents} documents"))
+        (documents >= self.navigations).then(|| format!("after {documents} documents"))
     }
 }
 
@@ -89,9 +92,9 @@ impl Recycler {
         }
     }
 
-    /// The seat to be recycled first, and why. Of two the one from which fewer sessions serve: what stands by moves first.
+    /// The seat to be recycled first, and why: when one is due, before it the one from which fewer sessions serve.
     async fn due(&self, heavy: &mut Heavy) -> Option<(&Place, u64, String)> {
-        let mut due = Vec::new();
+        let mut looked = Vec::new();
         let before = std::mem::take(heavy);
         for place in self.places.iter().rev() {
             let Some(wear) = place.wear() else { continue };
@@ -99,9 +102,16 @@ impl Recycler {
                 None => self.overweight(place.seat(), &wear, &before, heavy).await,
                 worn => worn,
             };
-            due.extend(reason.map(|reason| (wear.serving, (place, wear.generation, reason))));
+            looked.push((place, wear, reason));
         }
-        due.into_iter().min_by_key(|(serving, _)| *serving).map(|(_, process)| process)
+        looked.sort_by_key(|(_, wear, _)| wear.serving);
+        let last = looked.iter().rposition(|(.., reason)| reason.is_some())?;
+        // One that is not due itself goes before the other, unless it is fresh.
+        let goes = |(_, wear, reason): &(&Place, Wear, Option<String>)| {
+            reason.is_some() || wear.age >= self.limits.after / FRESH
+        };
+        let (place, wear, reason) = looked.into_iter().take(last + 1).find(goes)?;
+        Some((place, wear.generation, reason.unwrap_or_else(|| format!("after {}", rounded(wear.age)))))
     }
 
     async fn overweight(&self, seat: Seat, wear: &Wear, before: &Heavy, heavy: &mut Heavy) -> Option<String> {
@@ -115,7 +125,7 @@ impl Recycler {
         }
         let process = (seat, wear.generation);
         heavy.push(process);
-        before.contains(&process).then(|| format!("it holds {} MB of memory", weight / 1_000_000))
+        before.contains(&process).then(|| format!("at {} MB of memory", weight / 1_000_000))
     }
 }
 

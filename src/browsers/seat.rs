@@ -326,7 +326,7 @@ impl Keeper {
                 Ok(next) => return (next, order),
                 Err(error) => {
                     let seat = self.place.seat;
-                    tracing::warn!(?seat, "browser {seat:?} is not replaced, though {}: {error}", order.reason);
+                    tracing::warn!(?seat, "browser {seat:?} is not replaced {}: {error}", order.reason);
                     // Whoever asked may have gone.
                     let _ = order.over.send(false);
                 }
@@ -337,7 +337,7 @@ impl Keeper {
     /// Stays with a process that has lost its seat until nobody is left in it, and ends it.
     async fn retire(self, former: Running, order: Replace, generation: u64) {
         let (seat, reason) = (self.place.seat, &order.reason);
-        tracing::info!(?seat, generation, "browser {seat:?} generation {generation} retires: {reason}");
+        tracing::info!(?seat, generation, "browser {seat:?} generation {generation} retires {reason}");
         let tenancy = former.chrome.tenancy().clone();
         let end = tokio::select! {
             end = self.observe(&former.chrome) => end,

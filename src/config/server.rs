@@ -1,6 +1,7 @@
 //! The sections about the process itself: `[server]`, `[store]`, `[log]`, `[browser]`.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,6 +167,16 @@ pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, String> {
     }
 }
 
+/// Reads the path of a file that can be run.
+pub(crate) fn program(field: &Field<'_>) -> Result<PathBuf, String> {
+    let path = existing_file(field)?;
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o111 == 0 {
+        return Err(format!("{} is not executable", path.display()));
+    }
+    Ok(path)
+}
+
 pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     let section = root.section_or_empty("store")?;
     let path = section.or("url", "sled:data/store", |field| {
@@ -201,7 +212,7 @@ pub(super) fn log(root: &Section<'_>) -> Option<Log> {
 
 pub(super) fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
-    let binary = section.optional("binary", existing_file);
+    let binary = section.optional("binary", program);
     let user = section.optional("user", words::text);
     let sandbox = section.or("sandbox", "true", words::boolean);
     let runtime_dir = section.optional("runtime_dir", Field::path);

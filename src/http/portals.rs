@@ -149,7 +149,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested` or `browser_replaced`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced` or
+    /// `browser_recycled`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

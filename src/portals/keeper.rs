@@ -67,6 +67,7 @@ enum Job {
     Check(String),
     SecondLook(String),
     Place(String),
+    Move(String),
     Refresh(String),
     Login,
 }
@@ -81,6 +82,7 @@ enum Done {
         again: bool,
         placed: Result<(), BrowserError>,
     },
+    Moved(Arc<Session>, Result<(), BrowserError>),
     Refreshed(Arc<Session>, Result<(), BrowserError>),
     LoggedIn(Arc<Session>),
     LoginFailed(LoginFailure),
@@ -104,7 +106,7 @@ impl Keeper {
 
     /// Keeps the portal until `stop`; then its jobs are dropped, to be found undone by the next start.
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
-        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
+        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.pool().watch(seat));
         let clock = self.portal.tools().clock.clone();
         if let Err(error) = self.begin().await {
             self.complain(&error);
@@ -186,6 +188,7 @@ impl Keeper {
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
+        self.plan_moves(&record, now);
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);

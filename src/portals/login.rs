@@ -75,7 +75,7 @@ pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<
     let turn = turn(portal).await?;
     let recipe = portal.recipe();
     let user_agent = recipe.browser.user_agent.clone();
-    let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
+    let context = portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await?;
     let page = context.page(page_options(portal)).await?;
     let deadline = portal.now() + recipe.login.timeout;
     let values = BTreeMap::new();

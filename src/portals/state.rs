@@ -144,8 +144,10 @@ pub enum EventKind {
     Resumed,
     /// An operator asked for a fresh login.
     ReauthRequested,
-    /// The browser died or was replaced.
+    /// The browser died, or hung and was killed, and was replaced.
     BrowserReplaced,
+    /// The browser had been in use for long enough and was replaced by a fresh one.
+    BrowserRecycled,
 }
 
 impl EventKind {
@@ -165,6 +167,7 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::ReauthRequested => "reauth_requested",
             Self::BrowserReplaced => "browser_replaced",
+            Self::BrowserRecycled => "browser_recycled",
         }
     }
 }

@@ -29,7 +29,7 @@ async fn age_replaces_a_process_and_its_context_moves_when_it_likes() {
     let former = house.pid(Seat::A);
     let health = house.becomes(Seat::A, |health| health.recycled == 1).await;
     assert_eq!((health.generation, health.deaths, health.up), (2, 0, true));
-    assert!(health.reason.as_ref().unwrap().starts_with("it has run for "), "{health:?}");
+    assert!(health.reason.as_ref().unwrap().starts_with("after 2"), "{health:?}");
     assert_ne!(house.pid(Seat::A), former);
 
     // The former one works on for as long as somebody is in it.

@@ -2,13 +2,15 @@
 //! and the clock alone; what a job comes to is `settle`'s business.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
-use crate::browsers::Seat;
+use crate::browsers::{Context, Seat};
 use crate::clock::Time;
 use crate::portals::portal::{Login, Sessions};
+use crate::portals::session::Session;
 use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
-use crate::portals::{check, login, repair};
+use crate::portals::{check, login, moving, repair};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -72,6 +74,33 @@ impl Keeper {
                 Done::Placed { session, again: former.is_some(), placed }
             });
         }
+    }
+
+    /// Moves sessions out of browsers that retire, one at a time, what stands by first.
+    pub(super) fn plan_moves(&mut self, record: &PortalRecord, now: Time) {
+        let mut due = None;
+        for (role, slot) in record.slots() {
+            let Some((session, context)) = self.place_of(slot) else { continue };
+            context.set_serving(role == Role::Active);
+            if !slot.expired && context.is_alive() && context.is_retiring() {
+                due = Some((session, context));
+            }
+        }
+        let waits = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
+        let moves = self.running.keys().any(|job| matches!(job, Job::Move(_)));
+        if let Some((session, former)) = due.filter(|_| !waits && !moves) {
+            let portal = self.portal.clone();
+            self.start(Job::Move(session.id().to_owned()), async move {
+                let moved = moving::move_on(&portal, &session, former).await;
+                Done::Moved(session, moved)
+            });
+        }
+    }
+
+    fn place_of(&self, slot: &Slot) -> Option<(Arc<Session>, Arc<Context>)> {
+        let session = self.portal.session(&slot.session_id)?;
+        let context = session.context()?;
+        Some((session, context))
     }
 
     /// The browser in which no other session of this portal lives, so that one crash does not take both.

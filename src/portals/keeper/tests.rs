@@ -58,6 +58,7 @@ async fn scene() -> (Scene, Keeper) {
     let pool = Pool::new(&life, place).unwrap();
     let upstream = Upstream::new().unwrap();
     let settings = Settings {
+        pool: pool.clone(),
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),
