@@ -7,6 +7,7 @@ use std::time::Duration;
 use nightporter::clock;
 use serde_json::Value;
 
+use crate::chaos::census::Census;
 use crate::stage::{PATIENCE, PORTAL, Scene, Stage, id_of};
 
 /// Replaces browsers as fast as the configuration allows.
@@ -29,7 +30,7 @@ async fn sessions_move_into_fresh_browsers_and_nobody_notices() {
     let mut stage = hurried(&[]).await;
     stage.launch().await;
     let before = stage.live().await;
-    let descriptors = || stage.descriptors();
+    let descriptors = || Census::take(&stage).descriptors;
     let (first, held) = (stage.browsers(), descriptors());
     // Calls and browser work go on all the time.
     let mut calls = 0;

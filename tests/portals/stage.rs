@@ -349,12 +349,6 @@ impl Stage {
         &self.browser_processes() - &self.browsers()
     }
 
-    /// How many file descriptors the real binary has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        let pid = self.child.as_ref().and_then(Child::id).unwrap();
-        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-    }
-
     /// Stops everything in order.
     pub(crate) async fn strike(mut self) {
         if self.app.is_some() {
