@@ -181,6 +181,8 @@ impl Keeper {
         self.tell(&record).await?;
         // Calls are served during a pause too, and may need fresh values.
         self.plan_refreshes();
+        // A browser that retires does not wait for the end of a pause, and a move asks nothing of the portal.
+        self.plan_moves(&record, now);
         if record.paused {
             self.halt();
             self.publish_next(None);
@@ -188,7 +190,6 @@ impl Keeper {
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
-        self.plan_moves(&record, now);
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);

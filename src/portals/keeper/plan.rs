@@ -82,7 +82,7 @@ impl Keeper {
         for (role, slot) in record.slots() {
             let Some((session, context)) = self.place_of(slot) else { continue };
             context.set_serving(role == Role::Active);
-            if !slot.expired && context.is_alive() && context.is_retiring() {
+            if context.is_alive() && context.is_retiring() {
                 due = Some((session, context));
             }
         }
