@@ -21,7 +21,7 @@ use nightporter::clock::{self, Clock, Stopwatch, Time};
 use nightporter::lifecycle::Lifecycle;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use stage::{PATIENCE, PORTAL, Scene, Stage, kill_9};
+use stage::{PATIENCE, Scene, Stage, kill_9};
 
 /// Rounds of what takes about a second, and of what takes about ten.
 const ROUNDS: usize = 9;
@@ -41,8 +41,8 @@ async fn main() {
     bare().await;
     let (mut stage, names) = appliance().await;
     memory(&stage).await;
-    back(&stage, &names).await;
-    logins(&mut stage).await;
+    logins(&stage).await;
+    back(&mut stage, &names).await;
     stage.strike().await;
     println!("\nload average at the end {}", load());
 }
@@ -59,33 +59,34 @@ fn tell(what: &str, unit: &str, mut values: Vec<f64>) {
 
 /// From a signal to the pool's word that the process is gone; killed, and stopped.
 async fn ends() {
+    let (mut killed, mut stopped) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        killed.push(noticed(Signal::KILL, round).await);
+    }
+    for round in 0..LONG_ROUNDS {
+        stopped.push(noticed(Signal::STOP, round).await);
+    }
+    tell("crash noticed", "ms", killed);
+    tell("hang noticed and killed", "ms", stopped);
+}
+
+/// In a pool of its own: one whose browsers die again and again takes its time to start the next.
+async fn noticed(signal: Signal, round: usize) -> f64 {
     let run = tempfile::tempdir().unwrap();
     fs::set_permissions(run.path(), PermissionsExt::from_mode(0o711)).unwrap();
     let life = Lifecycle::new();
     let pool = Pool::new(&life, Settings { runtime_dir: run.path().to_owned(), ..Settings::default() }).unwrap();
     pool.warm().await.unwrap();
-    let noticed = async |signal| {
-        let mut health = pool.watch(Seat::A);
-        let now = health.wait_for(|health| health.up).await.unwrap().clone();
-        // At another point of the time between two signs of life each round.
-        clock::pause(Duration::from_millis(700 + 370 * (now.deaths % 6))).await;
-        let pid = Pid::from_raw(now.pid.unwrap().cast_signed()).unwrap();
-        let watch = Stopwatch::start();
-        kill_process(pid, signal).unwrap();
-        let lost = health.wait_for(|health| health.deaths > now.deaths);
-        clock::within(PATIENCE, lost).await.unwrap().unwrap();
-        watch.elapsed().as_secs_f64() * 1e3
-    };
-    let (mut killed, mut stopped) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        killed.push(noticed(Signal::KILL).await);
-    }
-    for _ in 0..LONG_ROUNDS {
-        stopped.push(noticed(Signal::STOP).await);
-    }
-    tell("crash noticed", "ms", killed);
-    tell("hang noticed and killed", "ms", stopped);
+    let mut health = pool.watch(Seat::A);
+    let pid = Pid::from_raw(health.borrow_and_update().pid.unwrap().cast_signed()).unwrap();
+    // At another point of the time between two signs of life each round.
+    clock::pause(Duration::from_millis(700 + 370 * (round as u64 % 6))).await;
+    let watch = Stopwatch::start();
+    kill_process(pid, signal).unwrap();
+    clock::within(PATIENCE, health.wait_for(|health| health.deaths == 1)).await.unwrap().unwrap();
+    let span = watch.elapsed();
     assert!(life.shutdown(PATIENCE).await);
+    span.as_secs_f64() * 1e3
 }
 
 /// The appliance with nothing to do and no browser.
@@ -115,20 +116,23 @@ async fn appliance() -> (Stage, Vec<String>) {
         (0..PORTALS).map(|number| if number == 0 { "hanbit".into() } else { format!("hanbit{number}") }).collect();
     let portals: String = names.iter().map(|name| format!("[portals.{name}]{portal}")).collect();
     stage.write("nightporter.toml", &format!("{head}{portals}"));
+    let watch = Stopwatch::start();
+    start(&mut stage, &names).await;
+    let took = watch.elapsed().as_secs_f64() * 1e3;
+    tell(&format!("{} logins, one phone, from a cold start", PORTALS * 2), "ms", vec![took]);
+    (stage, names)
+}
+
+/// Starts the real binary and waits until every portal is live.
+async fn start(stage: &mut Stage, names: &[String]) {
     stage.launch().await;
     let watch = Stopwatch::start();
-    for name in &names {
+    for name in names {
         while stage.get(&format!("/api/portals/{name}")).await.json()["state"] != "live" {
             assert!(watch.elapsed() < PATIENCE * 4, "not all live: {}", stage.log());
             clock::pause(Duration::from_millis(100)).await;
         }
     }
-    tell(
-        &format!("{} logins, one phone, from a cold start", PORTALS * 2),
-        "ms",
-        vec![watch.elapsed().as_secs_f64() * 1e3],
-    );
-    (stage, names)
 }
 
 async fn memory(stage: &Stage) {
@@ -144,30 +148,36 @@ async fn memory(stage: &Stage) {
     tell("the appliance beside it, RSS", "MiB", appliance);
 }
 
-/// From a kill to the first session's new place, and to that of every session that lived there.
-async fn back(stage: &Stage, names: &[String]) {
+/// From a kill to the first session's new place, and to that of every session that lived there. Twice an appliance, once
+/// for each browser, since one that dies again is started with a delay.
+async fn back(stage: &mut Stage, names: &[String]) {
     let (mut first, mut all) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let before = replaced(stage, names).await;
-        let browsers: Vec<_> = stage.browsers().into_iter().collect();
-        let killed = Clock::system().now();
-        kill_9(browsers[0]);
-        let back = async {
-            loop {
-                let now = replaced(stage, names).await;
-                let times: Vec<Time> =
-                    now.iter().zip(&before).filter_map(|(now, before)| now.get(before.len()).copied()).collect();
-                if times.len() == names.len() {
-                    return times;
+    for _ in 0..LONG_ROUNDS {
+        stage.kill().await;
+        start(stage, names).await;
+        // A saved session is live before it has a place.
+        clock::pause(Duration::from_secs(5)).await;
+        for browser in stage.browsers() {
+            let before = replaced(stage, names).await;
+            let killed = Clock::system().now();
+            kill_9(browser);
+            let back = async {
+                loop {
+                    let now = replaced(stage, names).await;
+                    let fresh = now.iter().zip(&before).filter_map(|(now, before)| now.get(before.len()).copied());
+                    let times: Vec<Time> = fresh.collect();
+                    if times.len() == names.len() {
+                        return times;
+                    }
+                    clock::pause(Duration::from_millis(250)).await;
                 }
-                clock::pause(Duration::from_millis(250)).await;
-            }
-        };
-        let times = clock::within(PATIENCE, back).await.unwrap_or_else(|_| panic!("{}", stage.log()));
-        let span = |time: Option<&Time>| time.unwrap().since(killed).as_secs_f64() * 1e3;
-        first.push(span(times.iter().min()));
-        all.push(span(times.iter().max()));
-        clock::pause(Duration::from_secs(2)).await;
+            };
+            let times = clock::within(PATIENCE, back).await.unwrap_or_else(|_| panic!("{}", stage.log()));
+            let span = |time: Option<&Time>| time.unwrap().since(killed).as_secs_f64() * 1e3;
+            first.push(span(times.iter().min()));
+            all.push(span(times.iter().max()));
+            clock::pause(Duration::from_secs(1)).await;
+        }
     }
     tell("first session back after a crash", "ms", first);
     tell(&format!("{} sessions back", names.len()), "ms", all);
@@ -190,7 +200,7 @@ fn times_of(events: &[Value], kind: &str) -> Vec<Time> {
 
 /// Logins in warm browsers, from the keeper's decision to the record that names the session; and the part of it from the
 /// portal's sending of the SMS to the code in the appliance.
-async fn logins(stage: &mut Stage) {
+async fn logins(stage: &Stage) {
     let (mut whole, mut sms) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let done = stage.told_of("authenticated").await.len();
@@ -205,5 +215,4 @@ async fn logins(stage: &mut Stage) {
     }
     tell("login in a warm browser, everything included", "ms", whole);
     tell("of it, from the sent SMS to its code", "ms", sms);
-    assert!(stage.get(PORTAL).await.status.is_success());
 }
