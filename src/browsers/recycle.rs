@@ -29,8 +29,8 @@ pub struct Recycle {
     pub after: Duration,
     /// After its tabs have loaded so many documents. Default 500.
     pub navigations: u64,
-    /// When it and its children hold so many bytes, shared pages counted once (PSS), at two looks in a row. Default 1 GiB: a
-    /// process with sixteen logged-in sessions takes a quarter of that, with sixteen open tabs about half.
+    /// When it and its children hold so many bytes, shared pages counted once (PSS), at two looks in a row. Default 1 GiB:
+    /// with eight logged-in sessions it takes a fifth of that, with eight open tabs two fifths.
     pub memory: u64,
 }
 
