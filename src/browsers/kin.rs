@@ -101,6 +101,10 @@ mod tests {
         let mut child = waiting(&format!("--user-data-dir={}/data", profile.display()));
         let mut stranger = waiting(&format!("--user-data-dir={}1/data", profile.display()));
         let kin = Kin { profile, owner: rustix::process::geteuid().as_raw() };
+        // A child that has just been started may not show its command line yet.
+        while kin.members().is_empty() {
+            std::thread::yield_now();
+        }
         assert_eq!(kin.members(), [Pid::from_child(&child)]);
         assert!((1 << 10..1 << 30).contains(&kin.weight()), "{}", kin.weight());
         Kin { owner: 4_000_001, ..kin.clone() }.kill();

@@ -293,16 +293,18 @@ impl Keeper {
         let (pid, seat) = (process.id(), self.place.seat);
         let generation = self.place.health.borrow().generation + 1;
         let seated = Seated { chrome: chrome.clone(), generation, since: Stopwatch::start(), kin: process.kin() };
-        // Before the health: whoever hears of that finds the process on its seat.
+        // Told only below: whoever hears of it finds the process on its seat, and whoever finds it there can read this.
+        self.place.health.send_if_modified(|health| {
+            health.recycled += u64::from(recycled.is_some());
+            (health.generation, health.up, health.pid, health.reason) = (generation, true, Some(pid), recycled);
+            false
+        });
         let former = self.place.occupant.send_replace(Occupant::Browser(seated));
         if let Occupant::Browser(former) = former {
             former.chrome.tenancy().retire();
         }
         tracing::info!(?seat, pid, generation, "browser {seat:?} is up: process {pid}, generation {generation}");
-        self.place.health.send_modify(|health| {
-            health.recycled += u64::from(recycled.is_some());
-            (health.generation, health.up, health.pid, health.reason) = (generation, true, Some(pid), recycled);
-        });
+        self.place.health.send_modify(|_| {});
         generation
     }
 
