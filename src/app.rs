@@ -155,6 +155,11 @@ pub fn browser_settings(config: &config::Browser) -> browsers::Settings {
         sandbox: config.sandbox,
         runtime_dir: config.runtime_dir.clone().unwrap_or(standard.runtime_dir),
         languages: standard.languages,
+        recycle: browsers::Recycle {
+            after: config.recycle_after,
+            navigations: u64::from(config.recycle_navigations),
+            memory: config.recycle_memory as u64,
+        },
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) use network::{is_loopback, origin};
 pub(crate) use problem::unknown;
 pub(crate) use read::{Field, Reading, Section};
 pub(crate) use secrets::from_file as secret_from_file;
+pub(crate) use server::program;
 pub(crate) use sources::read as read_file;
 pub(crate) use tree::parse as parse_tree;
 pub(crate) use words::{boolean, choice, integer, text};

@@ -15,6 +15,7 @@ mod keeper;
 pub mod learning;
 mod letter;
 mod login;
+mod moving;
 pub mod phones;
 mod plain;
 pub mod portal;
@@ -36,9 +37,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::browsers::BrowserError;
 use crate::config::{self, Config};
 use crate::lifecycle::Lifecycle;
-use crate::secret::Vault;
 use crate::store::StoreError;
 use forwarders::Incoming;
 use keeper::Keeper;
@@ -77,6 +78,9 @@ pub enum PortalsError {
     /// A recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The browser that a recipe asks for cannot be had.
+    #[error(transparent)]
+    Browser(#[from] BrowserError),
     /// What is known about a portal cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -160,7 +164,7 @@ impl Portals {
     fn load(&self, config: &Config) -> Result<Vec<(String, Portal)>, PortalsError> {
         let mut changed = Vec::new();
         for (name, portal) in config.portals.iter() {
-            let settings = settings(portal, &self.0.tools.vault)?;
+            let settings = settings(portal, &self.0.tools)?;
             match self.get(name) {
                 Some(present) if *present.settings() == settings => {}
                 Some(present) => changed.push((name.clone(), present.with(settings))),
@@ -216,15 +220,18 @@ impl Inner {
     }
 }
 
-fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeError> {
+fn settings(portal: &config::Portal, tools: &Tools) -> Result<Settings, PortalsError> {
     let recipe = Recipe::load(&portal.recipe)?;
+    let program = recipe.browser.binary.as_deref();
+    let pool = program.map_or_else(|| Ok(tools.pool.clone()), |program| tools.pool.of_program(program))?;
     let totp_secret = portal.totp_secret.as_ref().map_or("", |key| key.expose());
     let parts = [recipe.fingerprint.as_str(), &portal.username, portal.password.expose(), totp_secret];
     let parts = parts.map(str::as_bytes);
     Ok(Settings {
         // Keyed, because it is stored and a password in it must not be guessable from it.
-        basis: data_encoding::HEXLOWER.encode(&vault.fingerprint(&parts)),
+        basis: data_encoding::HEXLOWER.encode(&tools.vault.fingerprint(&parts)),
         recipe: Arc::new(recipe),
+        pool,
         username: portal.username.clone(),
         password: portal.password.clone(),
         totp_secret: portal.totp_secret.clone(),

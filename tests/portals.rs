@@ -31,6 +31,8 @@ mod operator;
 mod outage;
 #[path = "portals/password.rs"]
 mod password;
+#[path = "portals/recycling.rs"]
+mod recycling;
 #[path = "portals/restart.rs"]
 mod restart;
 #[path = "portals/rivals.rs"]

@@ -164,8 +164,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`,
-    /// `drill_failed`, `code_typed` or `standby_given_up`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `browser_recycled`, `renewed`,
+    /// `renewal_failed`, `drill_passed`, `drill_failed`, `code_typed` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

@@ -95,6 +95,7 @@ enum Job {
     Check(String),
     SecondLook(String),
     Place(String),
+    Move(String),
     Refresh(String),
     Prepare,
     Login,
@@ -110,6 +111,7 @@ enum Done {
         again: bool,
         placed: Result<(), BrowserError>,
     },
+    Moved(Arc<Session>, Result<(), BrowserError>),
     Refreshed(Arc<Session>, Result<(), BrowserError>),
     Prepared(Result<Context, BrowserError>),
     LoggedIn(Arc<Session>),
@@ -137,7 +139,7 @@ impl Keeper {
 
     /// Keeps the portal until `stop`; then its jobs are dropped, to be found undone by the next start.
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
-        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
+        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.pool().watch(seat));
         let clock = self.portal.tools().clock.clone();
         let mut orders = self.portal.orders().await;
         if let Err(error) = self.begin().await {
@@ -223,6 +225,8 @@ impl Keeper {
         self.tell(&record).await?;
         // Calls are served during a pause too, and may need fresh values.
         self.plan_refreshes();
+        // A browser that retires does not wait for the end of a pause, and a move asks nothing of the portal.
+        self.plan_moves(&record, now);
         if record.paused {
             self.halt();
             self.publish_next(None);

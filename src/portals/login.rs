@@ -124,9 +124,9 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
     portal.publish_login(|login| login.queued = false);
     let recipe = portal.recipe();
     let user_agent = recipe.browser.user_agent.clone();
-    let context = match ready.filter(Context::is_alive) {
+    let context = match ready.filter(|context| context.is_alive() && !context.is_retiring()) {
         Some(context) => context,
-        None => portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?,
+        None => portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await?,
     };
     let page = context.page(page_options(portal)).await?;
     let deadline = portal.now() + recipe.login.timeout;

@@ -47,6 +47,8 @@ pub enum Sessions {
 pub struct Settings {
     /// How to log in.
     pub recipe: Arc<Recipe>,
+    /// Where: the browsers of the program that the recipe names, or of the usual one.
+    pub pool: Pool,
     /// The account's name.
     pub username: String,
     /// The account's password.
@@ -78,7 +80,7 @@ pub struct Tools {
     pub vault: Arc<Vault>,
     /// Where codes arrive.
     pub inbox: Inbox,
-    /// Where logins happen.
+    /// The usual browsers, and the way to those of other programs.
     pub pool: Pool,
     /// The way to portals without a browser.
     pub upstream: Upstream,
@@ -268,6 +270,11 @@ impl Portal {
 
     pub(super) fn tools(&self) -> &Tools {
         &self.0.kept.tools
+    }
+
+    /// The browsers that its sessions live in.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.settings.pool
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::code::Rules;
 use crate::config::{
-    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, text,
+    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, program, text,
 };
 use crate::secret;
 
@@ -69,7 +69,7 @@ pub struct Recipe {
 pub struct Browser {
     /// Whether the tab stays open after the login, for portals that live in `sessionStorage`.
     pub keep_tab: bool,
-    /// Another program than the one of the configuration.
+    /// Another program than the one of the configuration: its own two processes, shared by the portals that name it.
     pub binary: Option<PathBuf>,
     /// What the browser calls itself.
     pub user_agent: Option<String>,
@@ -240,7 +240,7 @@ fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
     let keep_tab = section
         .or("keep_tab", "false", |field| if boolean(field)? { Err(later("a tab that stays open")) } else { Ok(false) });
-    let binary = section.optional("binary", |_| Err::<PathBuf, _>(later("a browser of the recipe's own")));
+    let binary = section.optional("binary", program);
     let user_agent = section.optional("user_agent", |field| {
         let agent = text(field)?;
         if agent.is_ascii() { Ok(agent) } else { Err("a user agent is printable ASCII".to_owned()) }

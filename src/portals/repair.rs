@@ -29,7 +29,7 @@ const TURN: Duration = Duration::from_secs(60);
 pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<Context>, BrowserError> {
     let user_agent = portal.recipe().browser.user_agent.clone();
     let options = ContextOptions { restore: Some(session.state()), user_agent };
-    let context = Arc::new(portal.tools().pool.open(seat, options).await?);
+    let context = Arc::new(portal.pool().open(seat, options).await?);
     session.set_context(Some(Arc::clone(&context)));
     Ok(context)
 }

@@ -225,6 +225,30 @@ impl Session {
         *self.context.lock().unwrap_or_else(PoisonError::into_inner) = context;
     }
 
+    /// Whether somebody beside this session and the asker has its place, to work there.
+    pub(super) fn is_working(&self, place: &Arc<Context>) -> bool {
+        let own = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::strong_count(place) > 1 + usize::from(own.as_ref().is_some_and(|own| Arc::ptr_eq(own, place)))
+    }
+
+    /// Exchanges its place for one that `restored` was put into. False when somebody works in the former one, or has worked
+    /// there since, and what was done would be left behind.
+    pub(super) fn move_to(&self, next: Arc<Context>, former: &Arc<Context>, restored: &SavedState) -> bool {
+        let mut own = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.as_ref().is_some_and(|own| Arc::ptr_eq(own, former)) {
+            // It has another place already.
+            return true;
+        }
+        // The jar's cookies go into every place before work; only what is stored there could be left behind.
+        let stored = |state: &SavedState| SavedState { cookies: Vec::new(), ..state.clone() };
+        // One is its own, one the asker's.
+        let idle = Arc::strong_count(former) == 2 && stored(&self.state()) == stored(restored);
+        if idle {
+            *own = Some(next);
+        }
+        idle
+    }
+
     /// Cookies and storage as they are now, to be put into a browser.
     pub fn state(&self) -> SavedState {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -159,7 +159,7 @@ pub enum EventKind {
     Resumed,
     /// An operator asked for a fresh login.
     ReauthRequested,
-    /// The browser died or was replaced.
+    /// The browser died, or hung and was killed, and was replaced.
     BrowserReplaced,
     /// The standby was logged in afresh before its learned end.
     Renewed,
@@ -173,6 +173,8 @@ pub enum EventKind {
     CodeTyped,
     /// The portal tolerates one session only, so no second one is kept.
     StandbyGivenUp,
+    /// The browser had been in use for long enough and was replaced by a fresh one.
+    BrowserRecycled,
 }
 
 impl EventKind {
@@ -198,6 +200,7 @@ impl EventKind {
             Self::DrillFailed => "drill_failed",
             Self::CodeTyped => "code_typed",
             Self::StandbyGivenUp => "standby_given_up",
+            Self::BrowserRecycled => "browser_recycled",
         }
     }
 }

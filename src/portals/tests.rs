@@ -11,6 +11,7 @@ use crate::clock::{self, Clock};
 use crate::config::Sources;
 use crate::ids::Random;
 use crate::outbox::{self, Outbox};
+use crate::secret::Vault;
 use crate::store::{Durability, Store};
 use inbox::Inbox;
 use recipe::Cause;

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::PortalsError;
 use super::check::{self, Verdict};
 use super::inbox::{Busy, Code, InboxError, NoCode, NotTyped, Turn};
 use super::login::{self, Errand, LoginFailure, NoLogin, Trace};
 use super::portal::{By, Portal, PortalError, Tools};
-use super::recipe::{Cause, Recipe, RecipeError};
+use super::recipe::{Cause, Recipe};
 use super::session::Session;
 use super::state::EventKind;
 use super::upkeep::Purpose;
@@ -34,9 +35,9 @@ pub struct Trial {
 /// Why a trial cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    /// The recipe cannot be used.
+    /// The recipe, or the browser that it names, cannot be used.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Portal(#[from] PortalsError),
     /// The trial's own store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,7 +76,7 @@ impl Trial {
     /// [`TrialError`].
     pub fn new(tools: Tools, account: &config::Portal) -> Result<Self, TrialError> {
         let account = config::Portal { phones: vec![PHONE.to_owned()], ..account.clone() };
-        let settings = super::settings(&account, &tools.vault)?;
+        let settings = super::settings(&account, &tools)?;
         // Nobody sends orders to a portal without a keeper.
         let portal = Portal::load("trial", settings, tools)?;
         Ok(Self { portal })

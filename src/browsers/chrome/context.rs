@@ -12,8 +12,9 @@ use super::page::{Page, PageOptions};
 use super::storage::Storage;
 use super::{Chrome, Litter, wire};
 use crate::browsers::error::BrowserError;
-use crate::browsers::pool::Seat;
+use crate::browsers::seat::{Entry, Seat};
 use crate::browsers::state::{Cookie, SavedState};
+use crate::browsers::tenancy::Tenant;
 use crate::clock::Time;
 
 /// Origins a context remembers for export; a portal has a handful.
@@ -38,19 +39,16 @@ pub struct Context {
     generation: u64,
     user_agent: Option<String>,
     visited: Origins,
+    tenant: Tenant,
 }
 
 impl Context {
-    /// Opens a context in `chrome`, which sits on `seat` as its `generation`th process, and restores what was saved.
-    pub(in crate::browsers) async fn open(
-        chrome: Chrome,
-        seat: Seat,
-        generation: u64,
-        options: ContextOptions,
-    ) -> Result<Self, BrowserError> {
+    /// Opens a context in the process that was entered, and restores what was saved.
+    pub(in crate::browsers) async fn open(entry: Entry, options: ContextOptions) -> Result<Self, BrowserError> {
+        let Entry { chrome, seat, generation, tenant } = entry;
         let id = chrome.call(wire::create_context()).await?.browser_context_id;
         let visited = Origins::default();
-        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited };
+        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited, tenant };
         let deny = Browser::SetDownloadBehavior {
             behavior: Browser::SetDownloadBehaviorBehaviorOption::Deny,
             browser_context_id: Some(context.id.clone()),
@@ -77,6 +75,18 @@ impl Context {
     /// Whether its process still lives.
     pub fn is_alive(&self) -> bool {
         !self.chrome.gone().is_cancelled()
+    }
+
+    /// Whether its process has lost its seat to a fresh one and waits for its contexts to move there. It still works, for
+    /// ten minutes at most.
+    pub fn is_retiring(&self) -> bool {
+        self.tenant.is_retiring()
+    }
+
+    /// Says whether callers are served from this context's session; of two processes that are due to be replaced, the one
+    /// from which fewer are served goes first.
+    pub fn set_serving(&self, serving: bool) {
+        self.tenant.set_serving(serving);
     }
 
     /// Cancelled when its process has died.

@@ -14,8 +14,9 @@ use super::connection::Event;
 use super::context::Origins;
 use super::eyes::Eyes;
 use super::session::Session;
-use super::{Chrome, Litter, wire};
+use super::{Chrome, Litter, pulse, wire};
 use crate::browsers::error::BrowserError;
+use crate::browsers::tenancy::Tenancy;
 
 /// Texts of dialogs kept a tab, and characters a text.
 const DIALOGS: usize = 10;
@@ -65,8 +66,10 @@ impl Tab {
         let eyes = Eyes::on(session.clone(), target.clone());
         let dialogs = Dialogs::default();
         let tab = Self { chrome: chrome.clone(), target, session: session.clone(), eyes, dialogs: dialogs.clone() };
-        let answerer = Answerer { session, traffic: traffic.clone(), visited, dialogs };
+        let tenancy = chrome.tenancy.clone();
+        let answerer = Answerer { session, traffic: traffic.clone(), visited, dialogs, tenancy };
         chrome.life.spawn("browser tab", answerer.run(events));
+        chrome.life.spawn("browser tab's pulse", pulse::watch(tab.session.clone(), tab.target.clone(), chrome.clone()));
         tab.prepare(user_agent, &traffic).await?;
         Ok(tab)
     }
@@ -140,6 +143,7 @@ struct Answerer {
     traffic: Traffic,
     visited: Origins,
     dialogs: Dialogs,
+    tenancy: Tenancy,
 }
 
 impl Answerer {
@@ -167,6 +171,7 @@ impl Answerer {
                     && frame.parent_id.is_none()
                 {
                     self.visited.add(&frame.url);
+                    self.tenancy.navigated();
                 }
             }
             "Fetch.requestPaused" => {

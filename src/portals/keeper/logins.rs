@@ -121,8 +121,8 @@ impl Keeper {
     pub(super) fn plan_ready(&mut self, record: &PortalRecord, now: Time) {
         let wanted = self.portal.settings().sessions == Sessions::ColdStandby && record.serving().is_some();
         let late = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
-        let alive = self.ready.as_ref().is_some_and(crate::browsers::Context::is_alive);
-        if !wanted || alive || late || self.running.contains_key(&Job::Login) {
+        self.ready = self.ready.take().filter(|context| context.is_alive() && !context.is_retiring());
+        if !wanted || self.ready.is_some() || late || self.running.contains_key(&Job::Login) {
             return;
         }
         let active = record.active.as_ref().and_then(|slot| self.portal.session(&slot.session_id)?.context());
@@ -130,7 +130,7 @@ impl Keeper {
         let portal = self.portal.clone();
         self.start(Job::Prepare, async move {
             let user_agent = portal.recipe().browser.user_agent.clone();
-            Done::Prepared(portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await)
+            Done::Prepared(portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await)
         });
     }
 }

@@ -2,13 +2,15 @@
 //! the clock alone; what a job comes to is `settle`'s business, and logins are that of `logins`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
-use crate::browsers::Seat;
+use crate::browsers::{Context, Seat};
 use crate::clock::Time;
 use crate::portals::relay::refreshable;
-use crate::portals::state::PortalRecord;
-use crate::portals::{check, repair, schedule};
+use crate::portals::session::Session;
+use crate::portals::state::{PortalRecord, Role, Slot};
+use crate::portals::{check, moving, repair, schedule};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -74,6 +76,33 @@ impl Keeper {
                 Done::Placed { session, again: former.is_some(), placed }
             });
         }
+    }
+
+    /// Moves sessions out of browsers that retire, one at a time, what stands by first.
+    pub(super) fn plan_moves(&mut self, record: &PortalRecord, now: Time) {
+        let mut due = None;
+        for (role, slot) in record.slots() {
+            let Some((session, context)) = self.place_of(slot) else { continue };
+            context.set_serving(role == Role::Active);
+            if context.is_alive() && context.is_retiring() {
+                due = Some((session, context));
+            }
+        }
+        let waits = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
+        let moves = self.running.keys().any(|job| matches!(job, Job::Move(_)));
+        if let Some((session, former)) = due.filter(|_| !waits && !moves) {
+            let portal = self.portal.clone();
+            self.start(Job::Move(session.id().to_owned()), async move {
+                let moved = moving::move_on(&portal, &session, former).await;
+                Done::Moved(session, moved)
+            });
+        }
+    }
+
+    fn place_of(&self, slot: &Slot) -> Option<(Arc<Session>, Arc<Context>)> {
+        let session = self.portal.session(&slot.session_id)?;
+        let context = session.context()?;
+        Some((session, context))
     }
 
     /// The browser in which no other session of this portal lives, so that one crash does not take both.

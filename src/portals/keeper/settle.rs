@@ -23,6 +23,7 @@ impl Keeper {
             Done::Checked(session, verdict) => self.checked(&session, verdict).await,
             Done::Looked(session, verdict) => self.looked(&session, verdict).await,
             Done::Placed { session, again, placed } => self.placed(&session, again, placed).await,
+            Done::Moved(session, moved) => self.moved(&session, moved).await,
             Done::Refreshed(session, refreshed) => {
                 self.portal.save(&session).await;
                 if let Err(error) = &refreshed {
@@ -191,6 +192,20 @@ impl Keeper {
         tracing::warn!(portal = name, "portal {name}: the login waits on: {busy}");
         self.phone_again = Some(self.portal.now() + self.portal.tools().random.jitter(PHONE_AGAIN, 30));
         self.portal.publish(|live| live.login = None);
+    }
+
+    async fn moved(&mut self, session: &Session, moved: Result<(), BrowserError>) -> Result<(), StoreError> {
+        let (name, id, now) = (self.portal.name(), session.id(), self.portal.now());
+        if let Err(error) = moved {
+            tracing::warn!(portal = name, "session {} of portal {name} could not be moved: {error}", short(id));
+            self.place_again = Some(now + PLACE_AGAIN);
+            return Ok(());
+        }
+        let seat = session.context().map(|context| self.portal.pool().watch(context.seat()));
+        let reason = seat.and_then(|health| health.borrow().reason.clone()).unwrap_or_default();
+        let told = format!("its browser was replaced by a fresh one {reason}");
+        tracing::info!(portal = name, "session {} of portal {name} moved: {told}", short(id));
+        self.portal.change(|record| record.note(now, EventKind::BrowserRecycled, Some(id), &told)).await
     }
 
     async fn logged_in(&mut self, session: Arc<Session>) -> Result<(), StoreError> {

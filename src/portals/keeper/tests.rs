@@ -52,6 +52,7 @@ async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
     let tools = tests::tools(dir.path(), &life);
     let taken = tools.inbox.turn(&["office"], "another", tools.clock.now() + PATIENCE).await.unwrap();
     let settings = Settings {
+        pool: tools.pool.clone(),
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),

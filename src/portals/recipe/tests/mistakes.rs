@@ -112,9 +112,10 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("keep_tab = false", "keep_tab = true", "4: browser.keep_tab: a tab that stays open is not supported yet"),
     (
         "keep_tab = false",
-        "binary = \"/usr/bin/brave\"",
-        "4: browser.binary: a browser of the recipe's own is not supported yet",
+        "binary = \"/nowhere/brave\"",
+        "4: browser.binary: cannot read /nowhere/brave: No such file or directory (os error 2)",
     ),
+    ("keep_tab = false", "binary = \"/etc/passwd\"", "4: browser.binary: /etc/passwd is not executable"),
     ("timeout = \"3m\"", "timeout = \"3h\"", "7: login.timeout: expected between 1s and 30m, got \"3h\""),
     ("length = 6", "length = 3", "23: code.length: expected between 4 and 10, got 3"),
     ("length = 6", "pattern = '(\\d+'", "23: code.pattern: not a regular expression: error: unclosed group"),
