@@ -6,6 +6,7 @@ mod browsers;
 mod crash;
 mod evening;
 mod outage;
+mod recycling;
 mod refusal;
 mod silence;
 
@@ -74,6 +75,7 @@ impl Day {
         self.night_batch().await?;
         self.browsers().await?;
         self.outage().await?;
+        self.recycling().await?;
         self.refusal().await?;
         self.crash().await?;
         self.silent_phone().await?;
@@ -209,7 +211,7 @@ fn in_words(event: &Value) -> String {
         "reauth_requested" => "a fresh login was asked for".to_owned(),
         "reauth_failed" => format!("{detail}; a person is needed"),
         "recovered" => "recovered".to_owned(),
-        "browser_replaced" => format!("session {id}: {detail}"),
+        "browser_replaced" | "browser_recycled" => format!("session {id}: {detail}"),
         other => format!("{other} {detail}"),
     }
 }
