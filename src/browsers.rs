@@ -1,7 +1,8 @@
 //! Browsers: our own pool of Chromium processes, and the tabs in which logins and repairs happen.
 //!
 //! Two processes, one on each [`Seat`], so that a portal's active and standby session never die together. A session is an
-//! incognito [`Context`]; its [`Page`]s are open only while somebody logs in or repairs. What must outlive a process is
+//! incognito [`Context`]; its [`Page`]s are open only while somebody logs in or repairs, but for portals that live in one
+//! or are called through one. What must outlive a process is
 //! exported as [`SavedState`] and restored into a new context.
 //!
 //! The room knows nothing of portals and recipes and keeps nothing on disk. Only `chrome` speaks the DevTools protocol
@@ -20,8 +21,11 @@ mod settings;
 mod state;
 mod user;
 
-pub use chrome::{Context, ContextOptions, Identity, Key, Landing, Page, PageOptions};
+pub use chrome::{
+    Area, CallError, Context, ContextOptions, Identity, Key, Landing, Page, PageAnswer, PageBody, PageCall,
+    PageOptions, Piece,
+};
 pub use error::{BrowserError, Kind, NetCause};
 pub use pool::{Health, Pool, Seat};
 pub use settings::Settings;
-pub use state::{Cookie, Partition, SameSite, SavedState, StorageText};
+pub use state::{Cookie, KeptTab, Partition, SameSite, SavedState, StorageText};

@@ -19,8 +19,10 @@ pub mod relay;
 mod repair;
 pub mod session;
 pub mod state;
+mod tab;
 mod totp;
 pub mod upstream;
+mod way;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -9,9 +9,11 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Response, Uri};
 use url::Url;
 
+use super::portal::Portal;
 use super::recipe::{Answer, Recipe};
 use super::session::Session;
-use super::upstream::{self, Body, Upstream};
+use super::upstream::{self, Body};
+use super::way::{self, Asked};
 use crate::clock;
 
 /// How much of an answer's body is looked at: login pages and JSON errors show themselves early.
@@ -33,22 +35,22 @@ pub enum Verdict {
 }
 
 /// Sends the recipe's check request in the session.
-pub async fn check(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict {
-    match clock::within(CHECK, ask(upstream, recipe, session)).await {
+pub(super) async fn check(portal: &Portal, session: &Session) -> Verdict {
+    match clock::within(CHECK, ask(portal, session)).await {
         Ok(verdict) => verdict,
         Err(_) => Verdict::Unknown(format!("no answer within {} s", CHECK.as_secs())),
     }
 }
 
-async fn ask(upstream: &Upstream, recipe: &Recipe, session: &Session) -> Verdict {
+async fn ask(portal: &Portal, session: &Session) -> Verdict {
+    let recipe = portal.recipe();
     let request = &recipe.check.request;
     let Ok(uri) = request.url.as_str().parse::<Uri>() else {
         return Verdict::Unknown("the check's path is none".to_owned());
     };
-    let mut headers = HeaderMap::new();
-    session.add_headers(&request.headers, &mut headers);
-    let answer = upstream.send(session, request.method.clone(), &uri, headers, upstream::no_body()).await;
-    let answer = match answer {
+    let (method, headers, body) = (request.method.clone(), HeaderMap::new(), upstream::no_body());
+    let asked = Asked { method, uri: &uri, headers, templates: &request.headers, body };
+    let answer = match way::send(portal, session, asked).await {
         Ok(answer) => answer,
         Err(error) => return Verdict::Unknown(error.to_string()),
     };

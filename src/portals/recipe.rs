@@ -207,6 +207,9 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
         paths::check(&login.steps, root.reading(), file);
         code_agrees(root, login, code.as_ref().and_then(Option::as_ref));
     }
+    if let (Some(browser), Some(check), Some(relay)) = (&browser, &check, &relay) {
+        calls::agree(root, browser, check, relay);
+    }
     root.finish();
     Some(Recipe {
         base_url: base_url?,
@@ -223,8 +226,7 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
 
 fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
-    let keep_tab = section
-        .or("keep_tab", "false", |field| if boolean(field)? { Err(later("a tab that stays open")) } else { Ok(false) });
+    let keep_tab = section.or("keep_tab", "false", boolean);
     let binary = section.optional("binary", |_| Err::<PathBuf, _>(later("a browser of the recipe's own")));
     let user_agent = section.optional("user_agent", |field| {
         let agent = text(field)?;

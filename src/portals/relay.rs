@@ -25,6 +25,7 @@ use super::jar::Merge;
 use super::portal::{Picked, Portal};
 use super::session::short;
 use super::upstream::{self, Body, UpstreamError};
+use super::way::{self, Asked};
 use crate::clock::Time;
 use crate::store::StoreError;
 
@@ -96,6 +97,12 @@ pub enum RelayError {
     /// The request asks for a WebSocket.
     #[error("the relay carries HTTP requests and answers only, no WebSocket")]
     Upgrade,
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
@@ -134,9 +141,14 @@ impl Relay {
         let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
         for _ in 0..SENDS {
             let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
-            let mut headers = headers.clone();
-            picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
-            let (expired, answer) = match ask(portal, &picked, &call.method, &uri, headers, body.take()?).await {
+            let asked = Asked {
+                method: call.method.clone(),
+                uri: &uri,
+                headers: headers.clone(),
+                templates: &portal.recipe().relay.headers,
+                body: body.take()?,
+            };
+            let (expired, answer) = match ask(portal, &picked, asked).await {
                 Ok(answered) => answered,
                 Err(UpstreamError::InDoubt(_)) if harmless && !doubted && body.again() => {
                     doubted = true;
@@ -194,6 +206,8 @@ impl From<UpstreamError> for RelayError {
             UpstreamError::NotSent(why) => Self::Unreachable(why),
             UpstreamError::InDoubt(why) => Self::InDoubt(why),
             UpstreamError::Body(cause) => Self::Body(cause),
+            UpstreamError::TooLarge(limit) => Self::TooLarge(limit),
+            UpstreamError::Unsupported(why) => Self::Unsupported(why),
             UpstreamError::Invalid(why) => Self::Invalid(why),
         }
     }
@@ -203,12 +217,10 @@ impl From<UpstreamError> for RelayError {
 async fn ask(
     portal: &Portal,
     picked: &Picked,
-    method: &Method,
-    uri: &Uri,
-    headers: HeaderMap,
-    body: Body,
+    asked: Asked<'_>,
 ) -> Result<(Option<String>, Response<Body>), UpstreamError> {
-    let answer = portal.tools().upstream.send(&picked.session, method.clone(), uri, headers, body).await?;
+    let uri = asked.uri;
+    let answer = way::send(portal, &picked.session, asked).await?;
     if picked.session.unsaved() == Merge::Changed {
         // A value that the portal changed must survive our own death, or the session might not.
         portal.save(&picked.session).await;
@@ -219,7 +231,7 @@ async fn ask(
 
 /// What the recipe's own check says about the session.
 async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
-    check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
+    check::check(portal, &picked.session).await == Verdict::Alive
 }
 
 /// Other upgrades may be ignored (RFC 9110, 7.8), and must be: some clients offer `h2c` with every request.

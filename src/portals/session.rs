@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::jar::{Jar, Merge};
 use super::recipe::{Template, Variable};
-use crate::browsers::{Context, Identity, SavedState};
+use super::tab::Tabs;
+use crate::browsers::{Context, Cookie, Identity, Piece, SavedState};
 use crate::clock::Time;
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError};
@@ -31,6 +32,7 @@ pub struct Session {
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
     context: Mutex<Option<Arc<Context>>>,
+    tabs: Tabs,
     // How many changes there were that the portal might insist on, how many of them the sealed copy holds, and whether
     // anything else has changed since.
     changes: AtomicU64,
@@ -98,6 +100,7 @@ impl Session {
             kept,
             checked: Mutex::default(),
             context: Mutex::default(),
+            tabs: Tabs::default(),
             // Not in the store yet, so there is something to be saved.
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
@@ -140,6 +143,11 @@ impl Session {
         *self.context.lock().unwrap_or_else(PoisonError::into_inner) = context;
     }
 
+    /// Its tab, where it has one that stays open.
+    pub(super) const fn tabs(&self) -> &Tabs {
+        &self.tabs
+    }
+
     /// Cookies and storage as they are now, to be put into a browser.
     pub fn state(&self) -> SavedState {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,13 +163,49 @@ impl Session {
         self.merged(Merge::Changed);
     }
 
+    /// How many changes there were, to see later whether there were more.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Takes over what the browser held when there had been `seen` changes; false when there were more since.
+    pub(super) fn follow(&self, state: SavedState, seen: u64) -> bool {
+        let before = self.state();
+        let same_cookies = |expiry| sorted(&state.cookies, expiry) == sorted(&before.cookies, expiry);
+        let stored = (&state.kept, &state.local_storage) == (&before.kept, &before.local_storage);
+        let merge = match stored && same_cookies(false) {
+            true if same_cookies(true) => return true,
+            true => Merge::Refreshed,
+            false => Merge::Changed,
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.changes() != seen {
+            return false;
+        }
+        self.jar.replace(&state.cookies);
+        kept.state = state;
+        self.merged(merge);
+        true
+    }
+
+    /// The recipe's headers for a page that fills in what it has stored.
+    pub(super) fn header_pieces(&self, templates: &[(HeaderName, Template)]) -> Vec<(String, Vec<Piece>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = |variable: &Variable| match variable {
+            Variable::Saved(name) => kept.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
+            Variable::Username | Variable::Password | Variable::Stored { .. } => None,
+        };
+        let filled = |(name, template): &(HeaderName, Template)| Some((name.to_string(), template.pieces(saved)?));
+        templates.iter().filter_map(filled).collect()
+    }
+
     /// Renders the recipe's headers with the saved values and adds them.
     pub fn add_headers(&self, templates: &[(HeaderName, Template)], headers: &mut HeaderMap) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, template) in templates {
             let rendered = template.render(|variable| match variable {
                 Variable::Saved(name) => kept.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
-                Variable::Username | Variable::Password => None,
+                Variable::Username | Variable::Password | Variable::Stored { .. } => None,
             });
             // A value that was not saved, or that HTTP cannot carry, leaves the header out: the portal will say so.
             let Ok(rendered) = rendered else { continue };
@@ -256,6 +300,18 @@ impl Session {
             }
         }
     }
+}
+
+/// The cookies in an order that does not depend on who listed them, with or without the seconds of their expiry.
+fn sorted(cookies: &[Cookie], with_expiry: bool) -> Vec<[String; 5]> {
+    let row = |cookie: &Cookie| {
+        let Cookie { name, value, domain, path, .. } = cookie.clone();
+        let expiry = cookie.expires.filter(|_| with_expiry).map(|time| time.as_millis() / 1000);
+        [name, domain, path, value, expiry.map(|seconds| seconds.to_string()).unwrap_or_default()]
+    };
+    let mut rows: Vec<_> = cookies.iter().map(row).collect();
+    rows.sort_unstable();
+    rows
 }
 
 fn place(portal: &str, id: &str) -> String {

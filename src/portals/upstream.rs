@@ -28,8 +28,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the portal may take to begin its answer, and how long it may pause within it.
-const ANSWER: Duration = Duration::from_secs(60);
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Kept connections per portal: enough for a batch job's workers.
 const IDLE_CONNECTIONS: usize = 64;
 
@@ -49,6 +49,12 @@ pub enum UpstreamError {
     /// The caller's body broke off while it was passed on: the portal has no complete request.
     #[error("the request body broke off")]
     Body(#[source] BoxError),
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be expressed in HTTP.
     #[error("the request cannot be sent: {0}")]
     Invalid(String),

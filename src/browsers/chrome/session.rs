@@ -59,6 +59,11 @@ impl Session {
         }
     }
 
+    /// Whether calls can still be answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.end.came.is_cancelled() && !self.connection.gone().is_cancelled()
+    }
+
     /// Ends the session for everyone who holds it; the first reason stays. Calls under way return it.
     pub(super) fn end(&self, reason: BrowserError) {
         let _ = self.end.reason.set(reason);

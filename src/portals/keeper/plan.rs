@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
 use crate::browsers::Seat;
 use crate::clock::Time;
+use crate::portals::check::{self, Verdict};
 use crate::portals::portal::{Login, Sessions};
 use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
-use crate::portals::{check, login, repair};
+use crate::portals::{login, repair, tab};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -43,7 +44,12 @@ impl Keeper {
                 });
             } else {
                 self.start(Job::Check(id), async move {
-                    let verdict = check::check(&portal.tools().upstream, portal.recipe(), &session).await;
+                    let verdict = check::check(&portal, &session).await;
+                    if verdict == Verdict::Alive
+                        && let Err(error) = tab::follow(&portal, &session).await
+                    {
+                        tracing::debug!(portal = portal.name(), "what a tab did was not looked at: {error}");
+                    }
                     Done::Checked(session, verdict)
                 });
             }
