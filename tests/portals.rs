@@ -11,6 +11,8 @@ mod failover;
 mod failure;
 #[path = "portals/fallback.rs"]
 mod fallback;
+#[path = "portals/keep_tab.rs"]
+mod keep_tab;
 #[path = "portals/operator.rs"]
 mod operator;
 #[path = "portals/restart.rs"]

@@ -217,7 +217,8 @@ mod tests {
         calls.left(sent("r2", &two.fragment()));
         assert!(matches!(two.news.try_recv(), Ok(News::Failed(_))));
         drop(one);
-        assert_eq!((calls.book().waiting.len(), calls.book().requests.len()), (1, 1));
+        let counts = |book: &Book| (book.waiting.len(), book.requests.len());
+        assert_eq!(counts(&calls.book()), (1, 1), "a call that is over is forgotten");
         calls.end();
         assert!(two.news.try_recv().is_err_and(|error| error == mpsc::error::TryRecvError::Disconnected));
     }

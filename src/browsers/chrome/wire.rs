@@ -167,10 +167,12 @@ impl Method for SetFocusEmulationEnabled {
 pub(super) struct NetworkEnable {
     max_total_buffer_size: u32,
     max_resource_buffer_size: u32,
+    max_post_data_size: u32,
 }
 
 impl NetworkEnable {
-    pub(super) const QUIET: Self = Self { max_total_buffer_size: 0, max_resource_buffer_size: 0 };
+    pub(super) const QUIET: Self =
+        Self { max_total_buffer_size: 0, max_resource_buffer_size: 0, max_post_data_size: 0 };
 }
 
 impl Method for NetworkEnable {

@@ -30,8 +30,9 @@ use crate::portals::session::Session;
 use crate::portals::tab::{self, OpenTab};
 use crate::portals::upstream::{self, ANSWER, Body, BoxError, IDLE, UpstreamError};
 
-/// The largest request body: it crosses to the browser in one message.
-const BODY: usize = 8 * 1024 * 1024;
+/// The largest request body. It crosses to the browser in one message and is told of in another, three to seven times as
+/// large, which must stay within what the pipe takes (32 MiB).
+const BODY: usize = 4 * 1024 * 1024;
 /// Pages that may turn out to be useless before one sends: one that died unnoticed, and one that had gone elsewhere.
 const PAGES: usize = 3;
 
