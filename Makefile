@@ -14,10 +14,12 @@ SHELL := /bin/bash
 .SILENT:
 # Cargo uses every core by itself; targets at once would only wait for one another's build lock.
 .NOTPARALLEL:
-.PHONY: help demo test check format lints documentation dependencies clean
+.PHONY: help demo test chaos check format lints documentation dependencies clean
 
 # More words for the command: `make demo ARGS=--keep`, `make test ARGS='--test house'`.
 ARGS ?=
+# How long `make chaos` lasts.
+MINUTES ?= 10
 
 help: ## lists the commands
 	sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -32,6 +34,11 @@ demo: ## builds everything and plays a day at a portal on this terminal
 test: ## runs every test, those with a real Chromium and a real systemd included
 	.ci/install test
 	.ci/test $(ARGS)
+
+chaos: ## ten minutes of random faults under a running batch job, and a report (MINUTES=1 SEED=7 for another storm)
+	.ci/install test
+	NIGHTPORTER_CHAOS_MINUTES=$(MINUTES) $(if $(SEED),NIGHTPORTER_CHAOS_SEED=$(SEED)) cargo test --locked --test portals -- \
+	  --ignored --nocapture --exact chaos::ten_minutes_of_storm_leave_nothing_behind
 
 check: format lints documentation dependencies ## everything but the tests
 

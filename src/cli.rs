@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod output;
 mod serve;
+mod sms;
 mod status;
 mod token;
 mod version;
@@ -49,6 +50,8 @@ enum Command {
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// Show how an SMS is read.
+    Sms(sms::Sms),
     /// Check a configuration with every recipe it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => on_runtime(status.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::Sms(sms) => sms.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),
         Command::Completions(completions) => completions.run(),

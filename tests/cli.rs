@@ -3,6 +3,7 @@
 
 mod cli {
     pub(crate) mod house;
+    mod sms;
 }
 
 use std::io::{Read, Write};

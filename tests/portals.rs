@@ -3,6 +3,8 @@
 
 #[path = "portals/browser.rs"]
 mod browser;
+#[path = "portals/chaos.rs"]
+mod chaos;
 #[path = "portals/codes.rs"]
 mod codes;
 #[path = "portals/failover.rs"]

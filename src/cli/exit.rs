@@ -17,6 +17,7 @@ Exit codes:
   1   failed; standard error says why
   2   wrong usage
   3   the server is not running
+  4   sms explain: no code would be taken
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -31,6 +32,8 @@ pub(super) enum Exit {
     Failed = 1,
     /// The server is not running.
     NotRunning = 3,
+    /// No code would be taken from the message.
+    NoCode = 4,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
     /// The store is in use by another process.

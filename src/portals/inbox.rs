@@ -12,7 +12,7 @@
 
 mod line;
 mod record;
-mod sender;
+pub mod sender;
 mod turn;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Verdict};
-use super::code::Rules;
 use super::inbox::{Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
@@ -221,12 +220,7 @@ impl Attempt<'_> {
     async fn expect_code(&mut self) -> Result<(), LoginFailure> {
         let recipe = self.portal.recipe();
         let (Some(turn), Some(code)) = (&mut self.turn, &recipe.code) else { return Ok(()) };
-        let rules = Rules {
-            length: usize::from(code.length),
-            anchors: code.anchors.clone(),
-            pattern: code.pattern.clone(),
-            host: recipe.base_url.host_str().map(str::to_owned),
-        };
+        let rules = code.rules(&recipe.base_url);
         let expected = Expected { rules, senders: code.senders.clone(), timeout: code.timeout };
         turn.expect(expected).await.map_err(|error| failed_inside(&error))
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use regex::Regex;
 use url::Url;
 
+use super::code::Rules;
 use crate::config::{
     self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, text,
 };
@@ -96,6 +97,18 @@ pub struct Code {
     pub pattern: Option<Regex>,
     /// How long a login waits for it. Default 2 min.
     pub timeout: Duration,
+}
+
+impl Code {
+    /// The rules by which a code for the portal at `base_url` is found.
+    pub fn rules(&self, base_url: &Url) -> Rules {
+        Rules {
+            length: usize::from(self.length),
+            anchors: self.anchors.clone(),
+            pattern: self.pattern.clone(),
+            host: base_url.host_str().map(str::to_owned),
+        }
+    }
 }
 
 impl PartialEq for Code {

@@ -213,6 +213,16 @@ impl Stage {
         assert!(left.is_ok(), "browsers are left: {:?}", processes_of(&self.path("run")));
     }
 
+    /// The process number of the real binary.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.as_ref().and_then(Child::id).unwrap().cast_signed()
+    }
+
+    /// Asks the real binary to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_raw(self.pid()).unwrap(), Signal::HUP).unwrap();
+    }
+
     /// Everything that the real binary has logged.
     pub(crate) fn log(&self) -> String {
         let read = |number| fs::read_to_string(self.path(&format!("{number}.log"))).unwrap_or_default();
@@ -248,6 +258,12 @@ impl Stage {
         let answer = self.get(ORDERS).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["ok"]), (200, &Value::Bool(true)), "{}", self.told().await);
         answer.json()["session"].as_str().unwrap().to_owned()
+    }
+
+    /// The portal's name for the session that serves at this moment; none while the portal or the appliance is down.
+    pub(crate) async fn serving(&self) -> Option<String> {
+        let answer = self.caller.get(ORDERS).await.ok()?;
+        answer.json()["session"].as_str().map(str::to_owned)
     }
 
     pub(crate) async fn state(&self) -> Value {
@@ -325,10 +341,19 @@ impl Stage {
         processes_of(&self.path("run")).into_iter().filter(leads).collect()
     }
 
+    /// The process numbers of everything that belongs to a browser.
+    pub(crate) fn browser_processes(&self) -> BTreeSet<i32> {
+        processes_of(&self.path("run"))
+    }
+
+    /// Those that are not a browser's main process.
+    pub(crate) fn browser_parts(&self) -> BTreeSet<i32> {
+        &self.browser_processes() - &self.browsers()
+    }
+
     /// The process numbers of the browsers' renderers.
     pub(crate) fn renderers(&self) -> BTreeSet<i32> {
-        let ours = processes_of(&self.path("run"));
-        ours.into_iter().filter(|pid| command_line(*pid).contains("--type=renderer")).collect()
+        self.browser_processes().into_iter().filter(|pid| command_line(*pid).contains("--type=renderer")).collect()
     }
 
     /// Stops everything in order.

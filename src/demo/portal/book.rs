@@ -75,7 +75,8 @@ pub(super) struct Visit {
     pub(super) stage: Stage,
     created_at: Time,
     last_seen: Time,
-    tickets: VecDeque<(String, Option<Time>)>,
+    /// The rotating cookie's values, none at all being the first; with the moment at which each was superseded.
+    tickets: VecDeque<(Option<String>, Option<Time>)>,
 }
 
 /// How far a visit has come.
@@ -275,14 +276,16 @@ impl Book {
     ) -> Result<(), NotAMember> {
         let visit = self.visits.get_mut(sid).ok_or(NotAMember)?;
         visit.tickets.retain(|(_, superseded)| superseded.is_none_or(|at| now.since(at) < TICKET_GRACE));
-        // The first answer after the cookie was introduced hands it out; nobody can have one before.
-        if !visit.tickets.is_empty() && !visit.tickets.iter().any(|(value, _)| Some(value.as_str()) == shown) {
+        if visit.tickets.is_empty() {
+            // The cookie was introduced just now; nobody can have one yet, nor can calls that are already on their way.
+            visit.tickets.push_back((None, None));
+        } else if !visit.tickets.iter().any(|(value, _)| value.as_deref() == shown) {
             return Err(NotAMember);
         }
         for (_, superseded) in &mut visit.tickets {
             superseded.get_or_insert(now);
         }
-        visit.tickets.push_back((fresh, None));
+        visit.tickets.push_back((Some(fresh), None));
         if visit.tickets.len() > TICKETS {
             visit.tickets.pop_front();
         }
