@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 use nightporter::browsers::{
-    BrowserError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageOptions, Pool, SavedState, Seat,
-    Settings, StorageText,
+    Area, BrowserError, CallError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageCall, PageOptions,
+    Piece, Pool, SavedState, Seat, Settings, StorageText,
 };
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
@@ -151,11 +151,19 @@ async fn portal() -> String {
         .route("/set", get(set_session))
         .route("/who", get(async |headers: HeaderMap| Html(format!("<p id=who>{:?}</p>", headers.get(header::COOKIE)))))
         .route("/old", get(async || Redirect::to("/home?from=old")))
+        .route("/busy", get(busy))
         .route("/mirror", get(async |headers: HeaderMap| format!("{headers:?}")));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     format!("http://{address}")
+}
+
+/// A page that allows its scripts no connections, whose button never comes back, and that has its own idea of `fetch`.
+async fn busy() -> impl IntoResponse {
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; connect-src 'none'";
+    let page = r#"<button id=spin onclick="for (;;);">spin</button><script>window.fetch = null</script>"#;
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page))
 }
 
 async fn set_session() -> impl IntoResponse {
@@ -305,6 +313,45 @@ async fn a_session_moves_to_a_new_process_with_cookies_and_storage() {
     assert!(["sid=s3cret", "kept=1", "__Host-x=y"].iter().all(|cookie| sent.contains(cookie)), "{sent}");
     let again = restored.export().await.unwrap();
     assert_eq!(again.local_storage, saved.local_storage);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_calls_with_what_it_has_stored_and_is_given_up_when_it_spins() {
+    let (house, portal) = (House::open(), portal().await);
+    let (context, page) = house.page().await;
+    page.goto(&format!("{portal}/busy"), LIMIT).await.unwrap();
+    page.take_calls(PageOptions::default()).await.unwrap();
+    let stored = |area| Piece::Stored { area, key: "a".into(), pointer: Some("/b/0".into()) };
+    let text = |text: &str| Piece::Text { text: text.into() };
+    let headers = vec![
+        ("x-local".to_owned(), vec![text("<"), stored(Area::Local), text(">")]),
+        ("x-session".to_owned(), vec![stored(Area::Session)]),
+    ];
+    let (method, url) = ("GET".to_owned(), format!("{portal}/mirror"));
+    let call = PageCall { origin: portal.clone(), url, method, headers, body: None };
+    let storage = [(portal.clone(), StorageText(r#"[["a","{\"b\":[\"t0k\"]}"]]"#.into()))];
+    let state = SavedState { local_storage: storage.into(), ..SavedState::default() };
+    let other = house.pool.open(Seat::A, ContextOptions { restore: Some(state), user_agent: None }).await.unwrap();
+    let blank = other.blank_page(&portal, PageOptions::default()).await.unwrap();
+    let mut answer = blank.call(&call, LIMIT).await.unwrap();
+    let told = String::from_utf8(answer.body.next(LIMIT).await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(told.contains(r#""x-local": "<t0k>""#) && !told.contains("x-session"), "{told}");
+    assert_eq!((answer.status, page.call(&call, LIMIT).await.unwrap().status), (200, 200));
+    let away = PageCall { origin: "http://other.example".into(), ..call.clone() };
+    assert_eq!(blank.call(&away, LIMIT).await.unwrap_err(), CallError::Away);
+    let spins = async {
+        loop {
+            if let Err(error) = page.call(&call, LIMIT).await {
+                return error;
+            }
+        }
+    };
+    let (_, error) = tokio::join!(page.click("#spin", LIMIT), spins);
+    assert!(matches!(error, CallError::Page(_) | CallError::Lost(_)), "{error}");
+    assert!(!page.is_open() && context.is_alive());
+    assert_eq!(context.page(PageOptions::default()).await.unwrap().url().await.unwrap(), "about:blank");
+    drop((page, context, blank, other));
     house.close().await;
 }
 

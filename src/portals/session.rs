@@ -329,7 +329,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::browsers::Cookie;
+    use crate::browsers::{Cookie, KeptTab};
     use crate::clock::Clock;
     use crate::lifecycle::Lifecycle;
     use crate::store::Durability;
@@ -374,6 +374,20 @@ mod tests {
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);
         life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn what_a_tab_did_is_followed_unless_an_answer_was_newer() {
+        let session = session("1");
+        let mut seen = session.state();
+        assert!(session.follow(seen.clone(), session.changes()));
+        assert_eq!(session.changes(), 1, "nothing has changed");
+        seen.kept = Some(KeptTab { url: "https://acme.example/".to_owned(), ..KeptTab::default() });
+        let before = session.changes();
+        session.merged(Merge::Changed);
+        assert!(!session.follow(seen.clone(), before), "a cookie came meanwhile and must not be lost");
+        assert!(session.follow(seen.clone(), session.changes()));
+        assert_eq!((session.state().kept, session.changes()), (seen.kept, 3));
     }
 
     #[tokio::test]

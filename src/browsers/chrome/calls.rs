@@ -91,7 +91,7 @@ impl Calls {
         match event.method.as_str() {
             "Network.requestWillBeSent" => {
                 if let Some(sent) = event.read::<wire::RequestWillBeSent>() {
-                    self.left(sent);
+                    self.left(&sent);
                 }
             }
             "Network.responseReceivedExtraInfo" => {
@@ -115,7 +115,7 @@ impl Calls {
         book.requests.clear();
     }
 
-    fn left(&self, sent: wire::RequestWillBeSent) {
+    fn left(&self, sent: &wire::RequestWillBeSent) {
         let fragment = sent.request.url_fragment.as_deref().and_then(|fragment| fragment.strip_prefix(MARK));
         let Some(number) = fragment.and_then(|number| number.parse().ok()) else { return };
         let mut book = self.book();
@@ -208,13 +208,13 @@ mod tests {
         let calls = Calls::default();
         let (mut one, mut two) = (calls.expect(), calls.expect());
         calls.told("r2".into(), News::Failed("net::ERR_X".into()));
-        calls.left(sent("r1", &one.fragment()));
-        calls.left(sent("r3", "#nightporter-99"));
-        calls.left(sent("r4", "#top"));
+        calls.left(&sent("r1", &one.fragment()));
+        calls.left(&sent("r3", "#nightporter-99"));
+        calls.left(&sent("r4", "#top"));
         assert!(*one.left.borrow() && one.news.try_recv().is_err());
         calls.told("r1".into(), News::Head(Head { status: 200, headers: Vec::new() }));
         assert!(matches!(one.news.try_recv(), Ok(News::Head(Head { status: 200, .. }))));
-        calls.left(sent("r2", &two.fragment()));
+        calls.left(&sent("r2", &two.fragment()));
         assert!(matches!(two.news.try_recv(), Ok(News::Failed(_))));
         drop(one);
         let counts = |book: &Book| (book.waiting.len(), book.requests.len());
