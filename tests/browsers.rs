@@ -364,7 +364,7 @@ async fn storage_of_any_origin_is_restored_without_the_network() {
         ("https://secure.invalid".to_owned(), entries(r#"[["가","나다"],["b","\\u2028'\"<"]]"#)),
         ("https://xn--9n2bp8q.invalid:8443".to_owned(), entries(r#"[["c",""]]"#)),
     ]);
-    let saved = SavedState { cookies: Vec::new(), local_storage };
+    let saved = SavedState { local_storage, ..SavedState::default() };
     let options = ContextOptions { restore: Some(saved.clone()), ..ContextOptions::default() };
     let context = house.pool.open(Seat::A, options).await.unwrap();
     let read = |state: &SavedState| -> Vec<BTreeSet<Vec<String>>> {
@@ -381,7 +381,7 @@ async fn an_export_fits_into_a_record_and_keeps_the_tokens() {
     let house = House::open();
     let cache = format!("[[\"cache\",\"{}\"],[\"token\",\"t\"]]", "캐시".repeat(20_000));
     let local_storage = BTreeMap::from([("https://acme.invalid".to_owned(), StorageText(cache))]);
-    let restore = Some(SavedState { cookies: Vec::new(), local_storage });
+    let restore = Some(SavedState { local_storage, ..SavedState::default() });
     let context = house.pool.open(Seat::A, ContextOptions { restore, ..ContextOptions::default() }).await.unwrap();
     let saved = context.export().await.unwrap();
     assert_eq!(saved.local_storage["https://acme.invalid"].0, r#"[["token","t"]]"#);

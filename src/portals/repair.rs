@@ -48,7 +48,7 @@ pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Co
     let former = session.context();
     match former.as_ref().filter(|context| context.is_alive()) {
         Some(context) => {
-            if !tab::wanted(portal.recipe()) {
+            if !tab::leads(portal.recipe()) {
                 context.set_cookies(&session.jar().export()).await?;
             }
             Ok(Arc::clone(context))

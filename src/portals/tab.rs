@@ -102,9 +102,9 @@ impl Work {
     }
 }
 
-/// Whether sessions of this recipe have a tab of their own.
-pub(super) fn wanted(recipe: &Recipe) -> bool {
-    recipe.browser.keep_tab || recipe.relay.via == Via::Browser
+/// Whether the browser makes the calls, so that its cookies are the newer ones and the jar's are not.
+pub(super) fn leads(recipe: &Recipe) -> bool {
+    recipe.relay.via == Via::Browser
 }
 
 /// The session's tab; a new one where there is none that lives.
@@ -150,7 +150,11 @@ pub(super) async fn work(portal: &Portal, session: &Session) -> Result<Work, Bro
     let all = clock::within(DRAIN, places.acquire_many_owned(PLACES as u32)).await;
     // Whoever does not finish in time is broken off, and told so.
     let all = all.ok().and_then(Result::ok);
-    Ok(Work { tab: open(portal, session).await?, _all: all })
+    let tab = open(portal, session).await?;
+    if !leads(portal.recipe()) {
+        tab.context.set_cookies(&session.jar().export()).await?;
+    }
+    Ok(Work { tab, _all: all })
 }
 
 /// Has the jar and the saved state follow what the tab has done by itself. Opens nothing and loads nothing.
@@ -159,13 +163,16 @@ pub(super) async fn follow(portal: &Portal, session: &Session) -> Result<(), Bro
     let page = portal.recipe().browser.keep_tab.then_some(tab.page());
     for _ in 0..LOOKS {
         let seen = session.changes();
-        let state = match tab.context.follow(page, session.state()).await {
+        let mut state = match tab.context.follow(page, session.state()).await {
             Err(error @ BrowserError::Hung { .. }) => {
                 tab.page.give_up().await;
                 return Err(error);
             }
             state => state?,
         };
+        if !leads(portal.recipe()) {
+            state.cookies = session.state().cookies;
+        }
         if session.follow(state, seen) {
             break;
         }
