@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod channels;
 mod check;
 pub mod duration;
+mod limits;
 mod network;
 mod problem;
 mod read;
@@ -25,6 +26,7 @@ mod words;
 
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
 pub use check::{Report, check};
+pub use limits::Limits;
 pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
@@ -53,6 +55,8 @@ pub struct Config {
     pub mail: Option<Arc<Mail>>,
     /// Who is told, and how often.
     pub alerts: Arc<Alerts>,
+    /// What one token may use.
+    pub limits: Limits,
     /// The Chromium that logs in.
     pub browser: Arc<Browser>,
     /// Phones by name.
@@ -131,6 +135,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let log = server::log(root);
     let mail = channels::mail(root);
     let alerts = channels::alerts(root);
+    let limits = limits::limits(root);
     let browser = server::browser(root);
     let phones = sites::phones(root);
     let portals = sites::portals(root, inspect);
@@ -141,6 +146,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
         log: log?,
         mail: mail?.map(Arc::new),
         alerts: Arc::new(alerts?),
+        limits: limits?,
         browser: Arc::new(browser?),
         phones: Arc::new(phones?),
         portals: Arc::new(portals?),

@@ -10,6 +10,7 @@ pub mod forwarders;
 pub mod inbox;
 pub mod jar;
 mod keeper;
+pub mod learning;
 mod letter;
 mod login;
 pub mod phones;
@@ -17,10 +18,13 @@ pub mod portal;
 pub mod recipe;
 pub mod relay;
 mod repair;
+mod retire;
+mod schedule;
 pub mod session;
 pub mod state;
 mod tab;
 mod totp;
+pub mod upkeep;
 pub mod upstream;
 mod way;
 
@@ -53,6 +57,7 @@ struct Inner {
     life: Lifecycle,
     // Plain locks: held to look something up, never across an await.
     kept: RwLock<BTreeMap<String, Kept>>,
+    applying: tokio::sync::Mutex<()>,
     phones: RwLock<Phones>,
 }
 
@@ -75,52 +80,80 @@ pub enum PortalsError {
     Store(#[from] StoreError),
 }
 
-impl Portals {
-    /// No portals yet; [`Portals::apply`] brings them.
-    pub fn new(tools: Tools, life: &Lifecycle) -> Self {
-        Self(Arc::new(Inner { tools, life: life.clone(), kept: RwLock::default(), phones: RwLock::default() }))
+impl Kept {
+    fn of(portal: Portal, life: &Lifecycle) -> Self {
+        Self { portal, stop: life.stopping().child_token(), ended: CancellationToken::new() }
     }
 
-    /// Keeps what `config` says: new portals are started, changed ones restarted from their saved sessions, others left
-    /// alone. Nothing is touched unless every recipe can be used.
-    ///
-    /// # Errors
-    /// [`PortalsError`].
-    pub async fn apply(&self, config: &Config) -> Result<(), PortalsError> {
-        let vault = &self.0.tools.vault;
-        let wanted = config.portals.iter().map(|(name, portal)| Ok((name.clone(), settings(portal, vault)?)));
-        let mut wanted = wanted.collect::<Result<BTreeMap<_, _>, RecipeError>>()?;
-        *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = Phones::new(&config.phones);
-        let present: Vec<_> = self.kept().iter().map(|(name, kept)| (name.clone(), kept.clone())).collect();
-        for (name, kept) in present {
-            if wanted.get(&name).is_some_and(|settings| settings == kept.portal.settings()) {
-                wanted.remove(&name);
-                continue;
-            }
-            kept.stop.cancel();
-            kept.ended.cancelled().await;
-            self.0.kept.write().unwrap_or_else(PoisonError::into_inner).remove(&name);
-        }
-        for (name, settings) in wanted {
-            self.keep(&name, settings)?;
-        }
-        Ok(())
-    }
-
-    fn keep(&self, name: &str, settings: Settings) -> Result<(), StoreError> {
-        let (portal, orders) = Portal::load(name, settings, self.0.tools.clone())?;
-        let (stop, ended) = (self.0.life.stopping().child_token(), CancellationToken::new());
-        let keeper = Keeper::new(portal.clone(), orders);
-        let label = format!("keeper {name}");
-        let (pulse, over) = (self.0.life.heartbeat(label.clone(), PULSE), ended.clone().drop_guard());
-        let running = stop.clone();
-        self.0.life.spawn(label, async move {
+    fn start(&self, life: &Lifecycle) {
+        let label = format!("keeper {}", self.portal.name());
+        let (pulse, over) = (life.heartbeat(label.clone(), PULSE), self.ended.clone().drop_guard());
+        let (keeper, running) = (Keeper::new(self.portal.clone()), self.stop.clone());
+        life.spawn(label, async move {
             keeper.run(running, pulse).await;
             drop(over);
         });
-        let kept = Kept { portal, stop, ended };
-        self.0.kept.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), kept);
+    }
+
+    /// Ends the keeper and waits until it has.
+    async fn end(&self) {
+        self.stop.cancel();
+        self.ended.cancelled().await;
+    }
+}
+
+impl Portals {
+    /// No portals yet; [`Portals::apply`] brings them.
+    pub fn new(tools: Tools, life: &Lifecycle) -> Self {
+        let (kept, applying, phones) = Default::default();
+        Self(Arc::new(Inner { tools, life: life.clone(), kept, applying, phones }))
+    }
+
+    /// Keeps what `config` says, all of it or, when something of it cannot be used, nothing: new portals are started,
+    /// changed ones go on from the sessions that they have, others are left alone. A portal that stays can be asked for at
+    /// every moment, and whoever waits for a session of it goes on waiting. What is known of a portal that is not
+    /// configured any more is kept for 30 days.
+    ///
+    /// # Errors
+    /// [`PortalsError`]; nothing has changed then.
+    pub async fn apply(&self, config: &Config) -> Result<(), PortalsError> {
+        // One after the other: two reloads at once would start two keepers of one portal.
+        let _alone = self.0.applying.lock().await;
+        let wanted = self.load(config)?;
+        let phones = Phones::new(&config.phones);
+        // From here on nothing fails.
+        *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = phones;
+        let former = self.kept().clone();
+        for (name, kept) in former.iter().filter(|(name, _)| !config.portals.contains_key(*name)) {
+            self.0.kept.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+            kept.end().await;
+        }
+        for (name, portal) in wanted {
+            let kept = Kept::of(portal, &self.0.life);
+            let former = self.0.kept.write().unwrap_or_else(PoisonError::into_inner).insert(name, kept.clone());
+            if let Some(former) = former {
+                former.end().await;
+            }
+            kept.start(&self.0.life);
+        }
+        if let Err(error) = retire::all_but(|name| config.portals.contains_key(name), &self.0.tools).await {
+            tracing::error!("a portal that is not configured any more could not be put aside: {error}");
+        }
         Ok(())
+    }
+
+    /// The portals that are new, or are to be kept in another way.
+    fn load(&self, config: &Config) -> Result<Vec<(String, Portal)>, PortalsError> {
+        let mut changed = Vec::new();
+        for (name, portal) in config.portals.iter() {
+            let settings = settings(portal, &self.0.tools.vault)?;
+            match self.get(name) {
+                Some(present) if *present.settings() == settings => {}
+                Some(present) => changed.push((name.clone(), present.with(settings))),
+                None => changed.push((name.clone(), Portal::load(name, settings, self.0.tools.clone())?)),
+            }
+        }
+        Ok(changed)
     }
 
     fn kept(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Kept>> {
@@ -162,7 +195,13 @@ fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeEr
         phone: portal.phone.clone(),
         sessions: match portal.sessions {
             config::Sessions::Parallel => Sessions::Parallel,
-            config::Sessions::ColdStandby | config::Sessions::Single => Sessions::Single,
+            config::Sessions::ColdStandby => Sessions::ColdStandby,
+            config::Sessions::Single => Sessions::Single,
         },
+        quiet_hours: portal.quiet_hours,
+        drill: portal.drill,
     })
 }
+
+#[cfg(test)]
+mod tests;

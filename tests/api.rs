@@ -66,7 +66,7 @@ fn out_of_reach(operation: &Operation, status: &str) -> bool {
         "200" => path.ends_with("/screenshot"),
         "202" => path.ends_with("/code"),
         "503" => path == "/readyz" || relayed,
-        "404" | "501" | "502" => relayed,
+        "404" | "409" | "429" | "501" | "502" if relayed => true,
         _ => false,
     }
 }

@@ -21,3 +21,5 @@ mod operator;
 mod restart;
 #[path = "portals/stage.rs"]
 mod stage;
+#[path = "portals/upkeep.rs"]
+mod upkeep;

@@ -4,12 +4,17 @@
 
 mod relay {
     mod browser;
+    mod cache;
     mod confinement;
     pub(crate) mod demo;
     mod doubt;
+    mod epoch;
     mod expiry;
+    mod hostile;
     pub(crate) mod house;
+    mod limits;
     pub(crate) mod mirror;
     mod passage;
+    mod pool;
     mod streams;
 }

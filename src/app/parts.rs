@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::http::portals::Api;
 use crate::logs;
 use crate::operators::Operators;
+use crate::operators::limits::{Limiter, Limits};
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -76,7 +77,8 @@ impl Parts {
         };
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
-        let api = Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
+        let limiter = Limiter::new(limits(config), clock.clone());
+        let api = Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
         Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
     }
 
@@ -92,6 +94,7 @@ impl Parts {
     pub(super) async fn reload(&self, config: &Config) -> Result<(), StartError> {
         let outbox = channels::outbox(config)?;
         self.portals.apply(config).await?;
+        self.api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
         if let Some(log) = &self.log {
@@ -99,6 +102,11 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+fn limits(config: &Config) -> Limits {
+    let config::Limits { relay_per_minute, relay_concurrency } = config.limits;
+    Limits { per_minute: relay_per_minute, at_once: relay_concurrency }
 }
 
 async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {

@@ -1,13 +1,16 @@
 //! The sections about portals and the phones that get their codes: `[phones.NAME]` and `[portals.NAME]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::problem::{Problem, list};
 use super::read::{Field, Section};
 use super::server::existing_file;
 use super::words::{self, BAD_NAME};
-use super::{secrets, words::is_name};
+use super::{duration, secrets, words::is_name};
+use crate::clock::{Hours, InvalidHours};
 use crate::secret::{self, Secret};
 
 /// `[phones.NAME]`: a phone that forwards its SMS here.
@@ -43,6 +46,10 @@ pub struct Portal {
     pub totp_secret: Option<Secret>,
     /// How many sessions the portal tolerates. Default [`Sessions::Parallel`].
     pub sessions: Sessions,
+    /// When logins are made that can wait, in the host's zone. Default `02:00-05:00`.
+    pub quiet_hours: Hours,
+    /// How often the standby is logged in afresh to know that it works; None: never. Default weekly.
+    pub drill: Option<Duration>,
 }
 
 /// What a portal tolerates.
@@ -50,7 +57,7 @@ pub struct Portal {
 pub enum Sessions {
     /// Two logins at once: an active and a standby.
     Parallel,
-    /// A second login ends the first: the standby logs in only when the active is gone.
+    /// A second login ends the first: the standby logs in only when the active is gone, from a place kept ready for it.
     ColdStandby,
     /// One session, no standby.
     Single,
@@ -69,6 +76,9 @@ const FORWARDERS: &[(&str, Option<Forwarder>)] = &[
 
 const SESSIONS: &[(&str, Sessions)] =
     &[("parallel", Sessions::Parallel), ("cold-standby", Sessions::ColdStandby), ("single", Sessions::Single)];
+
+/// Shorter drills would spend SMS for nothing, longer ones find out too late.
+const DRILL: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(90 * 86_400);
 
 /// What is known about one recipe file.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +131,8 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
             section.problem("totp_secret is no base32 text, as portals show it beside the QR code");
         }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
+        let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
+        let drill = section.or("drill", "7d", drill);
         section.finish();
         let recipe = recipe?;
         let checked = inspect(&recipe);
@@ -132,8 +144,22 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         if checked.needs_totp && totp_secret.is_none() {
             section.problem(format!("{} types an authenticator's code, but no totp_secret is set", recipe.display()));
         }
-        Some(Portal { recipe, phone, username: username?, password: password?, totp_secret, sessions: sessions? })
+        let (username, password, sessions) = (username?, password?, sessions?);
+        let (quiet_hours, drill) = (quiet_hours?, drill?);
+        Some(Portal { recipe, phone, username, password, totp_secret, sessions, quiet_hours, drill })
     })
+}
+
+fn hours(field: &Field<'_>) -> Result<Hours, String> {
+    let text = field.text()?;
+    text.parse().map_err(|error: InvalidHours| format!("{error}, got \"{text}\""))
+}
+
+fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
+    if field.text().is_ok_and(|text| text == "off") {
+        return Ok(None);
+    }
+    duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
 }
 
 /// Reads a table of named sections.

@@ -15,6 +15,7 @@ use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
 use super::relay;
 use crate::clock::{Clock, Time};
+use crate::operators::limits::Limiter;
 use crate::operators::{Operators, Scope};
 use crate::portals::Portals;
 use crate::portals::forwarders::{Incoming, Rejected};
@@ -32,6 +33,8 @@ pub struct Api {
     pub portals: Portals,
     /// The way through to portals.
     pub relay: Relay,
+    /// How much of it a token may use.
+    pub limiter: Limiter,
     /// When a phone's request arrived.
     pub clock: Clock,
 }
@@ -149,7 +152,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested` or `browser_replaced`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `renewed`, `renewal_failed`, `drill_passed`
+    /// or `drill_failed`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,

@@ -12,7 +12,7 @@ use url::Url;
 use super::portal::Portal;
 use super::recipe::{Answer, Recipe};
 use super::session::Session;
-use super::upstream::{self, Body};
+use super::upstream::{self, Body, Reuse};
 use super::way::{self, Asked};
 use crate::clock;
 
@@ -49,7 +49,7 @@ async fn ask(portal: &Portal, session: &Session) -> Verdict {
         return Verdict::Unknown("the check's path is none".to_owned());
     };
     let (method, headers, body) = (request.method.clone(), HeaderMap::new(), upstream::no_body());
-    let asked = Asked { method, uri: &uri, headers, templates: &request.headers, body };
+    let asked = Asked { method, uri: &uri, headers, templates: &request.headers, body, reuse: Reuse::Any };
     let answer = match way::send(portal, session, asked).await {
         Ok(answer) => answer,
         Err(error) => return Verdict::Unknown(error.to_string()),

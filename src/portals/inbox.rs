@@ -38,9 +38,9 @@ pub use turn::{Code, NoCode, Turn};
 /// How long a login waits for its code unless the recipe says otherwise.
 pub const CODE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How many logins may queue for one phone besides the one that has it. A phone serves a login in about half a minute;
-/// who is further back would only time out.
-pub const QUEUE_MAX: usize = 16;
+/// How many logins may queue for one phone besides the one that has it: one a portal, and a phone for a hundred portals
+/// is more than any team has.
+pub const QUEUE_MAX: usize = 100;
 
 /// How old a carrier time may be, request or not: later it is a replay.
 const OLDEST: Duration = Duration::from_secs(10 * 60);
@@ -345,8 +345,8 @@ impl Inbox {
         self.0.clock.now()
     }
 
-    async fn sleep_until(&self, moment: Time) {
-        self.0.clock.sleep_until(moment).await;
+    async fn sleep(&self, span: Duration) {
+        self.0.clock.sleep(span).await;
     }
 
     async fn stopping(&self) {

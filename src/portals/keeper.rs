@@ -5,25 +5,28 @@
 //! somebody's wish. Every job is idempotent and its result is one atomic change of the record, so a restart in the middle
 //! of anything simply looks again. The keeper never serves: promotions happen where an expiry is noticed.
 
+mod logins;
 mod plan;
 mod settle;
 mod tell;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::Verdict;
-use super::login::LoginFailure;
-use super::portal::{Order, Portal, Sessions};
+use super::login::NoLogin;
+use super::portal::{Order, Portal};
 use super::session::Session;
 use super::state::PortalRecord;
-use crate::browsers::{BrowserError, Seat};
+use super::upkeep::Purpose;
+use crate::browsers::{BrowserError, Context, Seat};
 use crate::clock::Time;
 use crate::lifecycle::Heartbeat;
 use crate::store::StoreError;
@@ -32,6 +35,8 @@ use crate::store::StoreError;
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 /// The pause between attempts to give a session a place in a browser again.
 const PLACE_AGAIN: Duration = Duration::from_secs(30);
+/// The pause before a login that found too many others at its phone asks for a place in the queue again.
+const PHONE_AGAIN: Duration = Duration::from_secs(15);
 /// The pause between two looks at a session about which nothing is known.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long nothing may be known about a portal that nobody serves before a person is told.
@@ -42,7 +47,6 @@ const WAITING: usize = 64;
 /// One portal's keeper.
 pub(super) struct Keeper {
     portal: Portal,
-    orders: mpsc::Receiver<Order>,
     /// Tasks of their own: a job may hold what the keeper itself waits for, a place in line for a record for instance, and
     /// must go on then.
     jobs: JoinSet<Done>,
@@ -53,12 +57,27 @@ pub(super) struct Keeper {
     looks: BTreeMap<(String, bool), Time>,
     /// Expired sessions that a second look has given up.
     lost: BTreeSet<String>,
-    /// Since when nobody serves and the portal says neither yes nor no.
-    dark_since: Option<Time>,
+    /// Since when nobody serves and the portal says neither yes nor no, on the clock that nobody sets.
+    dark_since: Option<Duration>,
     /// No session is given a place in a browser before this moment.
     place_again: Option<Time>,
+    /// No login asks for the phone before this moment.
+    phone_again: Option<Time>,
+    /// The login under way, while its job runs.
+    begun: Begun,
+    /// Where the next login finds its place: kept where a standby is wanted that is not logged in.
+    ready: Option<Context>,
     /// What the page looked like when the last login failed.
     picture: Option<Vec<u8>>,
+}
+
+/// A login that was begun.
+#[derive(Clone, Debug)]
+struct Begun {
+    id: String,
+    purpose: Purpose,
+    /// Whether the session that it replaces is known to be dead; before that it tells the portal nothing.
+    confirmed: bool,
 }
 
 /// What is being done; at most one of each at a time.
@@ -68,6 +87,7 @@ enum Job {
     SecondLook(String),
     Place(String),
     Refresh(String),
+    Prepare,
     Login,
 }
 
@@ -82,15 +102,15 @@ enum Done {
         placed: Result<(), BrowserError>,
     },
     Refreshed(Arc<Session>, Result<(), BrowserError>),
+    Prepared(Result<Context, BrowserError>),
     LoggedIn(Arc<Session>),
-    LoginFailed(LoginFailure),
+    LoginFailed(NoLogin),
 }
 
 impl Keeper {
-    pub(super) fn new(portal: Portal, orders: mpsc::Receiver<Order>) -> Self {
+    pub(super) fn new(portal: Portal) -> Self {
         Self {
             portal,
-            orders,
             jobs: JoinSet::new(),
             running: BTreeMap::new(),
             waiting: Vec::new(),
@@ -98,6 +118,9 @@ impl Keeper {
             lost: BTreeSet::new(),
             dark_since: None,
             place_again: None,
+            phone_again: None,
+            begun: Begun { id: String::new(), purpose: Purpose::Need, confirmed: true },
+            ready: None,
             picture: None,
         }
     }
@@ -106,6 +129,7 @@ impl Keeper {
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
         let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
         let clock = self.portal.tools().clock.clone();
+        let mut orders = self.portal.orders().await;
         if let Err(error) = self.begin().await {
             self.complain(&error);
         }
@@ -124,11 +148,12 @@ impl Keeper {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = self.jobs.join_next_with_id() => self.ended(ended).await,
-                Some(order) = self.orders.recv() => { self.take(order); Ok(()) }
+                Some(order) = orders.recv() => { self.take(order); Ok(()) }
                 () = self.portal.woken() => Ok(()),
                 Ok(()) = a.changed() => { self.place_again = None; Ok(()) }
                 Ok(()) = b.changed() => { self.place_again = None; Ok(()) }
-                () = clock.sleep_until(next) => Ok(()),
+                // A span, so that a clock that is set back does not make this keeper miss its beat.
+                () = clock.sleep(next.since(clock.now()).min(LONGEST_SLEEP)) => Ok(()),
             };
             if let Err(error) = settled {
                 self.complain(&error);
@@ -139,7 +164,10 @@ impl Keeper {
 
     /// Tidies up what the last process, or other settings, left behind.
     async fn begin(&self) -> Result<(), StoreError> {
-        if self.portal.settings().sessions == Sessions::Single {
+        // The login of a keeper before this one ended with it.
+        self.publish_no_login();
+        self.portal.keep_for_good().await?;
+        if !self.portal.parallel() {
             let now = self.portal.now();
             self.portal.change(|record| record.leave_one(now)).await?;
         }
@@ -174,8 +202,12 @@ impl Keeper {
     /// Starts what is missing and says when to look again.
     async fn plan(&mut self) -> Result<Time, StoreError> {
         self.portal.catch_up().await?;
-        let record = self.record();
         let now = self.portal.now();
+        if self.record().is_ahead(now) {
+            tracing::warn!(portal = self.portal.name(), "portal {}: the clock was set back", self.portal.name());
+            self.portal.change(|record| record.not_ahead(now)).await?;
+        }
+        let record = self.record();
         self.tell(&record).await?;
         // Calls are served during a pause too, and may need fresh values.
         self.plan_refreshes();
@@ -186,11 +218,13 @@ impl Keeper {
         }
         self.plan_looks(&record, now).await?;
         self.plan_places(&record, now);
+        self.plan_ready(&record, now);
         self.plan_login(now).await?;
         let look = self.looks.values().copied().filter(|at| *at > now).min();
         self.publish_next(look);
         let retry = record.recovery.retry_at.filter(|at| *at > now && self.missing(&record).is_some());
-        let wakes = [look, retry, self.place_again.filter(|at| *at > now), Some(now + LONGEST_SLEEP)];
+        let again = [self.place_again, self.phone_again].into_iter().flatten().filter(|at| *at > now).min();
+        let wakes = [look, retry, again, Some(now + LONGEST_SLEEP)];
         Ok(wakes.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP))
     }
 
@@ -201,6 +235,10 @@ impl Keeper {
                 task.abort();
             }
         }
+        self.publish_no_login();
+    }
+
+    fn publish_no_login(&self) {
         if self.portal.live().borrow().login.is_some() {
             self.portal.publish(|live| live.login = None);
         }

@@ -13,15 +13,18 @@ const EVENTS: usize = 8;
 
 /// The mail that asks for a person: what happened, what was tried, what to do.
 pub(super) fn needed(name: &str, record: &PortalRecord, cause: Cause, detail: &str, picture: Option<Vec<u8>>) -> Alert {
+    // A login that was made ahead of need: nothing fails yet, and it must not read as if something did.
+    let ahead = record.upkeep.given_up == Some(cause) && record.whole(true);
     let serving = match record.serving() {
+        Some(_) if ahead => "Both sessions are alive and calls are served; when the sessions expire, they will not be.",
         Some(_) => "One session is still alive and serves; when it expires, calls will fail.",
         None => "No session is alive: calls to this portal fail.",
     };
-    let mut body = format!(
-        "Portal {name} needs you: {}\n\n{detail}\n{serving}\n\nWhat to do: {}\n",
-        says(cause),
-        advice(cause, name)
-    );
+    let title = match ahead {
+        true => format!("Portal {name} will need you: a login that is not needed yet failed: {}", says(cause)),
+        false => format!("Portal {name} needs you: {}", says(cause)),
+    };
+    let mut body = format!("{title}\n\n{detail}\n{serving}\n\nWhat to do: {}\n", advice(cause, name));
     body.push_str("\nWhat happened last:\n");
     for event in record.events.iter().rev().take(EVENTS) {
         // Writing to a string cannot fail.
@@ -30,12 +33,7 @@ pub(super) fn needed(name: &str, record: &PortalRecord, cause: Cause, detail: &s
     }
     let attachments =
         picture.map(|bytes| Attachment { name: "page.png".to_owned(), mime: "image/png".to_owned(), bytes });
-    Alert {
-        cause: cause.as_str().to_owned(),
-        title: format!("Portal {name} needs you: {}", says(cause)),
-        body,
-        attachments: attachments.into_iter().collect(),
-    }
+    Alert { cause: cause.as_str().to_owned(), title, body, attachments: attachments.into_iter().collect() }
 }
 
 fn says(cause: Cause) -> &'static str {

@@ -10,19 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Verdict};
-use super::inbox::{Code, Expected, NoCode, Turn};
+use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
 use super::totp;
+use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
 
 /// How long a step may take unless the recipe says otherwise.
 const STEP: Duration = Duration::from_secs(20);
-/// How long a login waits for its turn at the phone: three others with three minutes each.
-const TURN: Duration = Duration::from_secs(600);
+/// How long a login waits for its turn at the phone before its keeper looks whether it is still wanted: twenty others with
+/// half a minute each, and some that take longer.
+const TURN: Duration = Duration::from_secs(900);
 /// Steps that one login may make: a recipe whose branches go in circles ends here.
 const MOST_STEPS: usize = 500;
 /// How long the evidence of a failure may take.
@@ -37,6 +39,34 @@ pub(super) struct LoginFailure {
     pub(super) detail: String,
     /// The page as it was, as PNG with secrets masked.
     pub(super) picture: Option<Vec<u8>>,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum NoLogin {
+    /// The phone serves others. The portal has seen nothing, so this is no attempt.
+    Busy(Busy),
+    /// The login failed.
+    Failed(LoginFailure),
+}
+
+impl<T: Into<LoginFailure>> From<T> for NoLogin {
+    fn from(failure: T) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+/// A login to be made.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// The id of the session to be.
+    pub(super) id: String,
+    /// The browser that it shall live in.
+    pub(super) seat: Seat,
+    /// What it is for.
+    pub(super) purpose: Purpose,
+    /// A place that was kept ready for it.
+    pub(super) ready: Option<Context>,
 }
 
 impl LoginFailure {
@@ -69,24 +99,38 @@ fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
     LoginFailure::new(Cause::BrowserFailed, error.to_string())
 }
 
-/// Logs in anew in the browser on `seat`; `id` becomes the session's.
-pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<Session>, LoginFailure> {
-    let turn = turn(portal).await?;
+/// Logs in anew.
+pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Session>, NoLogin> {
+    let Errand { id, seat, purpose, ready } = errand;
+    let turn = turn(portal).await.map_err(NoLogin::Busy)?;
+    portal.publish_login(|login| login.queued = false);
     let recipe = portal.recipe();
     let user_agent = recipe.browser.user_agent.clone();
-    let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
+    let context = match ready.filter(Context::is_alive) {
+        Some(context) => context,
+        None => portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?,
+    };
     let page = Arc::new(context.page(page_options(portal)).await?);
     let deadline = portal.now() + recipe.login.timeout;
-    let values = BTreeMap::new();
-    let mut attempt =
-        Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
+    let mut attempt = Attempt {
+        portal,
+        page,
+        turn,
+        values: BTreeMap::new(),
+        spares: purpose.spares(),
+        spent: false,
+        step: 0,
+        code_asked: false,
+        code_typed: false,
+        deadline,
+    };
     let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
         Err(_) => Err(attempt.too_long()),
     };
     match result {
-        Ok(()) => attempt.finish(id, context).await,
-        Err(failure) => Err(attempt.explain(failure).await),
+        Ok(()) => Ok(attempt.finish(&id, context).await?),
+        Err(failure) => Err(attempt.explain(failure).await.into()),
     }
 }
 
@@ -100,15 +144,12 @@ pub(super) fn page_options(portal: &Portal) -> PageOptions {
 }
 
 /// Waits for the phone, if the recipe needs one.
-async fn turn(portal: &Portal) -> Result<Option<Turn>, LoginFailure> {
+async fn turn(portal: &Portal) -> Result<Option<Turn>, Busy> {
     let Some(phone) = portal.settings().phone.as_deref().filter(|_| portal.recipe().needs_phone()) else {
         return Ok(None);
     };
     let deadline = portal.now() + TURN;
-    match portal.tools().inbox.turn(phone, portal.name(), deadline).await {
-        Ok(turn) => Ok(Some(turn)),
-        Err(busy) => Err(LoginFailure::new(Cause::NoSms, busy.to_string())),
-    }
+    portal.tools().inbox.turn(phone, portal.name(), deadline).await.map(Some)
 }
 
 /// A login on its way.
@@ -117,6 +158,8 @@ struct Attempt<'a> {
     page: Arc<Page>,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
+    /// Logins of the budget that are not for this one.
+    spares: u32,
     /// Whether a login of the budget was taken.
     spent: bool,
     /// The step that is being made, from 0.
@@ -284,11 +327,7 @@ impl Attempt<'_> {
     }
 
     fn awaiting_code(&self, waiting: bool) {
-        self.portal.publish(|live| {
-            if let Some(login) = &mut live.login {
-                login.awaiting_code = waiting;
-            }
-        });
+        self.portal.publish_login(|login| login.awaiting_code = waiting);
     }
 
     async fn wait_for_url(&self, target: &super::recipe::Target, limit: Duration) -> Result<(), LoginFailure> {
@@ -317,10 +356,15 @@ impl Attempt<'_> {
 
     /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
     async fn spend(&mut self) -> Result<(), LoginFailure> {
-        if std::mem::replace(&mut self.spent, true) {
+        if self.spent {
             return Ok(());
         }
-        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour);
+        // One that was begun ahead of the second look goes no further before it.
+        let mut live = self.portal.live();
+        let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
+        confirmed.await.map_err(|error| failed_inside(&error))?;
+        self.spent = true;
+        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
         match self.portal.change(|record| record.spend_login(per_hour, now)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {

@@ -66,10 +66,22 @@ impl Phones {
             inbox.seen(name).await?;
             return Ok(answer(true, None, None));
         };
-        Ok(match inbox.receive(name, &message).await? {
+        let receipt = inbox.receive(name, &message).await?;
+        count(name, &receipt);
+        Ok(match receipt {
             Receipt::Handed { .. } => answer(true, Some(false), None),
             Receipt::Buffered { .. } => answer(true, Some(true), None),
             Receipt::Refused(reason) => answer(false, None, Some(reason)),
         })
     }
+}
+
+/// Counts a message by what became of it. The phone is one of the configuration, so the series are bounded.
+fn count(phone: &str, receipt: &Receipt) {
+    let outcome = match receipt {
+        Receipt::Handed { .. } => "handed".to_owned(),
+        Receipt::Buffered { .. } => "buffered".to_owned(),
+        Receipt::Refused(reason) => reason.to_string(),
+    };
+    ::metrics::counter!("nightporter_sms_total", "phone" => phone.to_owned(), "outcome" => outcome).increment(1);
 }

@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::secret;
 
+mod cached;
 mod calls;
 mod cause;
 mod paths;
@@ -27,6 +28,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use cached::Cached;
 pub use calls::{Check, Refresh, Relay, Request, Via};
 pub use cause::{Cause, UnknownCause};
 pub use predicate::{Answer, Predicate, Target};

@@ -7,18 +7,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::jar::{Jar, Merge};
+use super::learning::Pulse;
 use super::recipe::{Template, Variable};
 use super::tab::Tabs;
 use crate::browsers::{Context, Cookie, Identity, Piece, SavedState};
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
 
 /// Sealed copies looked at together.
 const PAGE: usize = 16;
@@ -31,6 +33,7 @@ pub struct Session {
     // Plain mutexes: held for field access, never across an await.
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
+    life: Mutex<Life>,
     context: Mutex<Option<Arc<Context>>>,
     tabs: Tabs,
     // How many changes there were that the portal might insist on, how many of them the sealed copy holds, and whether
@@ -38,12 +41,25 @@ pub struct Session {
     changes: AtomicU64,
     saved: AtomicU64,
     refreshed: AtomicBool,
+    // How often a look has found it alive.
+    proofs: AtomicU64,
 }
 
 /// What a session carries beside its cookies.
 struct Kept {
     state: SavedState,
     values: BTreeMap<String, String>,
+}
+
+/// What this process has seen of a session's life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    /// When the portal last knew it; also on the clock that nobody sets, if that was seen by this process.
+    alive_at: Option<(Time, Option<Duration>)>,
+    /// The longest pause between two such moments.
+    pause: Duration,
+    /// When it was first found to be ended.
+    ended_at: Option<Time>,
 }
 
 /// The sealed copy, by `portal/session`.
@@ -99,12 +115,14 @@ impl Session {
             identity,
             kept,
             checked: Mutex::default(),
+            life: Mutex::default(),
             context: Mutex::default(),
             tabs: Tabs::default(),
             // Not in the store yet, so there is something to be saved.
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
+            proofs: AtomicU64::new(0),
         }
     }
 
@@ -128,9 +146,53 @@ impl Session {
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often a look has found it alive: where this has grown since a request was sent, its answer is no news.
+    pub fn proofs(&self) -> u64 {
+        self.proofs.load(Ordering::SeqCst)
+    }
+
     /// Notes a check.
     pub fn set_checked(&self, at: Time, alive: bool) {
+        self.proofs.fetch_add(u64::from(alive), Ordering::SeqCst);
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
+    }
+
+    /// The portal has just answered this session as one that it knows.
+    pub fn proven(&self, clock: &Clock) {
+        let (now, passed) = (clock.now(), clock.passed());
+        let mut life = self.life();
+        let pause = match life.alive_at {
+            Some((_, Some(before))) => passed.saturating_sub(before),
+            Some((before, None)) => now.since(before),
+            None => Duration::ZERO,
+        };
+        life.pause = life.pause.max(pause);
+        (life.alive_at, life.ended_at) = (Some((now, Some(passed))), None);
+    }
+
+    /// An earlier process saw it alive at this moment.
+    pub fn was_alive(&self, at: Time) {
+        self.life().alive_at = Some((at, None));
+    }
+
+    /// The portal has just said that it does not know this session.
+    pub fn denied(&self, at: Time) {
+        self.life().ended_at.get_or_insert(at);
+    }
+
+    /// When it was first found to be ended by this process, unless it has been proven since.
+    pub fn ended_at(&self) -> Option<Time> {
+        self.life().ended_at
+    }
+
+    /// What is known about its life, beyond what is `kept` in the record.
+    pub fn pulse(&self, kept: &Pulse) -> Pulse {
+        let life = *self.life();
+        kept.with(life.alive_at.map(|(at, _)| at), life.pause)
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its place in a browser, if it has one.
@@ -246,7 +308,7 @@ impl Session {
         self.refreshed.store(false, Ordering::SeqCst);
         // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
         let put = |_: Option<&_>| match self.seal(&place, vault) {
-            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Never, Ok(())),
+            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Unchanged, Ok(())),
             Err(error) => Decision::Keep(Err(error)),
         };
         let saved = match store.update(&place, put).await {
@@ -284,20 +346,41 @@ impl Session {
     /// # Errors
     /// When the store refuses.
     pub async fn forget_others(portal: &str, known: impl Fn(&str) -> bool, store: &Store) -> Result<(), StoreError> {
-        let prefix = place(portal, "");
-        let mut after = prefix.clone();
-        loop {
-            let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
-            for (place, _) in &page {
-                let Some(id) = place.strip_prefix(&prefix) else { return Ok(()) };
-                if !known(id) {
-                    store.update::<SavedSession, _>(place, |_| Decision::Delete(())).await?;
-                }
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after.clone_from(last),
-                _ => return Ok(()),
-            }
+        for id in copies(portal, store).await?.iter().filter(|id| !known(id)) {
+            store.update::<SavedSession, _>(&place(portal, id), |_| Decision::Delete(())).await?;
+        }
+        Ok(())
+    }
+
+    /// Says when the sealed copies of the portal's sessions are to go.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn keep_copies(portal: &str, expires: Expires, store: &Store) -> Result<(), StoreError> {
+        for id in copies(portal, store).await? {
+            let keep = |old: Option<&Stored<SavedSession>>| match old {
+                Some(old) => Decision::Put(SavedSession { sealed: old.value.sealed.clone() }, expires, ()),
+                None => Decision::Keep(()),
+            };
+            store.update(&place(portal, &id), keep).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the portal's sessions of which there are sealed copies.
+async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> {
+    let prefix = place(portal, "");
+    let (mut after, mut ids) = (prefix.clone(), Vec::new());
+    loop {
+        let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
+        for (place, _) in &page {
+            let Some(id) = place.strip_prefix(&prefix) else { return Ok(ids) };
+            ids.push(id.to_owned());
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after.clone_from(last),
+            _ => return Ok(ids),
         }
     }
 }
@@ -326,11 +409,9 @@ pub fn short(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Duration;
 
     use super::*;
     use crate::browsers::{Cookie, KeptTab};
-    use crate::clock::Clock;
     use crate::lifecycle::Lifecycle;
     use crate::store::Durability;
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::learning::{Learned, Lives, Pulse};
 use super::recipe::Cause;
+use super::upkeep::{Drill, Upkeep};
 use crate::clock::Time;
 use crate::store::Record;
 
@@ -16,11 +18,11 @@ const EVENTS: usize = 100;
 /// The longest detail of an event or failure in bytes: a hundred of them fit well into a record.
 const DETAIL: usize = 240;
 /// The window of the login budget.
-const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
+pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
 /// The longest pause between two attempts of one recovery.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
 /// How long after giving up recovery is tried again by itself where that spends a login.
-const SLOW_RETRY: Duration = Duration::from_secs(3600);
+pub(super) const SLOW_RETRY: Duration = Duration::from_secs(3600);
 /// The same where it spends nothing, because the portal cannot even be reached.
 const SLOW_RETRY_FREE: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,12 @@ pub struct PortalRecord {
     pub events: Vec<Event>,
     /// How many events there have ever been.
     pub event_count: u64,
+    /// How earlier sessions lived and ended.
+    pub lives: Lives,
+    /// Where logins stand that are made before they are needed.
+    pub upkeep: Upkeep,
+    /// The last of them that came to an end.
+    pub last_drill: Option<Drill>,
 }
 
 impl Record for PortalRecord {
@@ -63,6 +71,8 @@ pub struct Slot {
     pub expired: bool,
     /// When it logged in.
     pub authenticated_at: Time,
+    /// What is known about its life since.
+    pub pulse: Pulse,
 }
 
 /// How far recovery has come.
@@ -146,6 +156,14 @@ pub enum EventKind {
     ReauthRequested,
     /// The browser died or was replaced.
     BrowserReplaced,
+    /// The standby was logged in afresh before its learned end.
+    Renewed,
+    /// That did not succeed; the former standby lives on.
+    RenewalFailed,
+    /// The standby was logged in afresh, so credentials, phone and recipe work today.
+    DrillPassed,
+    /// That did not succeed; the former standby lives on.
+    DrillFailed,
 }
 
 impl EventKind {
@@ -165,6 +183,10 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::ReauthRequested => "reauth_requested",
             Self::BrowserReplaced => "browser_replaced",
+            Self::Renewed => "renewed",
+            Self::RenewalFailed => "renewal_failed",
+            Self::DrillPassed => "drill_passed",
+            Self::DrillFailed => "drill_failed",
         }
     }
 }
@@ -222,6 +244,17 @@ impl PortalRecord {
         self.standby.as_ref().filter(|slot| !slot.expired)
     }
 
+    /// Whether every wanted session lives; `parallel` says whether a standby is wanted.
+    pub fn whole(&self, parallel: bool) -> bool {
+        self.serving().is_some() && (!parallel || self.ready_standby().is_some())
+    }
+
+    /// What the lives of this portal's sessions teach.
+    pub fn learned(&self, now: Time) -> Learned {
+        let living = self.slots().filter(|(_, slot)| !slot.expired);
+        self.lives.learned(living.map(|(_, slot)| (slot.authenticated_at, &slot.pulse)), now)
+    }
+
     /// The place of a session.
     pub fn role_of(&self, session_id: &str) -> Option<Role> {
         let holds = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.session_id == session_id);
@@ -248,14 +281,59 @@ impl PortalRecord {
 
     /// Swaps active and standby if the standby is alive. Returns whether it happened.
     pub fn promote(&mut self, now: Time) -> bool {
+        self.promote_because(now, "the standby took over")
+    }
+
+    /// As [`PortalRecord::promote`], with what the history says of it.
+    pub fn promote_because(&mut self, now: Time, why: &str) -> bool {
         if self.ready_standby().is_none() {
             return false;
         }
         std::mem::swap(&mut self.active, &mut self.standby);
         self.epoch += 1;
         let to = self.active.as_ref().map(|slot| slot.session_id.clone()).unwrap_or_default();
-        self.note(now, EventKind::Failover, Some(&to), &format!("the standby took over, epoch {}", self.epoch));
+        self.note(now, EventKind::Failover, Some(&to), &format!("{why}, epoch {}", self.epoch));
         true
+    }
+
+    /// A second look confirms that a session ended at `at`; `pulse` is what is known about its life.
+    pub fn bury(&mut self, session_id: &str, pulse: &Pulse, at: Time) {
+        let born = self.slots().find(|(_, slot)| slot.session_id == session_id).map(|(_, slot)| slot.authenticated_at);
+        if let Some(born) = born {
+            self.lives.ended(born, pulse, at);
+        }
+    }
+
+    /// Every wanted session lives although recovery had given up: it is over, and the next one starts afresh. Not where
+    /// trying again is forbidden until something changes.
+    pub fn end_recovery(&mut self, now: Time) {
+        if matches!(self.recovery.given_up, Some(Cause::BadCredentials | Cause::Captcha)) {
+            return;
+        }
+        if let Some(cause) = self.recovery.given_up {
+            self.note(now, EventKind::Recovered, None, &format!("the sessions live again, after {cause}"));
+        }
+        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+    }
+
+    /// Whether a moment of the past lies ahead of `now`, by more than clocks are moved in passing.
+    pub fn is_ahead(&self, now: Time) -> bool {
+        let slots = self.slots().flat_map(|(_, slot)| [slot.authenticated_at, slot.pulse.alive_at]);
+        let drill = self.last_drill.iter().map(|drill| drill.at);
+        slots.chain(drill).chain(self.logins.iter().copied()).any(|at| at > now + Duration::from_secs(1))
+    }
+
+    /// Takes moments that lie ahead of `now` for `now`: the clock has been set back since.
+    pub fn not_ahead(&mut self, now: Time) {
+        for slot in [&mut self.active, &mut self.standby].into_iter().flatten() {
+            slot.authenticated_at = slot.authenticated_at.min(now);
+            slot.pulse.alive_at = slot.pulse.alive_at.min(now);
+        }
+        self.logins.iter_mut().for_each(|at| *at = (*at).min(now));
+        self.lives.not_ahead(now);
+        if let Some(drill) = &mut self.last_drill {
+            drill.at = drill.at.min(now);
+        }
     }
 
     /// A session that was marked expired turned out to be alive.
@@ -287,7 +365,8 @@ impl PortalRecord {
     ///
     /// The place is decided here and not when the login began: another session may have come back to life meanwhile.
     pub fn admit(&mut self, session_id: &str, parallel: bool, detail: &str, now: Time) -> (Role, Option<Slot>) {
-        let slot = Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now };
+        let slot =
+            Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now, pulse: Pulse::new(now) };
         let fresh = std::mem::take(&mut self.reauth);
         let role = if parallel && !fresh && self.serving().is_some() { Role::Standby } else { Role::Active };
         let replaced = match role {
@@ -307,7 +386,10 @@ impl PortalRecord {
         if self.recovery.given_up.is_some() {
             self.note(now, EventKind::Recovered, Some(session_id), "recovery succeeded");
         }
-        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+        if let Some(Slot { expired: false, authenticated_at, pulse, .. }) = &replaced {
+            self.lives.replaced(*authenticated_at, pulse, now);
+        }
+        self.start_over();
         (role, replaced)
     }
 
@@ -376,6 +458,7 @@ impl PortalRecord {
 
     /// Forgets earlier failures, because an operator asked or something changed.
     pub fn start_over(&mut self) {
+        self.upkeep = Upkeep::default();
         self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
     }
 
@@ -402,7 +485,7 @@ impl PortalRecord {
     }
 }
 
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     text[..text.floor_char_boundary(DETAIL)].to_owned()
 }
 

@@ -12,7 +12,7 @@ use hyper::{Method, Response, Uri};
 use super::portal::Portal;
 use super::recipe::{Template, Via};
 use super::session::Session;
-use super::upstream::{Body, UpstreamError};
+use super::upstream::{Body, Reuse, UpstreamError};
 
 /// One request to the portal.
 pub(super) struct Asked<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) templates: &'a [(HeaderName, Template)],
     /// The body.
     pub(super) body: Body,
+    /// Which connections may carry it, where that is ours to choose: a browser chooses its own.
+    pub(super) reuse: Reuse,
 }
 
 /// Sends a request in the name of `session` and returns the answer's head with its body still to come. The answer's
@@ -40,9 +42,9 @@ pub(super) async fn send(
 ) -> Result<Response<Body>, UpstreamError> {
     match portal.recipe().relay.via {
         Via::Http => {
-            let Asked { method, uri, mut headers, templates, body } = asked;
+            let Asked { method, uri, mut headers, templates, body, reuse } = asked;
             session.add_headers(templates, &mut headers);
-            portal.tools().upstream.send(session, method, uri, headers, body).await
+            portal.tools().upstream.send_on(reuse, session, method, uri, headers, body).await
         }
         Via::Browser => page::send(portal, session, asked).await,
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nightporter::app::{self, App, Setup};
 use nightporter::browsers::{Cookie, Identity, SameSite, SavedState};
-use nightporter::clock::{Clock, Time};
+use nightporter::clock::{Clock, Time, within};
 use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
@@ -40,7 +40,7 @@ impl Seed {
         Self { id: id.to_owned(), cookies: vec![("SID".to_owned(), sid.to_owned())], values: BTreeMap::new() }
     }
 
-    fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         let cookie = |(name, value): &(String, String)| Cookie {
             name: name.clone(),
             value: value.clone(),
@@ -109,6 +109,14 @@ impl House {
         std::fs::write(house.path("recipe.toml"), recipe).unwrap();
         house.seed(seeds).await;
         house
+    }
+
+    /// The same with more lines in its configuration.
+    pub(crate) fn configured(self, lines: &str) -> Self {
+        let path = self.path("nightporter.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}{lines}\n")).unwrap();
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -199,6 +207,16 @@ impl Running {
     pub(crate) async fn events(&self, kind: &str) -> usize {
         let told = self.told("/events").await;
         told["events"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count()
+    }
+
+    /// Waits until a session that seemed dead was found alive.
+    pub(crate) async fn restored(&self) {
+        let look = async {
+            while self.events("restored").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(PATIENCE, look).await.unwrap();
     }
 
     pub(crate) async fn stop(self) {

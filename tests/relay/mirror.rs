@@ -131,7 +131,7 @@ impl Mirror {
         within(PATIENCE, self.shared.entered.notified()).await.unwrap();
     }
 
-    /// Answers a request for `/hold`.
+    /// Answers a request for `/hold`, as written down for it if it is.
     pub(crate) fn release(&self) {
         self.shared.open.notify_one();
     }
@@ -189,7 +189,9 @@ impl Mirror {
         let mut byte = [0];
         tokio::select! {
             () = self.shared.open.notified() => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld").await;
+                let held = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld".to_vec();
+                let written = self.shared.answers.lock().unwrap().get("/hold").cloned().unwrap_or(held);
+                let _ = stream.write_all(&written).await;
             }
             _ = stream.read(&mut byte) => self.shared.cut.notify_one(),
         }
@@ -197,7 +199,7 @@ impl Mirror {
 }
 
 /// Reads one request; None when it does not come whole.
-async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = find(&bytes, b"\r\n\r\n") {

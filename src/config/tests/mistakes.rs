@@ -8,7 +8,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[serverr]\n", "nightporter.toml:1: serverr: unknown key, did you mean \"server\"?"),
     (
         "[flows.identity]\nfile = \"x\"",
-        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, browser, phones and portals",
+        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, limits, browser, phones and portals",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),
@@ -105,6 +105,12 @@ const MISTAKES: &[(&str, &str)] = &[
              nightporter.toml:3: portals.acme.username: must not be empty\n\
              nightporter.toml:4: portals.acme.password_file: cannot read gone: No such file or directory (os error 2)\n\
              nightporter.toml:5: portals.acme.phone: unknown phone \"home\"",
+    ),
+    (
+        "[limits]\nrelay_per_minute = 0\nrelay_concurrency = \"many\"\nrelay_per_hour = 1",
+        "nightporter.toml:2: limits.relay_per_minute: expected between 1 and 60000000, got 0\n\
+             nightporter.toml:3: limits.relay_concurrency: expected an integer, got text\n\
+             nightporter.toml:4: limits.relay_per_hour: unknown key, did you mean \"relay_per_minute\"?",
     ),
     ("a = 1\na = 2", "nightporter.toml:2: not valid TOML: duplicate key"),
     (

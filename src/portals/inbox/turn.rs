@@ -81,6 +81,9 @@ impl Turn {
         let mut bell = line.listen();
         let limit = line.window().map(|window| self.inbox.now() + window.expected.timeout);
         let deadline = limit.map_or(deadline, |limit| limit.min(deadline));
+        let inbox = self.inbox.clone();
+        let end = inbox.sleep(deadline.since(inbox.now()));
+        tokio::pin!(end);
         let mut buffered = true;
         loop {
             bell.mark_unchanged();
@@ -92,7 +95,7 @@ impl Turn {
                 biased;
                 () = self.inbox.stopping() => return Err(NoCode::Stopping),
                 _ = bell.changed() => {}
-                () = self.inbox.sleep_until(deadline) => break,
+                () = &mut end => break,
             }
         }
         let now = self.inbox.now();

@@ -1,5 +1,5 @@
-//! What is missing, and the jobs that make it: looks, places in a browser, refreshes, the one login. Decides by the record
-//! and the clock alone; what a job comes to is `settle`'s business.
+//! What sessions need while they live, and the jobs for it: looks, places in a browser, refreshes. Decides by the record and
+//! the clock alone; what a job comes to is `settle`'s business, and logins are that of `logins`.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,8 @@ use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
 use crate::browsers::Seat;
 use crate::clock::Time;
 use crate::portals::check::{self, Verdict};
-use crate::portals::portal::{Login, Sessions};
-use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
-use crate::portals::{login, repair, tab};
+use crate::portals::state::PortalRecord;
+use crate::portals::{repair, schedule, tab};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -58,7 +57,9 @@ impl Keeper {
     }
 
     pub(super) fn next_look(&self, now: Time) -> Time {
-        now + self.portal.tools().random.jitter(self.portal.recipe().check.every, 10)
+        let idle = self.record().learned(now).idle;
+        let every = schedule::check_every(self.portal.recipe().check.every, idle);
+        now + self.portal.tools().random.jitter(every, 10)
     }
 
     /// Gives living sessions a place in a browser: after a restart, and when a browser has died.
@@ -81,7 +82,7 @@ impl Keeper {
     }
 
     /// The browser in which no other session of this portal lives, so that one crash does not take both.
-    fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
+    pub(super) fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
         let others = record.slots().filter(|(_, slot)| slot.session_id != but && !slot.expired);
         let mut contexts = others.filter_map(|(_, slot)| self.portal.session(&slot.session_id)?.context());
         match contexts.find(|context| context.is_alive()) {
@@ -111,38 +112,5 @@ impl Keeper {
             // A caller that has gone away needs no answer.
             let _ = done.send(refreshed);
         }
-    }
-
-    /// The place that needs a login: none while an expired session may still turn out to be alive.
-    pub(super) fn missing(&self, record: &PortalRecord) -> Option<Role> {
-        let lacks = |slot: Option<&Slot>| slot.is_none_or(|slot| slot.expired && self.lost.contains(&slot.session_id));
-        let parallel = self.portal.settings().sessions == Sessions::Parallel;
-        if lacks(record.active.as_ref()) {
-            Some(Role::Active)
-        } else if parallel {
-            (record.reauth || lacks(record.standby.as_ref())).then_some(Role::Standby)
-        } else {
-            record.reauth.then_some(Role::Active)
-        }
-    }
-
-    pub(super) async fn plan_login(&mut self, now: Time) -> Result<(), StoreError> {
-        let record = self.record();
-        let Some(role) = self.missing(&record) else { return Ok(()) };
-        if self.running.contains_key(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
-            return Ok(());
-        }
-        let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
-        let begin = |record: &mut PortalRecord| record.note(now, EventKind::LoginStarted, Some(&id), "");
-        portal.change(begin).await?;
-        portal.publish(|live| live.login = Some(Login { session_id: id.clone(), role, awaiting_code: false }));
-        let seat = self.free_seat(&record, "");
-        self.start(Job::Login, async move {
-            match login::log_in(&portal, &id, seat).await {
-                Ok(session) => Done::LoggedIn(session),
-                Err(failure) => Done::LoginFailed(failure),
-            }
-        });
-        Ok(())
     }
 }

@@ -3,8 +3,8 @@
 
 use super::Keeper;
 use crate::alerts::AlertError;
-use crate::portals::letter;
 use crate::portals::state::PortalRecord;
+use crate::portals::{letter, retire};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -17,9 +17,9 @@ impl Keeper {
     /// Hands wanted alerts over to the alerts room, and says so when the need is over.
     pub(super) async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
-        let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
-        let healthy =
-            record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
+        let (alerts, subject) = (self.portal.tools().alerts.clone(), retire::subject(self.portal.name()));
+        let given_up = record.recovery.given_up.is_some() || record.upkeep.given_up.is_some();
+        let healthy = !given_up && record.serving().is_some() && self.missing(record).is_none();
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));

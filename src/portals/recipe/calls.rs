@@ -7,6 +7,7 @@ use hyper::Method;
 use hyper::header::HeaderName;
 use url::Url;
 
+use super::cached::{self, Cached};
 use super::predicate::{self, Answer, Predicate};
 use super::steps::Site;
 use super::template::{Template, Variable};
@@ -58,6 +59,8 @@ pub struct Relay {
     pub headers: Vec<(HeaderName, Template)>,
     /// How a saved value is renewed when the portal refuses it.
     pub refresh: Option<Refresh>,
+    /// What may be answered from memory for a while.
+    pub cache: Vec<Cached>,
 }
 
 /// What carries a relayed call.
@@ -170,12 +173,13 @@ pub(super) fn relay(root: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Op
     let via = section.or("via", "http", choice(VIAS));
     let headers = headers(&section, saved);
     let refresh = section.section("refresh").map(|section| refresh(&section, site, saved));
+    let cache = cached::read(&section);
     section.finish();
     let refresh = match refresh {
         Some(refresh) => Some(refresh?),
         None => None,
     };
-    Some(Relay { via: via?, headers: headers?, refresh })
+    Some(Relay { via: via?, headers: headers?, refresh, cache: cache? })
 }
 
 /// What a page has stored can only be sent by that page.

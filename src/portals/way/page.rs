@@ -33,6 +33,8 @@ use crate::portals::upstream::{self, ANSWER, Body, BoxError, IDLE, UpstreamError
 /// The largest request body. It crosses to the browser in one message and is told of in another, three to seven times as
 /// large, which must stay within what the pipe takes (32 MiB).
 const BODY: usize = 4 * 1024 * 1024;
+/// What no page may send (Fetch, 2.2.1).
+const FORBIDDEN: [&str; 3] = ["CONNECT", "TRACE", "TRACK"];
 /// Pages that may turn out to be useless before one sends: one that died unnoticed, and one that had gone elsewhere.
 const PAGES: usize = 3;
 
@@ -43,6 +45,9 @@ pub(super) async fn send(
     asked: Asked<'_>,
 ) -> Result<Response<Body>, UpstreamError> {
     let url = address(portal, asked.uri)?;
+    if FORBIDDEN.iter().any(|name| asked.method.as_str().eq_ignore_ascii_case(name)) {
+        return Err(UpstreamError::Unsupported(format!("a browser sends no {}", asked.method)));
+    }
     let place = clock::within(ANSWER, session.tabs().place()).await;
     let place = place.map_err(|_| UpstreamError::NotSent("the session's page is busy".to_owned()))?;
     let Asked { method, headers, templates, body, .. } = asked;

@@ -162,6 +162,18 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "27: check: {{localStorage.a}} is known to the page alone: set via = \"browser\" in [relay]",
     ),
     ("save = \"csrf\" }", "save = \"token\" }", "35: relay.refresh.save: unknown saved name \"token\"; known: csrf"),
+    (
+        "[limits]",
+        "[[relay.cache]]\npath = \"/api?x\"\nttl = \"0s\"\nage = 1\n[limits]",
+        "37: relay.cache[0].path: expected a plain path such as \"/api/orders\", without query, escapes or dots\n\
+             acme.toml:38: relay.cache[0].ttl: expected between 1s and 1d, got \"0s\"\n\
+             acme.toml:39: relay.cache[0].age: unknown key; known: path and ttl",
+    ),
+    (
+        "[limits]",
+        "[[relay.cache]]\npath = \"/a\"\nttl = \"1s\"\n[[relay.cache]]\npath = \"/a/\"\nttl = \"1m\"\n[limits]",
+        "39: relay.cache[1]: the path /a is there twice",
+    ),
     ("attempts = 3", "attempts = 0", "38: limits.attempts: expected between 1 and 10, got 0"),
     ("[limits]", "[limit]", "36: limit: unknown key, did you mean \"limits\"?"),
 ];
