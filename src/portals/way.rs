@@ -12,7 +12,7 @@ use hyper::{Method, Response, Uri};
 use super::portal::Portal;
 use super::recipe::{Template, Via};
 use super::session::Session;
-use super::upstream::{Body, Reuse, UpstreamError};
+use super::upstream::{Body, Reuse, Upstream, UpstreamError};
 
 /// One request to the portal.
 pub(super) struct Asked<'a> {
@@ -41,11 +41,18 @@ pub(super) async fn send(
     asked: Asked<'_>,
 ) -> Result<Response<Body>, UpstreamError> {
     match portal.recipe().relay.via {
-        Via::Http => {
-            let Asked { method, uri, mut headers, templates, body, reuse } = asked;
-            session.add_headers(templates, &mut headers);
-            portal.tools().upstream.send_on(reuse, session, method, uri, headers, body).await
-        }
+        Via::Http => by_jar(&portal.tools().upstream, session, asked).await,
         Via::Browser => page::send(portal, session, asked).await,
     }
+}
+
+/// The way of the HTTP client.
+pub(super) async fn by_jar(
+    upstream: &Upstream,
+    session: &Session,
+    asked: Asked<'_>,
+) -> Result<Response<Body>, UpstreamError> {
+    let Asked { method, uri, mut headers, templates, body, reuse } = asked;
+    session.add_headers(templates, &mut headers);
+    upstream.send_on(reuse, session, method, uri, headers, body).await
 }

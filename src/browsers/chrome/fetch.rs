@@ -191,6 +191,9 @@ async fn head(awaited: &mut Awaited, limit: Duration) -> Result<Head, CallError>
         Ok(Some(News::Head(head))) => Ok(head),
         Ok(Some(News::Failed(text))) => Err(failure(&text)),
         Ok(None) => Err(CallError::Lost("the page has gone".to_owned())),
+        Err(_) if !*awaited.left.borrow() => Err(CallError::NotSent(
+            "the page did not let the request out; its Content-Security-Policy may forbid it".to_owned(),
+        )),
         Err(_) => Err(CallError::Lost("the browser does not tell what came of it".to_owned())),
     }
 }
