@@ -151,7 +151,7 @@ impl Page {
         let said = tokio::select! {
             biased;
             said = sent => said,
-            () = stuck(&awaited) => {
+            () = stuck(&awaited, limit) => {
                 self.give_up().await;
                 return Err(CallError::Page("the page does not answer".to_owned()));
             }
@@ -177,10 +177,10 @@ impl Page {
     }
 }
 
-/// Ends when a call has not even left the page in time.
-async fn stuck(awaited: &Awaited) {
+/// Ends when a call that may take `limit` has not even left the page in time.
+async fn stuck(awaited: &Awaited, limit: Duration) {
     let mut left = awaited.left.clone();
-    if clock::within(CALL_LIMIT, left.wait_for(|left| *left)).await.is_ok() {
+    if clock::within(CALL_LIMIT.min(limit / 2), left.wait_for(|left| *left)).await.is_ok() {
         std::future::pending::<()>().await;
     }
 }
