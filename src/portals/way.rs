@@ -42,7 +42,8 @@ pub(super) async fn send(
 ) -> Result<Response<Body>, UpstreamError> {
     match portal.recipe().relay.via {
         Via::Http => by_jar(&portal.tools().upstream, session, asked).await,
-        Via::Browser => page::send(portal, session, asked).await,
+        // On the heap: opening a tab, and a browser for it, is deep, and every relayed call would carry room for it.
+        Via::Browser => Box::pin(page::send(portal, session, asked)).await,
     }
 }
 

@@ -61,7 +61,8 @@ pub(super) async fn send(
     };
     let mut why = String::new();
     for _ in 0..PAGES {
-        let tab = tab::open(portal, session).await.map_err(|error| UpstreamError::NotSent(error.to_string()))?;
+        let tab =
+            Box::pin(tab::open(portal, session)).await.map_err(|error| UpstreamError::NotSent(error.to_string()))?;
         match tab.page().call(&call, ANSWER).await {
             Ok(answer) => return Ok(response(session, &url, answer, tab, place)),
             Err(CallError::Lost(why)) => return Err(UpstreamError::InDoubt(why)),
