@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod output;
+mod portal;
 mod serve;
 mod sms;
 mod status;
@@ -46,6 +47,8 @@ enum Command {
     Demo(demo::Demo),
     /// Say how the running server is doing.
     Status(status::Status),
+    /// See and steer the portals of the running server, and try a recipe.
+    Portal(portal::Portal),
     /// Send a test alert through every configured channel.
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => on_runtime(serve.run()),
         Command::Demo(demo) => on_runtime(demo.run()),
         Command::Status(status) => on_runtime(status.run()),
+        Command::Portal(portal) => on_runtime(portal.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
         Command::Sms(sms) => sms.run(),

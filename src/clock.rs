@@ -156,14 +156,17 @@ impl Clock {
         }
     }
 
-    /// Waits until `span` has passed, whatever becomes of the time of day meanwhile.
-    pub async fn sleep(&self, span: Duration) {
-        match &self.0 {
-            Source::System => tokio::time::sleep(span).await,
-            Source::Held(hands) => {
-                let (mut changes, end) = (hands.subscribe(), hands.borrow().passed + span);
-                // The sender lives in `self`, so this ends only when the span has passed.
-                let _ = changes.wait_for(|hands| hands.passed >= end).await;
+    /// Waits until `span` has passed since this was called, whatever becomes of the time of day meanwhile.
+    pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let end = self.passed() + span;
+        let source = self.0.clone();
+        async move {
+            match source {
+                Source::System => tokio::time::sleep(end.saturating_sub(Self(Source::System).passed())).await,
+                Source::Held(hands) => {
+                    // The sender is held here, so this ends only when the span has passed.
+                    let _ = hands.subscribe().wait_for(|hands| hands.passed >= end).await;
+                }
             }
         }
     }

@@ -31,13 +31,15 @@ pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
 pub use server::{Browser, Durability, Log, LogFormat, Server, Store, Tls};
-pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions};
+pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions, SilentAfter};
 pub use sources::{Flag, Sources};
 pub use words::is_name;
 
 pub(crate) use network::{is_loopback, origin};
 pub(crate) use problem::unknown;
 pub(crate) use read::{Field, Reading, Section};
+pub(crate) use secrets::from_file as secret_from_file;
+pub(crate) use server::program;
 pub(crate) use sources::read as read_file;
 pub(crate) use tree::parse as parse_tree;
 pub(crate) use words::{boolean, choice, integer, text};

@@ -6,6 +6,8 @@
 
 pub mod check;
 pub mod code;
+pub mod code_link;
+pub mod evidence;
 pub mod forwarders;
 pub mod inbox;
 pub mod jar;
@@ -13,7 +15,9 @@ mod keeper;
 pub mod learning;
 mod letter;
 mod login;
+mod moving;
 pub mod phones;
+mod plain;
 pub mod portal;
 pub mod recipe;
 pub mod relay;
@@ -24,6 +28,7 @@ pub mod session;
 pub mod state;
 mod tab;
 mod totp;
+pub mod trial;
 pub mod upkeep;
 pub mod upstream;
 mod way;
@@ -34,13 +39,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::browsers::BrowserError;
 use crate::config::{self, Config};
 use crate::lifecycle::Lifecycle;
-use crate::secret::Vault;
 use crate::store::StoreError;
 use forwarders::Incoming;
 use keeper::Keeper;
-use phones::{Answer, PhoneError, Phones};
+use phones::{Answer, PhoneError, Phones, Report, watch};
 use portal::{Portal, Sessions, Settings, Tools};
 use recipe::{Recipe, RecipeError};
 
@@ -75,6 +80,9 @@ pub enum PortalsError {
     /// A recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The browser that a recipe asks for cannot be had.
+    #[error(transparent)]
+    Browser(#[from] BrowserError),
     /// What is known about a portal cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,7 +114,17 @@ impl Portals {
     /// No portals yet; [`Portals::apply`] brings them.
     pub fn new(tools: Tools, life: &Lifecycle) -> Self {
         let (kept, applying, phones) = Default::default();
-        Self(Arc::new(Inner { tools, life: life.clone(), kept, applying, phones }))
+        let portals = Self(Arc::new(Inner { tools, life: life.clone(), kept, applying, phones }));
+        let Tools { inbox, alerts, clock, .. } = portals.0.tools.clone();
+        let (stop, known) = (life.stopping(), Arc::downgrade(&portals.0));
+        let phones = move || known.upgrade().map(|inner| inner.phones()).unwrap_or_default();
+        life.supervise("phones", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watch::watch(phones, inbox, alerts, clock) => {}
+            }
+        });
+        portals
     }
 
     /// Keeps what `config` says, all of it or, when something of it cannot be used, nothing: new portals are started,
@@ -120,9 +138,11 @@ impl Portals {
         // One after the other: two reloads at once would start two keepers of one portal.
         let _alone = self.0.applying.lock().await;
         let wanted = self.load(config)?;
-        let phones = Phones::new(&config.phones);
+        let phones = Phones::new(config);
+        let silent_after = config.phones.iter().map(|(name, phone)| (name.clone(), phone.silent_after)).collect();
         // From here on nothing fails.
         *self.0.phones.write().unwrap_or_else(PoisonError::into_inner) = phones;
+        self.0.tools.inbox.watch_over(silent_after);
         let former = self.kept().clone();
         for (name, kept) in former.iter().filter(|(name, _)| !config.portals.contains_key(*name)) {
             self.0.kept.write().unwrap_or_else(PoisonError::into_inner).remove(name);
@@ -146,7 +166,7 @@ impl Portals {
     fn load(&self, config: &Config) -> Result<Vec<(String, Portal)>, PortalsError> {
         let mut changed = Vec::new();
         for (name, portal) in config.portals.iter() {
-            let settings = settings(portal, &self.0.tools.vault)?;
+            let settings = settings(portal, &self.0.tools)?;
             match self.get(name) {
                 Some(present) if *present.settings() == settings => {}
                 Some(present) => changed.push((name.clone(), present.with(settings))),
@@ -175,24 +195,49 @@ impl Portals {
     /// # Errors
     /// [`PhoneError`].
     pub async fn receive(&self, phone: &str, request: &Incoming<'_>) -> Result<Answer, PhoneError> {
-        let phones = self.0.phones.read().unwrap_or_else(PoisonError::into_inner).clone();
-        phones.receive(phone, request, &self.0.tools.inbox).await
+        self.0.phones().receive(phone, request, &self.0.tools.inbox).await
+    }
+
+    /// What is known about every configured phone, in the order of their names.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn phones(&self) -> Result<Vec<Report>, PhoneError> {
+        let phones = self.0.phones();
+        phones.names().map(|name| phones.report(name, &self.0.tools.inbox)).collect()
+    }
+
+    /// What is known about one.
+    ///
+    /// # Errors
+    /// [`PhoneError::Unknown`], or when its record cannot be read.
+    pub fn phone(&self, name: &str) -> Result<Report, PhoneError> {
+        self.0.phones().report(name, &self.0.tools.inbox)
     }
 }
 
-fn settings(portal: &config::Portal, vault: &Vault) -> Result<Settings, RecipeError> {
+impl Inner {
+    fn phones(&self) -> Phones {
+        self.phones.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn settings(portal: &config::Portal, tools: &Tools) -> Result<Settings, PortalsError> {
     let recipe = Recipe::load(&portal.recipe)?;
+    let program = recipe.browser.binary.as_deref();
+    let pool = program.map_or_else(|| Ok(tools.pool.clone()), |program| tools.pool.of_program(program))?;
     let totp_secret = portal.totp_secret.as_ref().map_or("", |key| key.expose());
     let parts = [recipe.fingerprint.as_str(), &portal.username, portal.password.expose(), totp_secret];
     let parts = parts.map(str::as_bytes);
     Ok(Settings {
         // Keyed, because it is stored and a password in it must not be guessable from it.
-        basis: data_encoding::HEXLOWER.encode(&vault.fingerprint(&parts)),
+        basis: data_encoding::HEXLOWER.encode(&tools.vault.fingerprint(&parts)),
         recipe: Arc::new(recipe),
+        pool,
         username: portal.username.clone(),
         password: portal.password.clone(),
         totp_secret: portal.totp_secret.clone(),
-        phone: portal.phone.clone(),
+        phones: portal.phones.clone(),
         sessions: match portal.sessions {
             config::Sessions::Parallel => Sessions::Parallel,
             config::Sessions::ColdStandby => Sessions::ColdStandby,

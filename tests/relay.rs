@@ -16,5 +16,6 @@ mod relay {
     pub(crate) mod mirror;
     mod passage;
     mod pool;
+    mod reading;
     mod streams;
 }

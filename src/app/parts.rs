@@ -9,6 +9,7 @@ use super::{Ground, StartError, browser_settings, channels, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
+use crate::console;
 use crate::http::portals::Api;
 use crate::logs;
 use crate::operators::Operators;
@@ -35,9 +36,11 @@ pub struct Parts {
     pub outbox: Outbox,
     /// What people are told.
     pub alerts: Alerts,
+    /// Where codes arrive.
+    pub inbox: Inbox,
     /// The portals that are kept.
     pub portals: Portals,
-    api: Api,
+    pub(super) api: Api,
     log: Option<logs::Handle>,
 }
 
@@ -65,12 +68,13 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
             vault: vault.clone(),
-            inbox: Inbox::new(store.clone(), clock.clone(), vault.clone(), life),
+            inbox: inbox.clone(),
             pool: Pool::new(life, browser_settings(&config.browser))?,
             upstream: Upstream::new().map_err(StartError::Authorities)?,
             alerts: alerts.clone(),
@@ -79,12 +83,12 @@ impl Parts {
         portals.apply(config).await?;
         let limiter = Limiter::new(limits(config), clock.clone());
         let api = Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, portals, api, log })
+        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, api, log })
     }
 
-    /// The parts' own routes, each behind the scope it asks for.
+    /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        self.api.clone().routes(&self.operators)
+        self.api.clone().routes(&self.operators).merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.

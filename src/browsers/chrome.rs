@@ -15,6 +15,7 @@ mod kept;
 mod keys;
 mod page;
 mod pointer;
+mod pulse;
 mod session;
 mod storage;
 mod tab;
@@ -32,6 +33,7 @@ use connection::{Connection, Event, Message};
 use session::Session;
 
 use super::error::BrowserError;
+use super::tenancy::Tenancy;
 use crate::lifecycle::Lifecycle;
 
 pub use context::{Context, ContextOptions};
@@ -53,6 +55,7 @@ pub(super) struct Chrome {
     connection: Connection,
     litter: mpsc::Sender<Litter>,
     life: Lifecycle,
+    tenancy: Tenancy,
 }
 
 /// What its owner dropped and somebody has to close.
@@ -70,7 +73,7 @@ impl Chrome {
         let (litter, found) = mpsc::channel(LITTER_LIMIT);
         let events = connection.subscribe("");
         life.spawn("browser steward", Steward { connection: connection.clone() }.run(events, found));
-        Self { connection, litter, life: life.clone() }
+        Self { connection, litter, life: life.clone(), tenancy: Tenancy::default() }
     }
 
     /// Waits for the first answer and arranges that popups are reported.
@@ -92,6 +95,11 @@ impl Chrome {
     /// Cancelled when the pipe has ended: the process is dead, or as good as.
     pub(super) fn gone(&self) -> CancellationToken {
         self.connection.gone()
+    }
+
+    /// Who lives in the process.
+    pub(super) const fn tenancy(&self) -> &Tenancy {
+        &self.tenancy
     }
 
     /// Gives up the connection: every call under way or to come returns [`BrowserError::Gone`].

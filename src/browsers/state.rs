@@ -62,6 +62,13 @@ pub struct Cookie {
     pub partition: Option<Partition>,
 }
 
+impl Cookie {
+    /// Whether setting one replaces the other: the same name, domain and path (RFC 6265, 5.3).
+    pub fn same_place(&self, other: &Self) -> bool {
+        self.name == other.name && self.domain == other.domain && self.path == other.path
+    }
+}
+
 /// The `SameSite` attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SameSite {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::control::Refused;
 use super::output;
 use crate::app::StartError;
 use crate::config::ConfigError;
@@ -13,7 +14,7 @@ use crate::store::engine::EngineError;
 /// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0   done; for doctor and check-config: all is well
+  0   done; for doctor and check-config: all is well; for portal try: logged in
   1   failed; standard error says why
   2   wrong usage
   3   the server is not running
@@ -73,6 +74,11 @@ impl Failure {
         Self { exit: self.exit, error: self.error.context(doing) }
     }
 
+    /// What the server answered, if that is what failed.
+    pub(super) fn refused(&self) -> Option<&Refused> {
+        self.error.downcast_ref()
+    }
+
     /// Tells what failed, one problem a line.
     pub(super) fn report(&self) -> ExitCode {
         for line in format!("{:#}", self.error).lines() {
@@ -120,6 +126,7 @@ impl From<StartError> for Failure {
             | StartError::Outbox(_)
             | StartError::Browser(_)
             | StartError::Authorities(_)
+            | StartError::Bench(_)
             | StartError::Portals(_) => Exit::Failed,
         };
         Self::new(exit, error)

@@ -22,6 +22,13 @@ pub struct Hours {
 #[error("expected two times of a day, as in \"02:00-05:00\" or \"23:00-04:00\"")]
 pub struct InvalidHours;
 
+impl Default for Hours {
+    /// From two to five at night, when few people work and most portals do.
+    fn default() -> Self {
+        Self { from: civil::time(2, 0, 0, 0), to: civil::time(5, 0, 0, 0) }
+    }
+}
+
 impl Hours {
     /// The first of these stretches that ends after `moment`: it may have begun.
     pub fn after(self, moment: Time) -> (Time, Time) {

@@ -73,7 +73,10 @@ fn nothing_configured_is_the_documented_default() {
     assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
     assert_eq!(config.alerts.cooldown, Duration::from_secs(600));
     assert_eq!((config.limits.relay_per_minute.get(), config.limits.relay_concurrency.get()), (600_000, 256));
-    assert!(config.browser.sandbox);
+    let Browser { sandbox, recycle_after, recycle_navigations, recycle_memory, .. } = &*config.browser;
+    assert!(*sandbox);
+    assert_eq!((*recycle_after, *recycle_navigations), (Duration::from_secs(86_400), 500));
+    assert_eq!(*recycle_memory, 1 << 30);
     assert!(config.mail.is_none() && config.portals.is_empty() && config.warnings.is_empty());
 }
 

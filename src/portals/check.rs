@@ -10,11 +10,12 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use hyper::{Response, Uri};
 use url::Url;
 
+use super::plain;
 use super::portal::Portal;
 use super::recipe::{Answer, Recipe};
 use super::session::Session;
 use super::upstream::{self, Body, Reuse, Upstream, UpstreamError};
-use super::way::{self, Asked};
+use super::way::{self, Outbound};
 use crate::clock;
 
 /// How much of an answer's body is looked at: login pages and JSON errors show themselves early.
@@ -56,10 +57,10 @@ fn nowhere() -> Verdict {
     Verdict::Unknown("the check's path is none".to_owned())
 }
 
-fn asked<'a>(recipe: &'a Recipe, uri: &'a Uri) -> Asked<'a> {
+fn asked<'a>(recipe: &'a Recipe, uri: &'a Uri) -> Outbound<'a> {
     let request = &recipe.check.request;
     let (method, headers, body) = (request.method.clone(), HeaderMap::new(), upstream::no_body());
-    Asked { method, uri, headers, templates: &request.headers, body, reuse: Reuse::Any }
+    Outbound { method, uri, headers, templates: &request.headers, body, reuse: Reuse::Any }
 }
 
 async fn in_time(
@@ -83,8 +84,8 @@ async fn judge(recipe: &Recipe, uri: &Uri, answer: Response<Body>) -> Verdict {
         Ok((looked, _, _)) => looked,
         Err(error) => return Verdict::Unknown(error.to_string()),
     };
-    let location = location(&head.headers, uri);
-    let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&looked) };
+    let (location, text) = (location(&head.headers, uri), plain::text(&head.headers, &looked));
+    let answer = Answer { status: head.status.as_u16(), location: location.as_ref(), body: Some(&text) };
     if recipe.check.is_expired(&answer) {
         return Verdict::Expired(describe(&answer));
     }
@@ -110,7 +111,8 @@ pub async fn logged_out(
         return Ok((None, Response::from_parts(head, body)));
     }
     let (looked, body, _) = upstream::peek(body, LOOK, LOOK_TIME).await?;
-    seen.body = Some(&looked);
+    let text = plain::text(&head.headers, &looked);
+    seen.body = Some(&text);
     let told = recipe.check.is_expired(&seen).then(|| describe(&seen));
     Ok((told, Response::from_parts(head, body)))
 }
@@ -118,7 +120,8 @@ pub async fn logged_out(
 /// Whether a body can hold a login page or a JSON error.
 fn readable(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("text/plain");
-    kind.starts_with("text/") || kind.contains("json") || kind.contains("html")
+    let kind = kind.to_ascii_lowercase();
+    kind.starts_with("text/") || ["json", "html", "xml", "javascript"].iter().any(|name| kind.contains(name))
 }
 
 /// Where an answer points, resolved against what was asked for.

@@ -21,8 +21,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::check::Verdict;
-use super::login::NoLogin;
-use super::portal::{Order, Portal};
+use super::login::{NoLogin, StepTaken};
+use super::portal::{Order, Portal, Sessions};
 use super::session::Session;
 use super::state::PortalRecord;
 use super::upkeep::Purpose;
@@ -52,7 +52,7 @@ pub(super) struct Keeper {
     jobs: JoinSet<Done>,
     running: BTreeMap<Job, AbortHandle>,
     /// Callers that wait for a refresh of a session.
-    waiting: Vec<(String, oneshot::Sender<bool>)>,
+    waiting: Vec<Waiting>,
     /// When a session is looked at next; apart for when it is believed to be dead.
     looks: BTreeMap<(String, bool), Time>,
     /// Expired sessions that a second look has given up.
@@ -69,6 +69,15 @@ pub(super) struct Keeper {
     ready: Option<Context>,
     /// What the page looked like when the last login failed.
     picture: Option<Vec<u8>>,
+    /// The last steps of that login.
+    steps: Vec<StepTaken>,
+}
+
+/// A caller whose value the portal refused.
+struct Waiting {
+    session_id: String,
+    refused: Option<String>,
+    done: oneshot::Sender<bool>,
 }
 
 /// A login that was begun.
@@ -86,6 +95,7 @@ enum Job {
     Check(String),
     SecondLook(String),
     Place(String),
+    Move(String),
     Refresh(String),
     Prepare,
     Login,
@@ -101,6 +111,7 @@ enum Done {
         again: bool,
         placed: Result<(), BrowserError>,
     },
+    Moved(Arc<Session>, Result<(), BrowserError>),
     Refreshed(Arc<Session>, Result<(), BrowserError>),
     Prepared(Result<Context, BrowserError>),
     LoggedIn(Arc<Session>),
@@ -122,12 +133,13 @@ impl Keeper {
             begun: Begun { id: String::new(), purpose: Purpose::Need, confirmed: true },
             ready: None,
             picture: None,
+            steps: Vec::new(),
         }
     }
 
     /// Keeps the portal until `stop`; then its jobs are dropped, to be found undone by the next start.
     pub(super) async fn run(mut self, stop: CancellationToken, pulse: Heartbeat) {
-        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.tools().pool.watch(seat));
+        let mut browsers = [Seat::A, Seat::B].map(|seat| self.portal.pool().watch(seat));
         let clock = self.portal.tools().clock.clone();
         let mut orders = self.portal.orders().await;
         if let Err(error) = self.begin().await {
@@ -167,8 +179,10 @@ impl Keeper {
         // The login of a keeper before this one ended with it.
         self.publish_no_login();
         self.portal.keep_for_good().await?;
+        let (now, settings) = (self.portal.now(), self.portal.settings());
+        let single = settings.sessions != Sessions::Parallel;
+        self.portal.change(|record| record.forget_rivalry(&settings.basis, single)).await?;
         if !self.portal.parallel() {
-            let now = self.portal.now();
             self.portal.change(|record| record.leave_one(now)).await?;
         }
         self.portal.forget_others().await
@@ -192,10 +206,10 @@ impl Keeper {
     }
 
     fn take(&mut self, order: Order) {
-        let Order::Refresh { session_id, done } = order;
+        let Order::Refresh { session_id, refused, done } = order;
         // Beyond the bound the sender is dropped, which its caller takes for a failed refresh.
         if self.waiting.len() < WAITING {
-            self.waiting.push((session_id, done));
+            self.waiting.push(Waiting { session_id, refused, done });
         }
     }
 
@@ -211,6 +225,8 @@ impl Keeper {
         self.tell(&record).await?;
         // Calls are served during a pause too, and may need fresh values.
         self.plan_refreshes();
+        // A browser that retires does not wait for the end of a pause, and a move asks nothing of the portal.
+        self.plan_moves(&record, now);
         if record.paused {
             self.halt();
             self.publish_next(None);

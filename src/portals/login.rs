@@ -4,6 +4,8 @@
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
 //! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
+mod trace;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,19 +14,22 @@ use std::time::Duration;
 use super::check::{self, Verdict};
 use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
-use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
+use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
 use super::totp;
 use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
+use crate::secret::Secret;
+pub(super) use trace::Trace;
+pub use trace::{News, Outcome, Progress, StepTaken};
 
 /// How long a step may take unless the recipe says otherwise.
 const STEP: Duration = Duration::from_secs(20);
 /// How long a login waits for its turn at the phone before its keeper looks whether it is still wanted: twenty others with
 /// half a minute each, and some that take longer.
-const TURN: Duration = Duration::from_secs(900);
+pub(super) const TURN: Duration = Duration::from_secs(900);
 /// Steps that one login may make: a recipe whose branches go in circles ends here.
 const MOST_STEPS: usize = 500;
 /// How long the evidence of a failure may take.
@@ -39,6 +44,10 @@ pub(super) struct LoginFailure {
     pub(super) detail: String,
     /// The page as it was, as PNG with secrets masked.
     pub(super) picture: Option<Vec<u8>>,
+    /// The last steps, the one that failed at the end.
+    pub(super) steps: Vec<StepTaken>,
+    /// The document as it was, without values.
+    pub(super) page: Option<String>,
 }
 
 /// Why there is no session.
@@ -67,11 +76,13 @@ pub(super) struct Errand {
     pub(super) purpose: Purpose,
     /// A place that was kept ready for it.
     pub(super) ready: Option<Context>,
+    /// Where its steps are recorded, and whoever follows them is told.
+    pub(super) trace: Trace,
 }
 
 impl LoginFailure {
     fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None }
+        Self { cause, detail: detail.into(), picture: None, page: None, steps: Vec::new() }
     }
 }
 
@@ -87,9 +98,16 @@ impl From<BrowserError> for LoginFailure {
 }
 
 /// Why there was nothing to type.
-fn no_code(error: &NoCode, patience: Duration) -> LoginFailure {
+fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
     match error {
-        NoCode::Late => LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs())),
+        NoCode::Late => {
+            let seconds = patience.as_secs();
+            if portal.tools().inbox.all_missed(&portal.settings().phones) {
+                let detail = format!("no code came within {seconds} s, and the phone has not been heard of for long");
+                return LoginFailure::new(Cause::PhoneSilent, detail);
+            }
+            LoginFailure::new(Cause::NoSms, format!("no code came within {seconds} s"))
+        }
         other => failed_inside(other),
     }
 }
@@ -101,14 +119,14 @@ fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
 
 /// Logs in anew.
 pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Session>, NoLogin> {
-    let Errand { id, seat, purpose, ready } = errand;
+    let Errand { id, seat, purpose, ready, trace } = errand;
     let turn = turn(portal).await.map_err(NoLogin::Busy)?;
     portal.publish_login(|login| login.queued = false);
     let recipe = portal.recipe();
     let user_agent = recipe.browser.user_agent.clone();
-    let context = match ready.filter(Context::is_alive) {
+    let context = match ready.filter(|context| context.is_alive() && !context.is_retiring()) {
         Some(context) => context,
-        None => portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?,
+        None => portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await?,
     };
     let page = Arc::new(context.page(page_options(portal)).await?);
     let deadline = portal.now() + recipe.login.timeout;
@@ -117,8 +135,10 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         page,
         turn,
         values: BTreeMap::new(),
+        typed: vec![portal.settings().password.clone()],
+        trace,
         spares: purpose.spares(),
-        spent: false,
+        spent: None,
         step: 0,
         code_asked: false,
         code_typed: false,
@@ -143,13 +163,14 @@ pub(super) fn page_options(portal: &Portal) -> PageOptions {
     PageOptions { allowed_origins: (!others.is_empty()).then_some(allowed) }
 }
 
-/// Waits for the phone, if the recipe needs one.
+/// Waits for the phones, if the recipe needs one.
 async fn turn(portal: &Portal) -> Result<Option<Turn>, Busy> {
-    let Some(phone) = portal.settings().phone.as_deref().filter(|_| portal.recipe().needs_phone()) else {
+    let phones = &portal.settings().phones;
+    if phones.is_empty() || !portal.recipe().needs_phone() {
         return Ok(None);
-    };
+    }
     let deadline = portal.now() + TURN;
-    portal.tools().inbox.turn(phone, portal.name(), deadline).await.map(Some)
+    portal.tools().inbox.turn(phones, portal.name(), deadline).await.map(Some)
 }
 
 /// A login on its way.
@@ -158,10 +179,13 @@ struct Attempt<'a> {
     page: Arc<Page>,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
+    /// What no picture may show: the password and every code.
+    typed: Vec<Secret>,
+    trace: Trace,
     /// Logins of the budget that are not for this one.
     spares: u32,
-    /// Whether a login of the budget was taken.
-    spent: bool,
+    /// When a login of the budget was taken.
+    spent: Option<Time>,
     /// The step that is being made, from 0.
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
@@ -182,7 +206,10 @@ impl Attempt<'_> {
         let steps = &portal.recipe().login.steps;
         for _ in 0..MOST_STEPS {
             let Some(step) = steps.get(self.step) else { return Ok(()) };
-            match self.make(step).await? {
+            self.trace.begin(self.step, step, portal.now());
+            let next = self.make(step).await?;
+            self.trace.done();
+            match next {
                 Next::Following => self.step += 1,
                 Next::To(index) => self.step = index,
             }
@@ -247,11 +274,14 @@ impl Attempt<'_> {
     async fn branch(&mut self, arms: &[Arm], limit: Duration) -> Result<Next, LoginFailure> {
         let selectors: Vec<_> = arms.iter().map(|arm| arm.selector.as_str()).collect();
         let chosen = self.page.first_of(&selectors, limit).await?;
+        self.trace.saw(format!("\"{}\" is there", selectors.get(chosen).unwrap_or(&"")));
         match arms.get(chosen).map(|arm| arm.then) {
             Some(Then::Next(index)) => Ok(Next::To(index)),
             Some(Then::Fail(cause)) => {
-                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn) {
-                    turn.rejected();
+                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn)
+                    && let Err(error) = turn.rejected().await
+                {
+                    tracing::error!(portal = self.portal.name(), "a rejected code was not noted: {error}");
                 }
                 Err(LoginFailure::new(cause, format!("the page shows {}", arms[chosen].selector)))
             }
@@ -261,10 +291,7 @@ impl Attempt<'_> {
 
     /// Codes count from now on.
     async fn expect_code(&mut self) -> Result<(), LoginFailure> {
-        let recipe = self.portal.recipe();
-        let (Some(turn), Some(code)) = (&mut self.turn, &recipe.code) else { return Ok(()) };
-        let rules = code.rules(&recipe.base_url);
-        let expected = Expected { rules, senders: code.senders.clone(), timeout: code.timeout };
+        let (Some(turn), Some(expected)) = (&mut self.turn, expected(self.portal.recipe())) else { return Ok(()) };
         turn.expect(expected).await.map_err(|error| failed_inside(&error))
     }
 
@@ -283,8 +310,10 @@ impl Attempt<'_> {
             "a code came while it was waited for".to_owned()
         };
         let now = self.portal.now();
-        let noted = self.portal.change(move |record| record.note(now, EventKind::CodeUsed, None, &how)).await;
+        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
         noted.map_err(|error| failed_inside(&error))?;
+        self.typed.push(code.secret.clone());
+        self.trace.saw(how);
         self.page.fill(selector, code.secret.expose(), limit).await?;
         self.code_typed = true;
         Ok(())
@@ -307,7 +336,7 @@ impl Attempt<'_> {
             }
             (code, _) => code,
         };
-        code.map_err(|error| no_code(&error, patience))
+        code.map_err(|error| no_code(self.portal, &error, patience))
     }
 
     fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {
@@ -317,16 +346,21 @@ impl Attempt<'_> {
 
     /// Types the code of the account's authenticator app. One that ends within a moment would be stale when it arrives, so
     /// the next one is waited for.
-    async fn totp(&self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
+    async fn totp(&mut self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
         let none = || LoginFailure::new(Cause::CodeRejected, "no totp_secret is set for this portal");
         let key = self.portal.settings().totp_secret.as_ref().and_then(totp::Key::new).ok_or_else(none)?;
         self.page.wait_for(selector, limit).await?;
         self.portal.tools().clock.sleep_until(totp::good_from(self.portal.now())).await;
-        self.page.fill(selector, key.code(self.portal.now()).expose(), limit).await?;
+        let code = key.code(self.portal.now());
+        self.typed.push(code.clone());
+        self.page.fill(selector, code.expose(), limit).await?;
         Ok(())
     }
 
     fn awaiting_code(&self, waiting: bool) {
+        if waiting {
+            self.trace.awaits_code();
+        }
         self.portal.publish_login(|login| login.awaiting_code = waiting);
     }
 
@@ -356,19 +390,20 @@ impl Attempt<'_> {
 
     /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
     async fn spend(&mut self) -> Result<(), LoginFailure> {
-        if self.spent {
+        if self.spent.is_some() {
             return Ok(());
         }
         // One that was begun ahead of the second look goes no further before it.
         let mut live = self.portal.live();
         let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
         confirmed.await.map_err(|error| failed_inside(&error))?;
-        self.spent = true;
         let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
+        // Before it is: cut in between, it is looked for all the same.
+        self.spent = Some(now);
         match self.portal.change(|record| record.spend_login(per_hour, now)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {
-                self.spent = false;
+                self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
@@ -419,19 +454,28 @@ impl Attempt<'_> {
 
     /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
     async fn explain(&mut self, mut failure: LoginFailure) -> LoginFailure {
+        self.trace.failed(&failure.detail);
+        failure.steps = self.trace.last();
         let steps = &self.portal.recipe().login.steps;
         if let Some(step) = steps.get(self.step) {
             failure.detail = format!("step {} (line {}): {}", self.step + 1, step.line, failure.detail);
         }
-        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[])).await {
+        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[], &self.typed)).await {
             failure.picture = Some(picture);
+        }
+        if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
+            // The page may say it in plain words: "user … with password … is unknown".
+            let mask = "***";
+            let secrets = self.typed.iter().map(Secret::expose).chain(self.values.values().map(String::as_str));
+            let told = secrets.filter(|secret| !secret.is_empty());
+            failure.page = Some(told.fold(page, |page, secret| page.replace(secret, mask)));
         }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;
         }
         // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
-        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
-            let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
+        if let (Cause::PortalDown, Some(spent), false) = (failure.cause, self.spent, self.code_asked) {
+            let refund = self.portal.change(|record| record.refund_login(spent)).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
             }
@@ -448,6 +492,13 @@ impl Attempt<'_> {
             Err(_) => true,
         }
     }
+}
+
+/// The code that a login by `recipe` expects, if it expects one.
+pub(super) fn expected(recipe: &Recipe) -> Option<Expected> {
+    let code = recipe.code.as_ref().filter(|_| recipe.needs_phone())?;
+    let rules = code.rules(&recipe.base_url);
+    Some(Expected { rules, senders: code.senders.clone(), timeout: code.timeout })
 }
 
 /// Whether a step tells the portal anything about the account.

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 
+use super::evidence::{self, Exhibit, Part};
 use super::inbox::{Inbox, InboxError, NotTyped};
 use super::learning::KEPT_EVERY;
 use super::recipe::{Cause, Recipe};
-use super::session::{Session, short};
+use super::session::{SaveError, Session, short};
 use super::state::{Event, EventKind, Expiry, Limits, PortalRecord, Role};
 use super::upkeep::Purpose;
 use super::upstream::Upstream;
@@ -46,14 +47,16 @@ pub enum Sessions {
 pub struct Settings {
     /// How to log in.
     pub recipe: Arc<Recipe>,
+    /// Where: the browsers of the program that the recipe names, or of the usual one.
+    pub pool: Pool,
     /// The account's name.
     pub username: String,
     /// The account's password.
     pub password: Secret,
     /// The key of the account's authenticator app, in base32.
     pub totp_secret: Option<Secret>,
-    /// The phone that gets the codes.
-    pub phone: Option<String>,
+    /// The phones that may get the codes, the first choice first.
+    pub phones: Vec<String>,
     /// How many sessions are kept.
     pub sessions: Sessions,
     /// When logins are made that can wait.
@@ -77,7 +80,7 @@ pub struct Tools {
     pub vault: Arc<Vault>,
     /// Where codes arrive.
     pub inbox: Inbox,
-    /// Where logins happen.
+    /// The usual browsers, and the way to those of other programs.
     pub pool: Pool,
     /// The way to portals without a browser.
     pub upstream: Upstream,
@@ -136,7 +139,26 @@ pub(super) struct Login {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Fetch the values that `relay.refresh` names anew; true when they came.
-    Refresh { session_id: String, done: oneshot::Sender<bool> },
+    /// `refused` is the value that the portal did not want.
+    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<bool> },
+}
+
+/// Who asks for something; the history tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// An operator, by the API or on the command line.
+    Operator,
+    /// Whoever opened the one-time link of an alert.
+    Link,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Operator => "an operator",
+            Self::Link => "somebody with the one-time link",
+        })
+    }
 }
 
 /// A session that a caller may use.
@@ -159,6 +181,14 @@ pub enum PortalError {
     /// There is no standby to promote.
     #[error("portal {0} has no standby that could take over")]
     NoStandby(String),
+    /// The account's logins of this hour are spent.
+    #[error("{per_hour} logins within an hour are spent; the next is possible at {}", .until.local())]
+    BudgetSpent {
+        /// How many an hour has.
+        per_hour: u32,
+        /// When the next one is possible.
+        until: Time,
+    },
     /// Nobody waits for a code.
     #[error(transparent)]
     Code(#[from] NotTyped),
@@ -168,6 +198,9 @@ pub enum PortalError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kept evidence cannot be read.
+    #[error(transparent)]
+    Evidence(#[from] SaveError),
     /// The inbox failed.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -222,7 +255,9 @@ impl Portal {
 
     /// Whether a standby is logged in beside the session that serves.
     pub(super) fn parallel(&self) -> bool {
-        self.0.settings.sessions == Sessions::Parallel
+        let settings = &self.0.settings;
+        let tolerated = !self.0.kept.live.borrow().record.tolerates_one(&settings.basis);
+        settings.sessions == Sessions::Parallel && tolerated
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -235,6 +270,11 @@ impl Portal {
 
     pub(super) fn tools(&self) -> &Tools {
         &self.0.kept.tools
+    }
+
+    /// The browsers that its sessions live in.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.settings.pool
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -420,11 +460,21 @@ impl Portal {
     pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
         let now = self.now();
         let session = self.session(session_id);
-        let expiry = self.change(|record| record.expire(session_id, why, now)).await?;
+        let doubted = session.as_ref().is_some_and(|session| session.is_doubted());
+        let (parallel, basis) = (self.parallel(), &self.0.settings.basis);
+        let expire = |record: &mut PortalRecord| {
+            let expiry = record.expire(session_id, why, now);
+            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, doubted, basis, now);
+            (expiry, conceded)
+        };
+        let (expiry, conceded) = self.change(expire).await?;
         if let Some(session) = session.filter(|_| expiry != Expiry::Known) {
             session.denied(now);
         }
         let name = &self.0.kept.name;
+        if conceded {
+            tracing::error!(portal = name, "portal {name} tolerates one session only: no standby is kept any more");
+        }
         match expiry {
             Expiry::Known => {}
             Expiry::Marked => {
@@ -444,9 +494,10 @@ impl Portal {
     }
 
     /// Fetches a session's refreshable values anew; several askers share one fetch.
-    pub(super) async fn refresh(&self, session_id: &str) -> bool {
+    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> bool {
         let (done, refreshed) = oneshot::channel();
-        let order = Order::Refresh { session_id: session_id.to_owned(), done };
+        let (session_id, refused) = (session_id.to_owned(), refused.map(str::to_owned));
+        let order = Order::Refresh { session_id, refused, done };
         // A full queue means that refreshing is not what this portal needs now.
         self.0.kept.orders.try_send(order).is_ok()
             && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
@@ -471,12 +522,13 @@ impl Portal {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn reauth(&self) -> Result<(), PortalError> {
+    pub async fn reauth(&self, by: By) -> Result<(), PortalError> {
         let now = self.now();
+        let asked = format!("{by} asked for a fresh login");
         let ask = |record: &mut PortalRecord| {
             record.start_over();
             record.reauth = true;
-            record.note(now, EventKind::ReauthRequested, None, "an operator asked for a fresh login");
+            record.note(now, EventKind::ReauthRequested, None, &asked);
         };
         self.change(ask).await?;
         self.wake();
@@ -501,17 +553,40 @@ impl Portal {
         Ok(())
     }
 
-    /// Hands a code that an operator typed to the login that is under way.
+    /// Hands a code that a person typed to the login that is under way.
     ///
     /// # Errors
     /// [`PortalError::Code`] when nobody waits for one, or it is none.
-    pub fn type_code(&self, code: &Secret) -> Result<(), PortalError> {
-        Ok(self.0.kept.tools.inbox.type_code(&self.0.kept.name, code)?)
+    pub async fn type_code(&self, code: &Secret, by: By) -> Result<(), PortalError> {
+        self.0.kept.tools.inbox.type_code(self.name(), code)?;
+        let (now, told) = (self.now(), format!("by {by}"));
+        let noted = self.change(|record| record.note(now, EventKind::CodeTyped, None, &told)).await;
+        if let Err(error) = noted {
+            // The login has the code all the same.
+            tracing::error!(portal = self.name(), "portal {}: a code typed {told} was not noted: {error}", self.name());
+        }
+        Ok(())
     }
 
     /// What happened, newest first.
     pub fn events(&self) -> Vec<Event> {
         self.0.kept.live.borrow().record.events.iter().rev().cloned().collect()
+    }
+
+    /// What is kept of failed logins, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn evidence(&self) -> Result<Vec<Exhibit>, PortalError> {
+        Ok(evidence::list(self.name(), &self.tools().store)?)
+    }
+
+    /// One part of the evidence of that number; None when it is not kept.
+    ///
+    /// # Errors
+    /// When the store fails or the seal does not open.
+    pub fn exhibit(&self, number: u64, part: Part) -> Result<Option<Vec<u8>>, PortalError> {
+        Ok(evidence::read(self.name(), number, part, &self.tools().store, &self.tools().vault)?)
     }
 
     /// A picture of the portal's start page as the session of `role` sees it, with passwords masked.
@@ -543,7 +618,13 @@ impl Live {
         self.record = Arc::new(stored.value);
         self.sessions.extend(self.admitted.iter().map(|session| (session.id().to_owned(), Arc::clone(session))));
         let Self { record, sessions, .. } = self;
-        sessions.retain(|id, _| record.role_of(id).is_some());
+        sessions.retain(|id, session| {
+            let stays = record.role_of(id).is_some();
+            if !stays {
+                session.end();
+            }
+            stays
+        });
         true
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::code::Rules;
 use crate::config::{
-    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, text,
+    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, program, text,
 };
 use crate::secret;
 
@@ -69,7 +69,7 @@ pub struct Recipe {
 pub struct Browser {
     /// Whether the tab stays open after the login, for portals that live in `sessionStorage`.
     pub keep_tab: bool,
-    /// Another program than the one of the configuration.
+    /// Another program than the one of the configuration: its own two processes, shared by the portals that name it.
     pub binary: Option<PathBuf>,
     /// What the browser calls itself.
     pub user_agent: Option<String>,
@@ -242,7 +242,7 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
 fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
     let keep_tab = section.or("keep_tab", "false", boolean);
-    let binary = section.optional("binary", |_| Err::<PathBuf, _>(later("a browser of the recipe's own")));
+    let binary = section.optional("binary", program);
     let user_agent = section.optional("user_agent", |field| {
         let agent = text(field)?;
         if agent.is_ascii() { Ok(agent) } else { Err("a user agent is printable ASCII".to_owned()) }
@@ -250,11 +250,6 @@ fn browser(root: &Section<'_>) -> Option<Browser> {
     let allowed_origins = section.list("allowed_origins", origin);
     section.finish();
     Some(Browser { keep_tab: keep_tab?, binary, user_agent, allowed_origins: allowed_origins? })
-}
-
-/// The contract has it and this version cannot do it: told at once, not when a portal needs it at night.
-fn later(what: &str) -> String {
-    format!("{what} is not supported yet")
 }
 
 fn login(root: &Section<'_>, site: &steps::Site<'_>) -> Option<Login> {

@@ -20,17 +20,18 @@ use hyper::{Method, Response, Uri};
 use super::check::{self, Verdict};
 use super::jar::Merge;
 use super::portal::{Picked, Portal};
-use super::session::short;
+use super::session::{Session, short};
 use super::upstream::{self, Body, Reuse, UpstreamError};
-use super::way::{self, Asked};
+use super::way::{self, Outbound};
 use crate::clock::Time;
 use crate::store::StoreError;
 use cache::{Cache, Course};
 use meter::Meter;
 use outgoing::{Kept, Outgoing};
 
-/// How often one request may be sent: twice through an expiry, once more after refreshed values.
-const SENDS: usize = 4;
+/// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
+/// and after a lost answer.
+const SENDS: usize = 5;
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -177,10 +178,10 @@ struct Sending<'a> {
 impl Sending<'_> {
     async fn run(&mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
         let portal = self.portal;
-        let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
+        let (mut refreshed, mut doubted, mut confirmed, mut expiries) = (false, false, false, 0);
         for _ in 0..SENDS {
             let picked = self.pick(meter).await?;
-            let proofs = picked.session.proofs();
+            let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
             let (expired, answer) = match self.ask(&picked, doubted).await {
                 Ok(answered) => answered,
                 Err(AskError::Upstream(UpstreamError::InDoubt(_)))
@@ -193,19 +194,21 @@ impl Sending<'_> {
             };
             if let Some(why) = expired {
                 // The first verdict costs nothing. A second one for the same request may be about the request: a path that
-                // this account may not see must not take every session down.
+                // this account may not see must not take every session down. Or the session has healed since, and the
+                // portal is asked once more.
                 expiries += 1;
                 if expiries > 1 && is_alive(portal, &picked).await {
-                    return Ok(relayed(&picked, answer));
-                }
-                // Found alive after this request had left, the session is not what the late answer says; it is asked again.
-                if picked.session.proofs() == proofs {
+                    if std::mem::replace(&mut confirmed, true) || !self.body.again() {
+                        return Ok(relayed(&picked, answer));
+                    }
+                } else if picked.session.proofs() == proofs {
+                    // Found alive after this request had left, the session is not what the late answer says.
                     portal.expire(picked.session.id(), &why).await?;
                 }
                 meter.resent();
             } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && self.body.again() {
                 refreshed = true;
-                if !portal.refresh(picked.session.id()).await {
+                if !renewed(portal, &picked.session, value.as_deref()).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
@@ -261,8 +264,8 @@ impl Sending<'_> {
         };
         let (method, headers) = (self.method.clone(), self.headers.clone());
         let templates = &portal.recipe().relay.headers;
-        let asked = Asked { method, uri: &self.uri, headers, templates, body, reuse };
-        let answer = way::send(portal, &picked.session, asked).await?;
+        let outbound = Outbound { method, uri: &self.uri, headers, templates, body, reuse };
+        let answer = way::send(portal, &picked.session, outbound).await?;
         if picked.session.unsaved() == Merge::Changed {
             // A value that the portal changed must survive our own death, or the session might not.
             portal.save(&picked.session).await;
@@ -329,6 +332,18 @@ fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
 /// Whether an answer means that a saved value went stale.
 fn wants_refresh(portal: &Portal, status: u16) -> bool {
     portal.recipe().relay.refresh.as_ref().is_some_and(|refresh| refresh.status.contains(&status))
+}
+
+/// The value that `relay.refresh` renews, as the session has it now.
+pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
+    portal.recipe().relay.refresh.as_ref().and_then(|refresh| session.value(&refresh.save))
+}
+
+/// Whether the session has another value now than the one that was `refused`. Who comes late finds it renewed; where the
+/// page still shows the same, the refusal was about something else.
+async fn renewed(portal: &Portal, session: &Session, refused: Option<&str>) -> bool {
+    let is_new = || refreshable(portal, session).as_deref() != refused;
+    is_new() || (portal.refresh(session.id(), refused).await && is_new())
 }
 
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::jar::{Jar, Merge};
+use super::jar::{Disputed, Jar, Lent, Merge};
 use super::learning::Pulse;
 use super::recipe::{Template, Variable};
 use super::tab::Tabs;
-use crate::browsers::{Context, Cookie, Identity, Piece, SavedState};
+use crate::browsers::{Context, Cookie, Identity, KeptTab, Piece, SavedState, StorageText};
 use crate::clock::{Clock, Time};
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
@@ -33,9 +33,15 @@ pub struct Session {
     // Plain mutexes: held for field access, never across an await.
     kept: Mutex<Kept>,
     checked: Mutex<Option<(Time, bool)>>,
+    // Another one has logged in, and this one has not been found alive since.
+    doubted: AtomicBool,
     life: Mutex<Life>,
     context: Mutex<Option<Arc<Context>>>,
     tabs: Tabs,
+    // Held while a browser works in the session; what it was given stays there until it has been taken back.
+    lent: tokio::sync::Mutex<Option<Lent>>,
+    // It has lost its place: nothing of it is to be kept any more.
+    ended: AtomicBool,
     // How many changes there were that the portal might insist on, how many of them the sealed copy holds, and whether
     // anything else has changed since.
     changes: AtomicU64,
@@ -47,8 +53,11 @@ pub struct Session {
 
 /// What a session carries beside its cookies.
 struct Kept {
-    state: SavedState,
+    local_storage: BTreeMap<String, StorageText>,
+    /// What is known of the tab that it keeps.
+    tab: Option<KeptTab>,
     values: BTreeMap<String, String>,
+    disputed: Option<Disputed>,
 }
 
 /// What this process has seen of a session's life.
@@ -108,16 +117,19 @@ impl Session {
     /// A session that has just logged in.
     pub fn new(id: String, state: SavedState, values: BTreeMap<String, String>, identity: Identity) -> Self {
         let jar = Jar::new(&state.cookies);
-        let kept = Mutex::new(Kept { state, values });
+        let kept = Mutex::new(Kept { local_storage: state.local_storage, tab: state.kept, values, disputed: None });
         Self {
             id,
             jar,
             identity,
             kept,
             checked: Mutex::default(),
+            doubted: AtomicBool::new(false),
             life: Mutex::default(),
             context: Mutex::default(),
             tabs: Tabs::default(),
+            lent: tokio::sync::Mutex::default(),
+            ended: AtomicBool::new(false),
             // Not in the store yet, so there is something to be saved.
             changes: AtomicU64::new(1),
             saved: AtomicU64::new(0),
@@ -155,6 +167,19 @@ impl Session {
     pub fn set_checked(&self, at: Time, alive: bool) {
         self.proofs.fetch_add(u64::from(alive), Ordering::SeqCst);
         *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, alive));
+        if alive {
+            self.doubted.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that another session of the account has logged in, which may have ended this one.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has not been found alive since another one logged in.
+    pub fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::SeqCst)
     }
 
     /// The portal has just answered this session as one that it knows.
@@ -205,6 +230,30 @@ impl Session {
         *self.context.lock().unwrap_or_else(PoisonError::into_inner) = context;
     }
 
+    /// Whether somebody beside this session and the asker has its place, to work there.
+    pub(super) fn is_working(&self, place: &Arc<Context>) -> bool {
+        let own = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::strong_count(place) > 1 + usize::from(own.as_ref().is_some_and(|own| Arc::ptr_eq(own, place)))
+    }
+
+    /// Exchanges its place for one that `restored` was put into. False when somebody works in the former one, or has worked
+    /// there since, and what was done would be left behind.
+    pub(super) fn move_to(&self, next: Arc<Context>, former: &Arc<Context>, restored: &SavedState) -> bool {
+        let mut own = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.as_ref().is_some_and(|own| Arc::ptr_eq(own, former)) {
+            // It has another place already.
+            return true;
+        }
+        // The jar's cookies go into every place before work; only what is stored there could be left behind.
+        let stored = |state: &SavedState| SavedState { cookies: Vec::new(), ..state.clone() };
+        // One is its own, one the asker's.
+        let idle = Arc::strong_count(former) == 2 && stored(&self.state()) == stored(restored);
+        if idle {
+            *own = Some(next);
+        }
+        idle
+    }
+
     /// Its tab, where it has one that stays open.
     pub(super) const fn tabs(&self) -> &Tabs {
         &self.tabs
@@ -213,16 +262,59 @@ impl Session {
     /// Cookies and storage as they are now, to be put into a browser.
     pub fn state(&self) -> SavedState {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        SavedState { cookies: self.jar.export(), ..kept.state.clone() }
+        let (local_storage, tab) = (kept.local_storage.clone(), kept.tab.clone());
+        SavedState { cookies: self.jar.export(), local_storage, kept: tab }
     }
 
-    /// Takes over what the browser holds after it worked in the session; it is to be saved.
-    pub fn take_over(&self, state: SavedState, values: BTreeMap<String, String>) {
-        self.jar.replace(&state.cookies);
+    /// Waits for the turn to work in the session with a browser. What is inside was given to an earlier worker who was cut
+    /// off: it is to be taken back first.
+    pub(super) async fn work(&self) -> tokio::sync::MutexGuard<'_, Option<Lent>> {
+        self.lent.lock().await
+    }
+
+    /// Merges what the browser holds after it worked in the session; it is to be saved. Storage is the browser's alone.
+    pub fn take_back(&self, lent: &Lent, state: SavedState) {
+        let disputed = self.jar.take_back(lent, &state.cookies);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.state = state;
-        kept.values.extend(values);
+        kept.local_storage = state.local_storage;
+        kept.tab = state.kept.or(kept.tab.take());
+        if !disputed.is_empty() {
+            kept.disputed = Some(disputed);
+        }
         self.merged(Merge::Changed);
+    }
+
+    /// The names of its saved values.
+    pub fn value_names(&self) -> Vec<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.keys().cloned().collect()
+    }
+
+    /// The portal refuses the session: where the last browser work left a dispute about cookies, it is decided the other
+    /// way. Returns whether there was one.
+    pub fn concede(&self) -> bool {
+        let disputed = self.kept.lock().unwrap_or_else(PoisonError::into_inner).disputed.take();
+        if let Some(disputed) = &disputed {
+            self.jar.concede(disputed);
+            self.merged(Merge::Changed);
+        }
+        disputed.is_some()
+    }
+
+    /// Keeps a value that was read from a page; it is to be saved.
+    pub fn set_value(&self, name: &str, value: String) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.insert(name.to_owned(), value);
+        self.merged(Merge::Changed);
+    }
+
+    /// A saved value as it is now.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.get(name).cloned()
+    }
+
+    /// Says that the session has lost its place. From now on nothing of it is saved, whatever its last calls still bring:
+    /// its copy would come back after it was removed.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
     }
 
     /// How many changes there were, to see later whether there were more.
@@ -245,7 +337,7 @@ impl Session {
             return false;
         }
         self.jar.replace(&state.cookies);
-        kept.state = state;
+        (kept.local_storage, kept.tab) = (state.local_storage, state.kept);
         self.merged(merge);
         true
     }
@@ -308,6 +400,8 @@ impl Session {
         self.refreshed.store(false, Ordering::SeqCst);
         // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
         let put = |_: Option<&_>| match self.seal(&place, vault) {
+            // Asked in its turn as well: the copy is removed after the end was said.
+            _ if self.ended.load(Ordering::SeqCst) => Decision::Keep(Ok(())),
             Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Unchanged, Ok(())),
             Err(error) => Decision::Keep(Err(error)),
         };
@@ -450,7 +544,7 @@ mod tests {
         assert!(large.save("acme", &store, &vault).await.is_err());
         assert_eq!(large.unsaved(), Merge::Refreshed);
         let small = session("1");
-        small.take_over(small.state(), BTreeMap::new());
+        small.take_back(&Lent::default(), small.state());
         assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);
@@ -488,6 +582,23 @@ mod tests {
             left.iter().map(|(place, _)| place.as_str()).filter(|place| !place.starts_with("acme2")).collect();
         assert_eq!(left, ["acme/07", "acme/31"]);
         assert_eq!(store.list::<SavedSession>(Some("acme2/"), 100).await.unwrap().len(), 2 * PAGE);
+        life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_ended_does_not_come_back() {
+        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
+        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
+        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
+        let session = session("1");
+        session.save("acme", &store, &vault).await.unwrap();
+        session.end();
+        Session::forget_others("acme", |_| false, &store).await.unwrap();
+        // Its last call comes home with a new cookie.
+        session.merged(Merge::Changed);
+        session.save("acme", &store, &vault).await.unwrap();
+        assert_eq!(session.unsaved(), Merge::Nothing, "and nobody tries for ever");
+        assert!(Session::load("acme", session.id(), &store, &vault).unwrap().is_none());
         life.shutdown(Duration::from_secs(5)).await;
     }
 

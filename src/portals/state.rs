@@ -3,6 +3,8 @@
 //! [`PortalRecord`] is the record; its methods are the rules, pure and synchronous, to be used inside `store::update`.
 //! Nothing here waits, logs or looks at a clock.
 
+mod rivalry;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use super::recipe::Cause;
 use super::upkeep::{Drill, Upkeep};
 use crate::clock::Time;
 use crate::store::Record;
+pub use rivalry::Rivalry;
 
 /// Events kept per portal; older ones fall out.
 const EVENTS: usize = 100;
@@ -55,6 +58,8 @@ pub struct PortalRecord {
     pub upkeep: Upkeep,
     /// The last of them that came to an end.
     pub last_drill: Option<Drill>,
+    /// Whether two sessions get along at this portal.
+    pub rivalry: Rivalry,
 }
 
 impl Record for PortalRecord {
@@ -154,7 +159,7 @@ pub enum EventKind {
     Resumed,
     /// An operator asked for a fresh login.
     ReauthRequested,
-    /// The browser died or was replaced.
+    /// The browser died, or hung and was killed, and was replaced.
     BrowserReplaced,
     /// The standby was logged in afresh before its learned end.
     Renewed,
@@ -164,6 +169,12 @@ pub enum EventKind {
     DrillPassed,
     /// That did not succeed; the former standby lives on.
     DrillFailed,
+    /// A person typed a code for a login.
+    CodeTyped,
+    /// The portal tolerates one session only, so no second one is kept.
+    StandbyGivenUp,
+    /// The browser had been in use for long enough and was replaced by a fresh one.
+    BrowserRecycled,
 }
 
 impl EventKind {
@@ -187,6 +198,9 @@ impl EventKind {
             Self::RenewalFailed => "renewal_failed",
             Self::DrillPassed => "drill_passed",
             Self::DrillFailed => "drill_failed",
+            Self::CodeTyped => "code_typed",
+            Self::StandbyGivenUp => "standby_given_up",
+            Self::BrowserRecycled => "browser_recycled",
         }
     }
 }
@@ -409,9 +423,20 @@ impl PortalRecord {
         Ok(())
     }
 
-    /// Puts the last login back: it turned out that the portal was down.
-    pub fn refund_login(&mut self) {
-        self.logins.pop();
+    /// Puts the login back that was spent at that moment: it turned out that the portal was down.
+    pub fn refund_login(&mut self, spent: Time) {
+        if let Some(index) = self.logins.iter().rposition(|at| *at == spent) {
+            self.logins.remove(index);
+        }
+    }
+
+    /// Notes that a login begins. With other credentials or another recipe than those that failed, recovery begins anew:
+    /// its attempts and pauses are no longer those of the failure.
+    pub fn begin_login(&mut self, session_id: &str, detail: &str, basis: &str, now: Time) {
+        if self.recovery.given_up.is_some() && self.recovery.basis != basis {
+            self.start_over();
+        }
+        self.note(now, EventKind::LoginStarted, Some(session_id), detail);
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.

@@ -16,13 +16,15 @@ use super::portal::Portal;
 use super::recipe::{Recipe, Via};
 use super::repair;
 use super::session::Session;
-use crate::browsers::{BrowserError, Context, KeptTab, Page, SavedState};
+use crate::browsers::{BrowserError, Context, KeptTab, Page, SavedState, Seat};
 use crate::clock;
 
 /// Calls that one session's page makes at once: as many connections as Chromium opens to one host.
 const PLACES: usize = 6;
 /// How long browser work waits for the calls under way before it breaks them off.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long one waits for another's work in the session.
+const TURN: Duration = Duration::from_secs(60);
 /// How long the portal's page may take to load.
 const LOAD: Duration = Duration::from_secs(20);
 /// How often the tab is looked at again because a call's answer changed the session meanwhile.
@@ -71,6 +73,11 @@ impl Tabs {
         }
     }
 
+    /// Lets go of the tab: it belongs to a context that the session has left.
+    pub(super) async fn forget(&self) {
+        *self.open.lock().await = None;
+    }
+
     /// Takes over the tab of a login.
     pub(super) async fn adopt(&self, page: Arc<Page>, context: Arc<Context>) {
         *self.open.lock().await = Some(Arc::new(OpenTab { page, context }));
@@ -100,6 +107,31 @@ impl Work {
     pub(super) async fn export(&self, former: Option<KeptTab>) -> Result<SavedState, BrowserError> {
         self.tab.context.export_with(&self.tab.page, former).await
     }
+}
+
+/// Whether sessions have a tab that stays open, their own or one for calls.
+pub(super) fn stays_open(recipe: &Recipe) -> bool {
+    recipe.browser.keep_tab || leads(recipe)
+}
+
+/// Brings the session and its tab into the process that has the seat now. Calls and work under way are waited for, as with
+/// any work.
+pub(super) async fn move_on(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
+    let busy = BrowserError::Hung { call: "the work before", limit: TURN };
+    let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
+    let _all = quiet(session).await;
+    if let (Some(context), Some(former)) = (session.context().filter(|context| context.is_alive()), lent.take())
+        && !former.was_refused()
+    {
+        session.take_back(&former, context.export().await?);
+    }
+    repair::place(portal, session, seat).await
+}
+
+/// All places for calls: whoever does not finish in time is broken off by what follows, and told so.
+async fn quiet(session: &Session) -> Option<OwnedSemaphorePermit> {
+    let places = Arc::clone(&session.tabs().places);
+    clock::within(DRAIN, places.acquire_many_owned(PLACES as u32)).await.ok().and_then(Result::ok)
 }
 
 /// Whether the browser makes the calls, so that its cookies are the newer ones and the jar's are not.
@@ -146,14 +178,8 @@ pub(super) async fn bring_home(portal: &Portal, session: &Session, tab: &OpenTab
 
 /// The kept tab, for work that navigates or must not be disturbed. Calls wait until it is done.
 pub(super) async fn work(portal: &Portal, session: &Session) -> Result<Work, BrowserError> {
-    let places = Arc::clone(&session.tabs().places);
-    let all = clock::within(DRAIN, places.acquire_many_owned(PLACES as u32)).await;
-    // Whoever does not finish in time is broken off, and told so.
-    let all = all.ok().and_then(Result::ok);
+    let all = quiet(session).await;
     let tab = open(portal, session).await?;
-    if !leads(portal.recipe()) {
-        tab.context.set_cookies(&session.jar().export()).await?;
-    }
     Ok(Work { tab, _all: all })
 }
 

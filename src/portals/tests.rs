@@ -11,6 +11,7 @@ use crate::clock::{self, Clock};
 use crate::config::Sources;
 use crate::ids::Random;
 use crate::outbox::{self, Outbox};
+use crate::secret::Vault;
 use crate::store::{Durability, Store};
 use inbox::Inbox;
 use recipe::Cause;
@@ -102,7 +103,7 @@ impl Desk {
     /// Somebody else has the phone, so that no login gets further than that.
     async fn take(&self, phone: &str) -> inbox::Turn {
         let tools = &self.portals.0.tools;
-        tools.inbox.turn(phone, "another", tools.clock.now() + PATIENCE).await.unwrap()
+        tools.inbox.turn(&[phone], "another", tools.clock.now() + PATIENCE).await.unwrap()
     }
 
     fn stored(&self, name: &str) -> Option<crate::store::Stored<PortalRecord>> {

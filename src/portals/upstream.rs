@@ -134,7 +134,8 @@ impl Upstream {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         identify(session, request.headers_mut());
-        if let Some(cookies) = session.jar().header(&url) {
+        let (cookies, asked) = session.jar().header(&url);
+        if let Some(cookies) = cookies {
             let value = HeaderValue::try_from(cookies).map_err(|error| invalid(&error))?;
             request.headers_mut().insert(COOKIE, value);
         }
@@ -152,7 +153,7 @@ impl Upstream {
         }
         let (mut head, body) = answer.into_parts();
         let set = head.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-        session.merged(session.jar().merge(&url, set));
+        session.merged(session.jar().merge(&url, asked, set));
         head.headers.remove(SET_COOKIE);
         if head.headers.contains_key(TRANSFER_ENCODING) {
             // RFC 9112, 6.3: the length beside it is wrong, and whoever believed it would take the rest for an answer.

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::upstream::{Body, Reuse, Upstream, UpstreamError};
 
 /// One request to the portal.
-pub(super) struct Asked<'a> {
+pub(super) struct Outbound<'a> {
     /// The method.
     pub(super) method: Method,
     /// Where, on the portal's own origin.
@@ -38,12 +38,12 @@ pub(super) struct Asked<'a> {
 pub(super) async fn send(
     portal: &Portal,
     session: &Session,
-    asked: Asked<'_>,
+    outbound: Outbound<'_>,
 ) -> Result<Response<Body>, UpstreamError> {
     match portal.recipe().relay.via {
-        Via::Http => by_jar(&portal.tools().upstream, session, asked).await,
+        Via::Http => by_jar(&portal.tools().upstream, session, outbound).await,
         // On the heap: opening a tab, and a browser for it, is deep, and every relayed call would carry room for it.
-        Via::Browser => Box::pin(page::send(portal, session, asked)).await,
+        Via::Browser => Box::pin(page::send(portal, session, outbound)).await,
     }
 }
 
@@ -51,9 +51,9 @@ pub(super) async fn send(
 pub(super) async fn by_jar(
     upstream: &Upstream,
     session: &Session,
-    asked: Asked<'_>,
+    outbound: Outbound<'_>,
 ) -> Result<Response<Body>, UpstreamError> {
-    let Asked { method, uri, mut headers, templates, body, reuse } = asked;
+    let Outbound { method, uri, mut headers, templates, body, reuse } = outbound;
     session.add_headers(templates, &mut headers);
     upstream.send_on(reuse, session, method, uri, headers, body).await
 }

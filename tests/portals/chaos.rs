@@ -7,7 +7,7 @@ mod batch;
 #[path = "chaos/blow.rs"]
 mod blow;
 #[path = "chaos/census.rs"]
-mod census;
+pub(crate) mod census;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

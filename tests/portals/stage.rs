@@ -163,7 +163,8 @@ impl Stage {
         assert!(self.app.take().unwrap().stop(DRAIN).await, "something did not stop in time");
     }
 
-    fn program(&self) -> Command {
+    /// The real binary, in the stage's directory.
+    pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
         command.current_dir(self.dir.path()).env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         command.stdin(Stdio::null()).kill_on_drop(true);

@@ -42,6 +42,7 @@ impl Seen {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     answers: Mutex<BTreeMap<String, Vec<u8>>>,
+    once: Mutex<Vec<(String, Vec<u8>)>>,
     dead: Mutex<BTreeSet<String>>,
     written: AtomicU64,
     refused: AtomicU64,
@@ -90,6 +91,21 @@ impl Mirror {
     /// From now on `path` is answered with these bytes, and then the connection is closed.
     pub(crate) fn answer(&self, path: &str, bytes: impl Into<Vec<u8>>) {
         self.shared.answers.lock().unwrap().insert(path.to_owned(), bytes.into());
+    }
+
+    /// The next request for `path` is answered with these bytes.
+    pub(crate) fn answer_once(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.shared.once.lock().unwrap().push((path.to_owned(), bytes.into()));
+    }
+
+    fn written_for(&self, path: &str) -> Vec<u8> {
+        let mut once = self.shared.once.lock().unwrap();
+        if let Some(index) = once.iter().position(|(of, _)| of == path) {
+            return once.remove(index).1;
+        }
+        let written = self.shared.answers.lock().unwrap().get(path).cloned();
+        let plain = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_vec();
+        written.unwrap_or(plain)
     }
 
     /// Sessions with these cookies are logged out, all others are not.
@@ -158,9 +174,7 @@ impl Mirror {
             "/endless" => self.endless(stream).await,
             "/hold" => self.hold(stream).await,
             _ => {
-                let written = self.shared.answers.lock().unwrap().get(&path).cloned();
-                let plain = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_vec();
-                let written = written.unwrap_or(plain);
+                let written = self.written_for(&path);
                 // It closes after each answer and says so: a client that reused the connection would be in doubt.
                 let line = find(&written, b"\r\n").unwrap();
                 let closing = [&written[..line], b"\r\nConnection: close", &written[line..]].concat();

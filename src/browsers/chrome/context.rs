@@ -13,8 +13,10 @@ use super::storage::Storage;
 use super::tab::{Tab, Traffic};
 use super::{Chrome, Litter, wire};
 use crate::browsers::error::BrowserError;
-use crate::browsers::pool::Seat;
+use crate::browsers::seat::{Entry, Seat};
 use crate::browsers::state::{Cookie, SavedState};
+use crate::browsers::tenancy::Tenant;
+use crate::clock::Time;
 
 /// The most that is exported of a context's storages, in bytes: with its cookies it must fit into a record of the store
 /// (64 KiB).
@@ -41,19 +43,16 @@ pub struct Context {
     generation: u64,
     user_agent: Option<String>,
     visited: Origins,
+    tenant: Tenant,
 }
 
 impl Context {
-    /// Opens a context in `chrome`, which sits on `seat` as its `generation`th process, and restores what was saved.
-    pub(in crate::browsers) async fn open(
-        chrome: Chrome,
-        seat: Seat,
-        generation: u64,
-        options: ContextOptions,
-    ) -> Result<Self, BrowserError> {
+    /// Opens a context in the process that was entered, and restores what was saved.
+    pub(in crate::browsers) async fn open(entry: Entry, options: ContextOptions) -> Result<Self, BrowserError> {
+        let Entry { chrome, seat, generation, tenant } = entry;
         let id = chrome.call(wire::create_context()).await?.browser_context_id;
         let visited = Origins::default();
-        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited };
+        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited, tenant };
         let deny = Browser::SetDownloadBehavior {
             behavior: Browser::SetDownloadBehaviorBehaviorOption::Deny,
             browser_context_id: Some(context.id.clone()),
@@ -80,6 +79,18 @@ impl Context {
     /// Whether its process still lives.
     pub fn is_alive(&self) -> bool {
         !self.chrome.gone().is_cancelled()
+    }
+
+    /// Whether its process has lost its seat to a fresh one and waits for its contexts to move there. It still works, for
+    /// ten minutes at most.
+    pub fn is_retiring(&self) -> bool {
+        self.tenant.is_retiring()
+    }
+
+    /// Says whether callers are served from this context's session; of two processes that are due to be replaced, the one
+    /// from which fewer are served goes first.
+    pub fn set_serving(&self, serving: bool) {
+        self.tenant.set_serving(serving);
     }
 
     /// Cancelled when its process has died.
@@ -133,6 +144,21 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Makes these the context's cookies: sets them and removes every other one. Returns what the context holds then, in
+    /// the browser's own words.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn replace_cookies(&self, cookies: &[Cookie]) -> Result<Vec<Cookie>, BrowserError> {
+        let stays = |held: &Cookie| cookies.iter().any(|cookie| cookie.same_place(held));
+        let gone = self.cookies().await?.into_iter().filter(|held| !stays(held));
+        // What has expired is what a browser removes.
+        let gone: Vec<_> = gone.map(|cookie| Cookie { expires: Some(Time::from_millis(1000)), ..cookie }).collect();
+        self.set_cookies(&gone).await?;
+        self.set_cookies(cookies).await?;
+        self.cookies().await
     }
 
     async fn set(&self, cookies: &[wire::WireCookie]) -> Result<(), BrowserError> {

@@ -15,8 +15,9 @@ use super::connection::Event;
 use super::context::Origins;
 use super::eyes::Eyes;
 use super::session::Session;
-use super::{Chrome, Litter, wire};
+use super::{Chrome, Litter, pulse, wire};
 use crate::browsers::error::BrowserError;
+use crate::browsers::tenancy::Tenancy;
 
 /// Texts of dialogs kept a tab, and characters a text.
 const DIALOGS: usize = 10;
@@ -78,9 +79,11 @@ impl Tab {
             visited,
             dialogs: dialogs.clone(),
             calls: calls.clone(),
+            tenancy: chrome.tenancy.clone(),
         };
         let tab = Self { chrome: chrome.clone(), target, session, eyes, calls, traffic: rules, dialogs };
         chrome.life.spawn("browser tab", answerer.run(events));
+        chrome.life.spawn("browser tab's pulse", pulse::watch(tab.session.clone(), tab.target.clone(), chrome.clone()));
         tab.prepare(user_agent, &traffic).await?;
         Ok(tab)
     }
@@ -165,6 +168,7 @@ struct Answerer {
     visited: Origins,
     dialogs: Dialogs,
     calls: Calls,
+    tenancy: Tenancy,
 }
 
 impl Answerer {
@@ -194,6 +198,7 @@ impl Answerer {
                 {
                     self.visited.add(&frame.url);
                     self.calls.end();
+                    self.tenancy.navigated();
                 }
             }
             "Fetch.requestPaused" => {

@@ -230,6 +230,23 @@ pub(super) struct AuthRequired {
     pub(super) request_id: String,
 }
 
+/// `Runtime.evaluate` in its shortest form: does the page's main thread still answer?
+#[derive(Debug, Serialize)]
+pub(super) struct Pulse {
+    expression: &'static str,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { expression: "0" }
+    }
+}
+
+impl Method for Pulse {
+    const NAME: &'static str = "Runtime.evaluate";
+    type ReturnObject = Done;
+}
+
 /// `Target.targetCreated`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -89,9 +89,28 @@ const MISTAKES: &[(&str, &str)] = &[
              letter or a digit",
     ),
     (
-        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"",
-        "nightporter.toml:2: phones.office.forwarder: \"twilio\" is not supported yet; supported are \"capcom6\" \
-             and \"json\"",
+        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"\n[phones.home]\nforwarder = \"httpsms\"\nsecret = \"s\"",
+        "nightporter.toml:1: phones.office: twilio signs the address that it sends to: set server.public_url\n\
+             nightporter.toml:4: phones.home: httpsms signs the address that it sends to: set server.public_url",
+    ),
+    (
+        "[phones.office]\nforwarder = \"json\"\nsecret = \"s\"\nsilent_after = \"1m\"",
+        "nightporter.toml:4: phones.office.silent_after: expected between 10m and 60d, got \"1m\"; or \"learned\" or \"off\"",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphone = \"a\"\nphones = [\"a\"]",
+        "nightporter.toml:4: portals.acme: phone and phones are both set; keep one",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"b\", \"a\"]",
+        "nightporter.toml:8: portals.acme.phones[1]: unknown phone \"b\", did you mean \"a\"?",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"a\"]",
+        "nightporter.toml:4: portals.acme: phones has \"a\" twice",
     ),
     (
         "[phones.office]\nforwarder = \"capcom\"",
@@ -110,7 +129,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "[limits]\nrelay_per_minute = 0\nrelay_concurrency = \"many\"\nrelay_per_hour = 1",
         "nightporter.toml:2: limits.relay_per_minute: expected between 1 and 60000000, got 0\n\
              nightporter.toml:3: limits.relay_concurrency: expected an integer, got text\n\
-             nightporter.toml:4: limits.relay_per_hour: unknown key, did you mean \"relay_per_minute\"?",
+             nightporter.toml:4: limits.relay_per_hour: unknown key; known: relay_per_minute and relay_concurrency",
     ),
     ("a = 1\na = 2", "nightporter.toml:2: not valid TOML: duplicate key"),
     (

@@ -62,10 +62,12 @@ struct Seen {
 
 impl Site {
     fn seen(&self, headers: &HeaderMap) -> Option<Seen> {
-        let sid = cookie(headers, SID)?;
+        let shown = cookie(headers, SID)?;
         self.book(|book| {
-            let visit = book.visit(sid)?;
-            Some(Seen { sid: sid.to_owned(), token: visit.token.clone(), stage: visit.stage.clone() })
+            let sid = book.key(shown);
+            let visit = book.visit(&sid)?;
+            let (token, stage) = (visit.token.clone(), visit.stage.clone());
+            Some(Seen { sid, token, stage })
         })
     }
 
@@ -150,6 +152,7 @@ async fn login(State(site): State<Site>, headers: HeaderMap, Form(entry): Form<E
 }
 
 async fn verify_page(State(site): State<Site>, headers: HeaderMap) -> Response {
+    site.pace(|faults| faults.verify_page).await;
     match site.seen(&headers) {
         Some(Seen { token, stage, .. }) if awaits_code(&stage) => {
             let user = stage.user().unwrap_or_default();
@@ -273,6 +276,8 @@ async fn home(State(site): State<Site>, headers: HeaderMap) -> Response {
             latest: orders.latest(SHOWN),
         }
     };
+    site.book(|book| book.count(&entered.member.user, |counters| counters.home_pages += 1));
+    site.pace(|faults| faults.home_page).await;
     entered.sign(site.pages().home(&overview))
 }
 

@@ -4,9 +4,9 @@
 use super::{Begun, Done, Job, Keeper, PHONE_AGAIN, PLACE_AGAIN};
 use crate::browsers::{ContextOptions, Seat};
 use crate::clock::Time;
-use crate::portals::login::{self, Errand};
+use crate::portals::login::{self, Errand, Trace};
 use crate::portals::portal::{Login, Sessions};
-use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
+use crate::portals::state::{PortalRecord, Role, Slot};
 use crate::portals::upkeep::Purpose;
 use crate::store::StoreError;
 
@@ -76,8 +76,9 @@ impl Keeper {
     async fn confirm(&mut self, now: Time) -> Result<(), StoreError> {
         self.begun.confirmed = true;
         let Begun { id, purpose, .. } = self.begun.clone();
+        let basis = &self.portal.settings().basis;
         let begin = |record: &mut PortalRecord| {
-            record.note(now, EventKind::LoginStarted, Some(&id), purpose.as_str());
+            record.begin_login(&id, purpose.as_str(), basis, now);
         };
         self.portal.change(begin).await?;
         self.portal.publish_login(|login| login.confirmed = true);
@@ -93,7 +94,7 @@ impl Keeper {
         let seat = ready.as_ref().map_or_else(|| self.free_seat(record, ""), |context| context.seat());
         self.begun = Begun { id: id.clone(), purpose, confirmed: false };
         self.start(Job::Login, async move {
-            match login::log_in(&portal, Errand { id, seat, purpose, ready }).await {
+            match login::log_in(&portal, Errand { id, seat, purpose, ready, trace: Trace::default() }).await {
                 Ok(session) => Done::LoggedIn(session),
                 Err(none) => Done::LoginFailed(none),
             }
@@ -120,8 +121,8 @@ impl Keeper {
     pub(super) fn plan_ready(&mut self, record: &PortalRecord, now: Time) {
         let wanted = self.portal.settings().sessions == Sessions::ColdStandby && record.serving().is_some();
         let late = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
-        let alive = self.ready.as_ref().is_some_and(crate::browsers::Context::is_alive);
-        if !wanted || alive || late || self.running.contains_key(&Job::Login) {
+        self.ready = self.ready.take().filter(|context| context.is_alive() && !context.is_retiring());
+        if !wanted || self.ready.is_some() || late || self.running.contains_key(&Job::Login) {
             return;
         }
         let active = record.active.as_ref().and_then(|slot| self.portal.session(&slot.session_id)?.context());
@@ -129,7 +130,7 @@ impl Keeper {
         let portal = self.portal.clone();
         self.start(Job::Prepare, async move {
             let user_agent = portal.recipe().browser.user_agent.clone();
-            Done::Prepared(portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await)
+            Done::Prepared(portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await)
         });
     }
 }

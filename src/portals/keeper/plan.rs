@@ -2,13 +2,16 @@
 //! the clock alone; what a job comes to is `settle`'s business, and logins are that of `logins`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
-use crate::browsers::Seat;
+use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
+use crate::browsers::{Context, Seat};
 use crate::clock::Time;
 use crate::portals::check::{self, Verdict};
-use crate::portals::state::PortalRecord;
-use crate::portals::{repair, schedule, tab};
+use crate::portals::relay::refreshable;
+use crate::portals::session::Session;
+use crate::portals::state::{PortalRecord, Role, Slot};
+use crate::portals::{moving, repair, schedule, tab};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -81,6 +84,33 @@ impl Keeper {
         }
     }
 
+    /// Moves sessions out of browsers that retire, one at a time, what stands by first.
+    pub(super) fn plan_moves(&mut self, record: &PortalRecord, now: Time) {
+        let mut due = None;
+        for (role, slot) in record.slots() {
+            let Some((session, context)) = self.place_of(slot) else { continue };
+            context.set_serving(role == Role::Active);
+            if context.is_alive() && context.is_retiring() {
+                due = Some((session, context));
+            }
+        }
+        let waits = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
+        let moves = self.running.keys().any(|job| matches!(job, Job::Move(_)));
+        if let Some((session, former)) = due.filter(|_| !waits && !moves) {
+            let portal = self.portal.clone();
+            self.start(Job::Move(session.id().to_owned()), async move {
+                let moved = moving::move_on(&portal, &session, former).await;
+                Done::Moved(session, moved)
+            });
+        }
+    }
+
+    fn place_of(&self, slot: &Slot) -> Option<(Arc<Session>, Arc<Context>)> {
+        let session = self.portal.session(&slot.session_id)?;
+        let context = session.context()?;
+        Some((session, context))
+    }
+
     /// The browser in which no other session of this portal lives, so that one crash does not take both.
     pub(super) fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
         let others = record.slots().filter(|(_, slot)| slot.session_id != but && !slot.expired);
@@ -93,7 +123,15 @@ impl Keeper {
     }
 
     pub(super) fn plan_refreshes(&mut self) {
-        let wanted: BTreeSet<_> = self.waiting.iter().map(|(id, _)| id.clone()).collect();
+        // Who comes after a refresh with a value from before it needs no second one.
+        let renewed = |waiting: &mut Waiting| {
+            let session = self.portal.session(&waiting.session_id);
+            session.is_some_and(|session| refreshable(&self.portal, &session) != waiting.refused)
+        };
+        for waiting in self.waiting.extract_if(.., renewed) {
+            let _ = waiting.done.send(true);
+        }
+        let wanted: BTreeSet<_> = self.waiting.iter().map(|waiting| waiting.session_id.clone()).collect();
         for id in wanted {
             let Some(session) = self.portal.session(&id) else {
                 self.answer(&id, false);
@@ -108,9 +146,9 @@ impl Keeper {
     }
 
     pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
-        for (_, done) in self.waiting.extract_if(.., |(waits_for, _)| waits_for == id) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id) {
             // A caller that has gone away needs no answer.
-            let _ = done.send(refreshed);
+            let _ = waiting.done.send(refreshed);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{DARK, Done, Keeper, LOOK_AGAIN, PHONE_AGAIN, PLACE_AGAIN};
 use crate::browsers::{BrowserError, Context, Kind};
 use crate::portals::check::Verdict;
+use crate::portals::evidence::{self, Part};
 use crate::portals::inbox::Busy;
 use crate::portals::jar::Merge;
 use crate::portals::login::{LoginFailure, NoLogin};
@@ -22,6 +23,7 @@ impl Keeper {
             Done::Checked(session, verdict) => self.checked(&session, verdict).await,
             Done::Looked(session, verdict) => self.looked(&session, verdict).await,
             Done::Placed { session, again, placed } => self.placed(&session, again, placed).await,
+            Done::Moved(session, moved) => self.moved(&session, moved).await,
             Done::Refreshed(session, refreshed) => {
                 self.portal.save(&session).await;
                 if let Err(error) = &refreshed {
@@ -192,6 +194,20 @@ impl Keeper {
         self.portal.publish(|live| live.login = None);
     }
 
+    async fn moved(&mut self, session: &Session, moved: Result<(), BrowserError>) -> Result<(), StoreError> {
+        let (name, id, now) = (self.portal.name(), session.id(), self.portal.now());
+        if let Err(error) = moved {
+            tracing::warn!(portal = name, "session {} of portal {name} could not be moved: {error}", short(id));
+            self.place_again = Some(now + PLACE_AGAIN);
+            return Ok(());
+        }
+        let seat = session.context().map(|context| self.portal.pool().watch(context.seat()));
+        let reason = seat.and_then(|health| health.borrow().reason.clone()).unwrap_or_default();
+        let told = format!("its browser was replaced by a fresh one {reason}");
+        tracing::info!(portal = name, "session {} of portal {name} moved: {told}", short(id));
+        self.portal.change(|record| record.note(now, EventKind::BrowserRecycled, Some(id), &told)).await
+    }
+
     async fn logged_in(&mut self, session: Arc<Session>) -> Result<(), StoreError> {
         // The sealed copy first: a record that names a session without a copy would cost a login.
         self.portal.save(&session).await;
@@ -201,8 +217,37 @@ impl Keeper {
         self.count_login("ok");
         let (name, id) = (self.portal.name(), short(session.id()));
         tracing::info!(portal = name, "portal {name}: session {id} logged in as {}", place.as_str());
-        self.picture = None;
+        (self.picture, self.steps) = (None, Vec::new());
+        self.doubt_others(session.id());
         self.portal.forget_others().await
+    }
+
+    /// A portal that tolerates one session only has just ended the other: it is looked at right away.
+    fn doubt_others(&mut self, id: &str) {
+        let (now, record) = (self.portal.now(), self.record());
+        for (_, slot) in record.slots().filter(|(_, slot)| slot.session_id != id && !slot.expired) {
+            if let Some(other) = self.portal.session(&slot.session_id) {
+                other.doubt();
+                self.looks.insert((slot.session_id.clone(), false), now);
+            }
+        }
+    }
+
+    /// Keeps what the page looked like, where that may help to mend something.
+    async fn keep_evidence(&self, failure: &LoginFailure) {
+        let LoginFailure { cause, detail, picture, page, .. } = failure;
+        let about_the_page = !matches!(cause, Cause::PortalDown | Cause::BudgetSpent);
+        if !about_the_page || (picture.is_none() && page.is_none()) {
+            return;
+        }
+        let (name, tools) = (self.portal.name(), self.portal.tools());
+        let picture = picture.as_deref().unwrap_or_default();
+        let page = page.as_deref().unwrap_or_default().as_bytes();
+        let (failure, parts) =
+            ((self.portal.now(), *cause, detail.as_str()), [(Part::Picture, picture), (Part::Page, page)]);
+        if let Err(error) = evidence::keep(name, failure, parts, &tools.store, &tools.vault).await {
+            tracing::error!(portal = name, "the evidence of a failed login at portal {name} is not kept: {error}");
+        }
     }
 
     fn count_login(&self, outcome: &'static str) {
@@ -211,16 +256,17 @@ impl Keeper {
     }
 
     async fn login_failed(&mut self, failure: LoginFailure) -> Result<(), StoreError> {
-        let LoginFailure { cause, detail, picture } = failure;
         if !self.begun.confirmed {
             self.portal.publish(|live| live.login = None);
-            tracing::debug!(portal = self.portal.name(), "a login was not needed and not possible: {detail}");
+            tracing::debug!(portal = self.portal.name(), "a login was not needed and not possible: {}", failure.detail);
             return Ok(());
         }
         let name = self.portal.name().to_owned();
+        self.keep_evidence(&failure).await;
+        let LoginFailure { cause, detail, picture, steps, .. } = failure;
         tracing::warn!(portal = name, cause = %cause, "login at portal {name} failed: {cause}: {detail}");
         self.count_login(cause.as_str());
-        self.picture = picture;
+        (self.picture, self.steps) = (picture, steps);
         let (limits, basis) = (self.portal.limits(), self.portal.settings().basis.clone());
         let failed = Failure { cause, detail, at: self.portal.now() };
         // Drawn once: the closure may run again and must decide the same.

@@ -3,8 +3,10 @@
 
 use super::Keeper;
 use crate::alerts::AlertError;
+use crate::portals::letter::{self, ByHand, Need};
+use crate::portals::recipe::Cause;
 use crate::portals::state::PortalRecord;
-use crate::portals::{letter, retire};
+use crate::portals::{code_link, retire};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -19,7 +21,8 @@ impl Keeper {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), retire::subject(self.portal.name()));
         let given_up = record.recovery.given_up.is_some() || record.upkeep.given_up.is_some();
-        let healthy = !given_up && record.serving().is_some() && self.missing(record).is_none();
+        let whole = self.missing(record).is_none() && !record.tolerates_one(&self.portal.settings().basis);
+        let healthy = !given_up && record.serving().is_some() && whole;
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
@@ -28,8 +31,10 @@ impl Keeper {
             }
             self.portal.change(|record| record.recovery.alert = None).await?;
         } else if !alert.raised {
-            let picture = self.picture.take();
-            let message = letter::needed(self.portal.name(), record, alert.cause, &alert.detail, picture);
+            let (picture, by_hand) = (self.picture.take(), self.by_hand(alert.cause).await?);
+            let (name, cause, detail) = (self.portal.name(), alert.cause, alert.detail.as_str());
+            let steps = &self.steps;
+            let message = letter::needed(Need { name, record, cause, detail, picture, steps, by_hand });
             if let Err(error) = alerts.raise(&subject, &message).await {
                 return self.not_told(&error);
             }
@@ -41,5 +46,16 @@ impl Keeper {
             self.portal.change(raised).await?;
         }
         Ok(())
+    }
+
+    /// A way for a person to type the code that did not come.
+    async fn by_hand(&self, cause: Cause) -> Result<Option<ByHand>, StoreError> {
+        if !code_link::helps(cause) || !self.portal.recipe().needs_phone() {
+            return Ok(None);
+        }
+        let Some(public_url) = self.portal.tools().alerts.public_url() else { return Ok(Some(ByHand::Api)) };
+        let (token, until) = self.portal.issue_code_link().await?;
+        let url = format!("{}{}{}", public_url.trim_end_matches('/'), code_link::PATH, token.expose());
+        Ok(Some(ByHand::Link { url, until }))
     }
 }

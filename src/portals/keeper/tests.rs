@@ -50,13 +50,14 @@ async fn scene() -> (Scene, Keeper) {
 async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
     let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
     let tools = tests::tools(dir.path(), &life);
-    let taken = tools.inbox.turn("office", "another", tools.clock.now() + PATIENCE).await.unwrap();
+    let taken = tools.inbox.turn(&["office"], "another", tools.clock.now() + PATIENCE).await.unwrap();
     let settings = Settings {
+        pool: tools.pool.clone(),
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),
         totp_secret: None,
-        phone: Some("office".to_owned()),
+        phones: vec!["office".to_owned()],
         sessions,
         quiet_hours: "02:00-05:00".parse().unwrap(),
         drill: Some(Duration::from_secs(7 * 86_400)),
@@ -139,7 +140,7 @@ async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
     let (scene, keeper) = scene().await;
     scene.portal.pause(true).await.unwrap();
     scene.start(keeper);
-    let asked = clock::within(PATIENCE, scene.portal.refresh("gone"));
+    let asked = clock::within(PATIENCE, scene.portal.refresh("gone", None));
     assert!(!asked.await.unwrap());
     scene.end().await;
 }

@@ -25,8 +25,10 @@ pub struct View {
     pub active: Option<SlotView>,
     /// The session that waits.
     pub standby: Option<SlotView>,
-    /// The phone that gets the codes.
+    /// The phone that gets the codes, the first of them where there are several.
     pub phone: Option<PhoneView>,
+    /// All phones that may get the codes.
+    pub phones: Vec<PhoneView>,
     /// The last failed login.
     pub last_failure: Option<FailureView>,
     /// When a session is looked at next.
@@ -119,21 +121,19 @@ impl Portal {
     pub fn view(&self) -> Result<View, PortalError> {
         let live = self.0.kept.live.borrow().clone();
         let record = &live.record;
-        let phone = self.0.settings.phone.as_ref().map(|name| {
+        let phone = |name: &String| {
             let status = self.0.kept.tools.inbox.phone(name)?;
-            Ok::<_, PortalError>(PhoneView {
-                name: name.clone(),
-                state: status.state,
-                last_seen_at: status.last_seen_at,
-            })
-        });
+            Ok(PhoneView { name: name.clone(), state: status.state, last_seen_at: status.last_seen_at })
+        };
+        let phones = self.0.settings.phones.iter().map(phone).collect::<Result<Vec<_>, PortalError>>()?;
         Ok(View {
             portal: self.0.kept.name.clone(),
             state: live.state(self.0.settings.sessions),
             epoch: record.epoch,
             active: live.slot_view(Role::Active, self.0.settings.sessions),
             standby: live.slot_view(Role::Standby, self.0.settings.sessions),
-            phone: phone.transpose()?,
+            phone: phones.first().cloned(),
+            phones,
             last_failure: record.last_failure.clone().map(FailureView::from),
             next_check_at: live.next_check_at,
             learned: record.learned(self.now()).into(),

@@ -33,6 +33,18 @@ fn an_expired_active_session_is_replaced_by_the_standby_once() {
 }
 
 #[test]
+fn other_credentials_begin_with_attempts_and_pauses_of_their_own() {
+    let mut record = PortalRecord::default();
+    assert!(record.fail(&failure(Cause::BadCredentials, 0), LIMITS, "b1", |pause| pause));
+    record.begin_login("s", "", "b1", at(1));
+    assert_eq!(record.recovery.given_up, Some(Cause::BadCredentials), "nothing has changed");
+    record.begin_login("s", "", "b2", at(2));
+    assert!(!record.fail(&failure(Cause::PortalDown, 3), LIMITS, "b2", |pause| pause));
+    assert_eq!((record.recovery.failures, record.may_log_in(at(4), "b2")), (1, false), "it waits its pause");
+    assert!(record.may_log_in(at(8), "b2"));
+}
+
+#[test]
 fn a_fresh_login_fills_the_place_that_needs_it() {
     let mut record = two_sessions();
     record.expire("a", "401", at(2));
@@ -139,7 +151,9 @@ fn the_budget_is_per_hour_and_a_dead_portal_spends_none() {
         record.spend_login(5, at(n)).unwrap();
     }
     assert_eq!(record.spend_login(5, at(10)), Err(at(3600)));
-    record.refund_login();
+    record.refund_login(at(9));
+    assert_eq!(record.logins.len(), 5, "only what was spent then");
+    record.refund_login(at(4));
     record.spend_login(5, at(10)).unwrap();
     record.spend_login(5, at(3600)).unwrap();
 }

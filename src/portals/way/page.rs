@@ -21,9 +21,10 @@ use hyper::{Method, Response, StatusCode, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::Asked;
+use super::Outbound;
 use crate::browsers::{CallError, PageAnswer, PageBody, PageCall, Piece};
 use crate::clock;
+use crate::portals::jar::Asked;
 use crate::portals::portal::Portal;
 use crate::portals::recipe::Template;
 use crate::portals::session::Session;
@@ -42,15 +43,15 @@ const PAGES: usize = 3;
 pub(super) async fn send(
     portal: &Portal,
     session: &Session,
-    asked: Asked<'_>,
+    outbound: Outbound<'_>,
 ) -> Result<Response<Body>, UpstreamError> {
-    let url = address(portal, asked.uri)?;
-    if FORBIDDEN.iter().any(|name| asked.method.as_str().eq_ignore_ascii_case(name)) {
-        return Err(UpstreamError::Unsupported(format!("a browser sends no {}", asked.method)));
+    let url = address(portal, outbound.uri)?;
+    if FORBIDDEN.iter().any(|name| outbound.method.as_str().eq_ignore_ascii_case(name)) {
+        return Err(UpstreamError::Unsupported(format!("a browser sends no {}", outbound.method)));
     }
     let place = clock::within(ANSWER, session.tabs().place()).await;
     let place = place.map_err(|_| UpstreamError::NotSent("the session's page is busy".to_owned()))?;
-    let Asked { method, headers, templates, body, .. } = asked;
+    let Outbound { method, headers, templates, body, .. } = outbound;
     let body = whole(&method, body).await?;
     let call = PageCall {
         origin: url.origin().ascii_serialization(),
@@ -63,8 +64,12 @@ pub(super) async fn send(
     for _ in 0..PAGES {
         let tab =
             Box::pin(tab::open(portal, session)).await.map_err(|error| UpstreamError::NotSent(error.to_string()))?;
+        let asked = session.jar().ask();
         match tab.page().call(&call, ANSWER).await {
-            Ok(answer) => return Ok(response(session, &url, answer, tab, place)),
+            Ok(answer) => {
+                take_cookies(session, &url, asked, &answer);
+                return Ok(response(answer, tab, place));
+            }
             Err(CallError::Lost(why)) => return Err(UpstreamError::InDoubt(why)),
             Err(error @ CallError::Away) => {
                 why = error.to_string();
@@ -124,17 +129,15 @@ fn pieces(
     own.chain(session.header_pieces(templates)).collect()
 }
 
+/// Has the jar follow what the answer set in the browser.
+fn take_cookies(session: &Session, url: &Url, asked: Asked, answer: &PageAnswer) {
+    let set = answer.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SET_COOKIE.as_str()));
+    session.merged(session.jar().merge(url, asked, set.map(|(_, value)| value.as_str())));
+}
+
 /// The portal's answer in the form that the relay and the check know. The tab is held until its end.
-fn response(
-    session: &Session,
-    url: &Url,
-    answer: PageAnswer,
-    tab: Arc<OpenTab>,
-    place: OwnedSemaphorePermit,
-) -> Response<Body> {
+fn response(answer: PageAnswer, tab: Arc<OpenTab>, place: OwnedSemaphorePermit) -> Response<Body> {
     let PageAnswer { status, headers, body } = answer;
-    let cookies = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SET_COOKIE.as_str()));
-    session.merged(session.jar().merge(url, cookies.map(|(_, value)| value.as_str())));
     let mut response = Response::new(stream_of(body, tab, place));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     for (name, value) in &headers {

@@ -56,7 +56,8 @@ async fn succeeds(scene: &Scene, keeper: &mut Keeper, id: &str) {
 
 async fn fails(scene: &Scene, keeper: &mut Keeper, cause: Cause) {
     cut(scene, keeper).await;
-    let failure = LoginFailure { cause, detail: "step 3".to_owned(), picture: None };
+    let detail = "step 3".to_owned();
+    let failure = LoginFailure { cause, detail, picture: None, page: None, steps: Vec::new() };
     keeper.settle(Done::LoginFailed(NoLogin::Failed(failure))).await.unwrap();
 }
 

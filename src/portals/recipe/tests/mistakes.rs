@@ -61,7 +61,7 @@ const STEPS: &[(&[&str], &str, At)] = &[
         At(
             0,
             ".branch[0].fail: unknown cause \"wrong_password\"; known: bad_credentials, no_sms, code_rejected, \
-                 page_changed, portal_down, captcha, budget_spent, browser_failed and phone_silent",
+                 page_changed, portal_down, captcha, budget_spent, browser_failed, phone_silent and one_session",
         ),
     ),
     (&["{ branch = [{ if = \"#a\" }] }"], "", At(0, ".branch[0]: an arm has either next or fail")),
@@ -111,9 +111,10 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("keep_tab = false", "keep_tab = \"no\"", "4: browser.keep_tab: expected true or false, got text"),
     (
         "keep_tab = false",
-        "binary = \"/usr/bin/brave\"",
-        "4: browser.binary: a browser of the recipe's own is not supported yet",
+        "binary = \"/nowhere/brave\"",
+        "4: browser.binary: cannot read /nowhere/brave: No such file or directory (os error 2)",
     ),
+    ("keep_tab = false", "binary = \"/etc/passwd\"", "4: browser.binary: /etc/passwd is not executable"),
     ("timeout = \"3m\"", "timeout = \"3h\"", "7: login.timeout: expected between 1s and 30m, got \"3h\""),
     ("length = 6", "length = 3", "23: code.length: expected between 4 and 10, got 3"),
     ("length = 6", "pattern = '(\\d+'", "23: code.pattern: not a regular expression: error: unclosed group"),
