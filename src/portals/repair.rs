@@ -70,7 +70,7 @@ pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Co
 
 /// Where browser work is done: a tab for it alone, or the one that the session keeps.
 enum Bench {
-    Own(Page),
+    Own(Box<Page>),
     Kept(tab::Work),
 }
 
@@ -102,7 +102,7 @@ impl<'a> Work<'a> {
         }
         let bench = match kept {
             Some(kept) => Bench::Kept(kept),
-            None => Bench::Own(context.page(page_options(portal)).await?),
+            None => Bench::Own(Box::new(context.page(page_options(portal)).await?)),
         };
         Ok(Self { portal, session, context, bench, lent })
     }
