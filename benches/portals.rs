@@ -145,7 +145,7 @@ async fn checks() {
     for _ in 0..5 {
         let before = processor_seconds();
         for _ in 0..CHECKS / 5 {
-            assert_eq!(check::check(&upstream, &recipe, &session).await, Verdict::Alive);
+            assert_eq!(check::check_by_jar(&upstream, &recipe, &session).await, Verdict::Alive);
         }
         let each = (processor_seconds() - before) / f64::from(CHECKS / 5);
         shares.push(each * SESSIONS / EVERY * 100.0);

@@ -26,10 +26,12 @@ mod retire;
 mod schedule;
 pub mod session;
 pub mod state;
+mod tab;
 mod totp;
 pub mod trial;
 pub mod upkeep;
 pub mod upstream;
+mod way;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -11,8 +11,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 use nightporter::browsers::{
-    BrowserError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageOptions, Pool, SavedState, Seat,
-    Settings, StorageText,
+    Area, BrowserError, CallError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageCall, PageOptions,
+    Piece, Pool, SavedState, Seat, Settings, StorageText,
 };
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
@@ -196,11 +196,19 @@ async fn portal() -> String {
         .route("/set", get(set_session))
         .route("/who", get(async |headers: HeaderMap| Html(format!("<p id=who>{:?}</p>", headers.get(header::COOKIE)))))
         .route("/old", get(async || Redirect::to("/home?from=old")))
+        .route("/busy", get(busy))
         .route("/mirror", get(async |headers: HeaderMap| format!("{headers:?}")));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     format!("http://{address}")
+}
+
+/// A page that allows its scripts its own site only, whose button never comes back, and that has its own idea of `fetch`.
+async fn busy() -> impl IntoResponse {
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; connect-src 'self'";
+    let page = r#"<button id=spin onclick="for (;;);">spin</button><script>window.fetch = null</script>"#;
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page))
 }
 
 async fn set_session() -> impl IntoResponse {
@@ -353,6 +361,45 @@ async fn a_session_moves_to_a_new_process_with_cookies_and_storage() {
     house.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_calls_with_what_it_has_stored_and_is_given_up_when_it_spins() {
+    let (house, portal) = (House::open(), portal().await);
+    let (context, page) = house.page().await;
+    page.goto(&format!("{portal}/busy"), LIMIT).await.unwrap();
+    page.take_calls(PageOptions::default()).await.unwrap();
+    let stored = |area| Piece::Stored { area, key: "a".into(), pointer: Some("/b/0".into()) };
+    let text = |text: &str| Piece::Text { text: text.into() };
+    let headers = vec![
+        ("x-local".to_owned(), vec![text("<"), stored(Area::Local), text(">")]),
+        ("x-session".to_owned(), vec![stored(Area::Session)]),
+    ];
+    let (method, url) = ("GET".to_owned(), format!("{portal}/mirror"));
+    let call = PageCall { origin: portal.clone(), url, method, headers, body: None };
+    let storage = [(portal.clone(), StorageText(r#"[["a","{\"b\":[\"t0k\"]}"]]"#.into()))];
+    let state = SavedState { local_storage: storage.into(), ..SavedState::default() };
+    let other = house.pool.open(Seat::A, ContextOptions { restore: Some(state), user_agent: None }).await.unwrap();
+    let blank = other.blank_page(&portal, PageOptions::default()).await.unwrap();
+    let mut answer = blank.call(&call, LIMIT).await.unwrap();
+    let told = String::from_utf8(answer.body.next(LIMIT).await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(told.contains(r#""x-local": "<t0k>""#) && !told.contains("x-session"), "{told}");
+    assert_eq!((answer.status, page.call(&call, LIMIT).await.unwrap().status), (200, 200));
+    let away = PageCall { origin: "http://other.example".into(), ..call.clone() };
+    assert_eq!(blank.call(&away, LIMIT).await.unwrap_err(), CallError::Away);
+    let spins = async {
+        loop {
+            // One that was under way when it began to spin is only late; the next one cannot leave.
+            if let Err(error @ CallError::Page(_)) = page.call(&call, Duration::from_secs(2)).await {
+                return error;
+            }
+        }
+    };
+    let (_, error) = tokio::join!(page.click("#spin", LIMIT), spins);
+    assert!(!page.is_open() && context.is_alive(), "{error}");
+    assert_eq!(context.page(PageOptions::default()).await.unwrap().url().await.unwrap(), "about:blank");
+    drop((page, context, blank, other));
+    house.close().await;
+}
+
 #[tokio::test]
 async fn storage_of_any_origin_is_restored_without_the_network() {
     let house = House::open();
@@ -362,7 +409,7 @@ async fn storage_of_any_origin_is_restored_without_the_network() {
         ("https://secure.invalid".to_owned(), entries(r#"[["가","나다"],["b","\\u2028'\"<"]]"#)),
         ("https://xn--9n2bp8q.invalid:8443".to_owned(), entries(r#"[["c",""]]"#)),
     ]);
-    let saved = SavedState { cookies: Vec::new(), local_storage };
+    let saved = SavedState { local_storage, ..SavedState::default() };
     let options = ContextOptions { restore: Some(saved.clone()), ..ContextOptions::default() };
     let context = house.pool.open(Seat::A, options).await.unwrap();
     let read = |state: &SavedState| -> Vec<BTreeSet<Vec<String>>> {
@@ -379,7 +426,7 @@ async fn an_export_fits_into_a_record_and_keeps_the_tokens() {
     let house = House::open();
     let cache = format!("[[\"cache\",\"{}\"],[\"token\",\"t\"]]", "캐시".repeat(20_000));
     let local_storage = BTreeMap::from([("https://acme.invalid".to_owned(), StorageText(cache))]);
-    let restore = Some(SavedState { cookies: Vec::new(), local_storage });
+    let restore = Some(SavedState { local_storage, ..SavedState::default() });
     let context = house.pool.open(Seat::A, ContextOptions { restore, ..ContextOptions::default() }).await.unwrap();
     let saved = context.export().await.unwrap();
     assert_eq!(saved.local_storage["https://acme.invalid"].0, r#"[["token","t"]]"#);

@@ -23,6 +23,8 @@ mod failover;
 mod failure;
 #[path = "portals/fallback.rs"]
 mod fallback;
+#[path = "portals/keep_tab.rs"]
+mod keep_tab;
 #[path = "portals/limits.rs"]
 mod limits;
 #[path = "portals/operator.rs"]

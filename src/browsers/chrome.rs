@@ -5,10 +5,13 @@
 //! with an error instead of waiting without a limit, and everything opened is closed again when dropped.
 
 mod address;
+mod calls;
 mod connection;
 mod context;
 mod eyes;
+mod fetch;
 mod identity;
+mod kept;
 mod keys;
 mod page;
 mod pointer;
@@ -27,11 +30,14 @@ use tokio_util::sync::CancellationToken;
 
 use connection::{Connection, Event, Message};
 
+use session::Session;
+
 use super::error::BrowserError;
 use super::tenancy::Tenancy;
 use crate::lifecycle::Lifecycle;
 
 pub use context::{Context, ContextOptions};
+pub use fetch::{Area, CallError, PageAnswer, PageBody, PageCall, Piece};
 pub use identity::Identity;
 pub use keys::Key;
 pub use page::{Landing, Page, PageOptions};
@@ -40,6 +46,8 @@ pub use page::{Landing, Page, PageOptions};
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Contexts and tabs that may wait to be closed after a drop; what exceeds it stays until its process ends.
 const LITTER_LIMIT: usize = 256;
+/// How long a page may take to give up a call: one that hangs must not keep the rest from being closed.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// A connection to one browser process; clones share it.
 #[derive(Clone, Debug)]
@@ -55,6 +63,7 @@ pub(super) struct Chrome {
 enum Litter {
     Context(String),
     Tab(String),
+    Call { session: Session, world: u32, expression: String },
 }
 
 impl Chrome {
@@ -149,6 +158,9 @@ impl Steward {
             }
             Litter::Tab(target_id) => {
                 self.connection.call(None, &Target::CloseTarget { target_id }, CALL_LIMIT).await.map(drop)
+            }
+            Litter::Call { session, world, expression } => {
+                session.call_within(GIVE_UP, wire::evaluate(expression, world)).await.map(drop)
             }
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: the token has used up `[limits]`; `Retry-After` tells when to come again", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 501, description = "`upgrade_not_supported`: no WebSocket", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 501, description = "`upgrade_not_supported`: no WebSocket; `not_supported`: the portal is called by a browser, which cannot send this", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
     )
@@ -184,6 +184,8 @@ fn problem(error: RelayError) -> Problem {
         RelayError::Unreachable(_) => bad_gateway("portal_unreachable", detail),
         RelayError::NotReplayable => Problem::unavailable("session_expired", detail, Duration::from_secs(1)),
         RelayError::Upgrade => Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", detail),
+        RelayError::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).closing(),
+        RelayError::Unsupported(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not_supported", detail),
         RelayError::Invalid(_) => Problem::bad_request("invalid_path", detail),
         RelayError::Body(error) => body::failure(&*error),
         RelayError::Store(error) => {

@@ -352,8 +352,8 @@ impl Inbox {
         self.0.clock.now()
     }
 
-    async fn sleep(&self, span: Duration) {
-        self.0.clock.sleep(span).await;
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.0.clock.sleep(span)
     }
 
     async fn stopping(&self) {

@@ -64,6 +64,13 @@ impl Jar {
         Self(Mutex::new(inside))
     }
 
+    /// Takes over what a browser holds that makes the calls itself.
+    pub(super) fn replace(&self, cookies: &[Cookie]) {
+        let inside = &mut *self.lock();
+        inside.store.clear();
+        cookies.iter().for_each(|cookie| put(&mut inside.store, cookie));
+    }
+
     /// The `Cookie` header for a request to `url`, None when no cookie belongs there; and the request's place among others,
     /// for [`Jar::merge`].
     pub fn header(&self, url: &Url) -> (Option<String>, Asked) {

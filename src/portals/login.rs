@@ -128,7 +128,7 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         Some(context) => context,
         None => portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await?,
     };
-    let page = context.page(page_options(portal)).await?;
+    let page = Arc::new(context.page(page_options(portal)).await?);
     let deadline = portal.now() + recipe.login.timeout;
     let mut attempt = Attempt {
         portal,
@@ -176,7 +176,7 @@ async fn turn(portal: &Portal) -> Result<Option<Turn>, Busy> {
 /// A login on its way.
 struct Attempt<'a> {
     portal: &'a Portal,
-    page: Page,
+    page: Arc<Page>,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
     /// What no picture may show: the password and every code.
@@ -383,6 +383,7 @@ impl Attempt<'_> {
             Variable::Username => Some(Cow::Borrowed(settings.username.as_str())),
             Variable::Password => Some(Cow::Borrowed(settings.password.expose())),
             Variable::Saved(name) => self.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
+            Variable::Stored { .. } => None,
         });
         rendered.map_err(|missing| LoginFailure::new(Cause::PageChanged, missing.to_string()))
     }
@@ -413,9 +414,17 @@ impl Attempt<'_> {
 
     /// Turns a finished walk into a session, and makes sure that it is one.
     async fn finish(mut self, id: &str, context: Context) -> Result<Arc<Session>, LoginFailure> {
-        let (state, identity) = (context.export().await?, context.identity().await?);
+        let keep_tab = self.portal.recipe().browser.keep_tab;
+        let state = if keep_tab { context.export_with(&self.page, None).await? } else { context.export().await? };
+        let identity = context.identity().await?;
         let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
-        let verdict = check::check(&self.portal.tools().upstream, self.portal.recipe(), &session).await;
+        let context = Arc::new(context);
+        session.set_context(Some(Arc::clone(&context)));
+        if keep_tab {
+            self.page.take_calls(page_options(self.portal)).await?;
+            session.tabs().adopt(Arc::clone(&self.page), context).await;
+        }
+        let verdict = check::check(self.portal, &session).await;
         if let Verdict::Expired(why) = verdict {
             let detail = format!("the steps went through, but the check says that nobody is logged in: {why}");
             return Err(self.explain(LoginFailure::new(Cause::PageChanged, detail)).await);
@@ -427,11 +436,12 @@ impl Attempt<'_> {
             // The session works; what is lost is only that the phone has proven itself.
             tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
-        // The tab goes; the context stays with the session.
-        if let Err(error) = self.page.close().await {
+        // The tab goes, unless the session keeps it; the context stays with the session.
+        if let Some(page) = Arc::into_inner(self.page)
+            && let Err(error) = page.close().await
+        {
             tracing::debug!(portal = self.portal.name(), "a tab did not close: {error}");
         }
-        session.set_context(Some(Arc::new(context)));
         Ok(Arc::new(session))
     }
 

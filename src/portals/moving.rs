@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::portal::Portal;
 use super::session::Session;
+use super::tab;
 use crate::browsers::{BrowserError, Context, ContextOptions};
 use crate::clock::{self, Stopwatch};
 
@@ -16,6 +17,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Gives the session a context beside the one that it has, in the process that follows that one's.
 pub(super) async fn move_on(portal: &Portal, session: &Session, former: Arc<Context>) -> Result<(), BrowserError> {
+    if tab::stays_open(portal.recipe()) {
+        return tab::move_on(portal, session, former.seat()).await;
+    }
     let since = Stopwatch::start();
     loop {
         while since.elapsed() < PATIENCE && session.is_working(&former) {

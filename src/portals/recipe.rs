@@ -222,6 +222,9 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
         paths::check(&login.steps, root.reading(), file);
         code_agrees(root, login, code.as_ref().and_then(Option::as_ref));
     }
+    if let (Some(browser), Some(check), Some(relay)) = (&browser, &check, &relay) {
+        calls::agree(root, browser, check, relay);
+    }
     root.finish();
     Some(Recipe {
         base_url: base_url?,
@@ -238,8 +241,7 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
 
 fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
-    let keep_tab = section
-        .or("keep_tab", "false", |field| if boolean(field)? { Err(later("a tab that stays open")) } else { Ok(false) });
+    let keep_tab = section.or("keep_tab", "false", boolean);
     let binary = section.optional("binary", program);
     let user_agent = section.optional("user_agent", |field| {
         let agent = text(field)?;
@@ -248,11 +250,6 @@ fn browser(root: &Section<'_>) -> Option<Browser> {
     let allowed_origins = section.list("allowed_origins", origin);
     section.finish();
     Some(Browser { keep_tab: keep_tab?, binary, user_agent, allowed_origins: allowed_origins? })
-}
-
-/// The contract has it and this version cannot do it: told at once, not when a portal needs it at night.
-fn later(what: &str) -> String {
-    format!("{what} is not supported yet")
 }
 
 fn login(root: &Section<'_>, site: &steps::Site<'_>) -> Option<Login> {

@@ -22,6 +22,7 @@ use super::jar::Merge;
 use super::portal::{Picked, Portal};
 use super::session::{Session, short};
 use super::upstream::{self, Body, Reuse, UpstreamError};
+use super::way::{self, Outbound};
 use crate::clock::Time;
 use crate::store::StoreError;
 use cache::{Cache, Course};
@@ -101,6 +102,12 @@ pub enum RelayError {
     /// The request asks for a WebSocket.
     #[error("the relay carries HTTP requests and answers only, no WebSocket")]
     Upgrade,
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
@@ -249,16 +256,16 @@ impl Sending<'_> {
     /// Sends the request once. Returns the answer, and why it means "logged out" if it does.
     async fn ask(&mut self, picked: &Picked, doubted: bool) -> Result<(Option<String>, Response<Body>), AskError> {
         let portal = self.portal;
-        let mut headers = self.headers.clone();
-        picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
         let body = self.body.take().ok_or(AskError::NotReplayable)?;
         let reuse = match self.harmless && self.body.again() {
             true if doubted => Reuse::Never,
             true => Reuse::Any,
             false => Reuse::Young,
         };
-        let (method, upstream) = (self.method.clone(), &portal.tools().upstream);
-        let answer = upstream.send_on(reuse, &picked.session, method, &self.uri, headers, body).await?;
+        let (method, headers) = (self.method.clone(), self.headers.clone());
+        let templates = &portal.recipe().relay.headers;
+        let outbound = Outbound { method, uri: &self.uri, headers, templates, body, reuse };
+        let answer = way::send(portal, &picked.session, outbound).await?;
         if picked.session.unsaved() == Merge::Changed {
             // A value that the portal changed must survive our own death, or the session might not.
             portal.save(&picked.session).await;
@@ -305,6 +312,8 @@ impl From<UpstreamError> for RelayError {
             UpstreamError::NotSent(why) => Self::Unreachable(why),
             UpstreamError::InDoubt(why) => Self::InDoubt(why),
             UpstreamError::Body(cause) => Self::Body(cause),
+            UpstreamError::TooLarge(limit) => Self::TooLarge(limit),
+            UpstreamError::Unsupported(why) => Self::Unsupported(why),
             UpstreamError::Invalid(why) => Self::Invalid(why),
         }
     }
@@ -312,7 +321,7 @@ impl From<UpstreamError> for RelayError {
 
 /// What the recipe's own check says about the session.
 async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
-    check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
+    check::check(portal, &picked.session).await == Verdict::Alive
 }
 
 fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {

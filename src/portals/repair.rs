@@ -1,9 +1,10 @@
 //! What the browser does for a session after its login: a second look when it seems dead, fresh values, a new place after
 //! the browser died, a picture.
 //!
-//! The jar is the truth while no tab is open: it is lent to the context before browser work and taken back after it, also
-//! when the work failed or was cut off, and merged with what calls under way changed meanwhile. One works in a session at
-//! a time.
+//! Where the jar makes the calls, it is the truth: it is lent to the context before browser work and taken back after it,
+//! also when the work failed or was cut off, and merged with what calls under way changed meanwhile. Where the browser makes
+//! them, the jar follows the browser. A session that keeps its tab is looked after in that tab, never in a new one, where
+//! nobody would be logged in. One works in a session at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +17,35 @@ use super::jar::Lent;
 use super::login::{page_options, read_value};
 use super::portal::Portal;
 use super::recipe::{Action, Answer};
-use super::session::Session;
-use crate::browsers::{BrowserError, Context, ContextOptions, Page, Seat};
+use super::session::{Session, short};
+use super::tab;
+use crate::browsers::{BrowserError, Context, ContextOptions, Page, SavedState, Seat};
 use crate::clock;
 
 const LOAD: Duration = Duration::from_secs(20);
 const READ: Duration = Duration::from_secs(10);
 /// How long one waits for another's work in the session: a browser's start, a load and a read.
 const TURN: Duration = Duration::from_secs(60);
+/// How often the browser is looked at again because a call's answer changed the session meanwhile.
+const LOOKS: usize = 3;
 
-/// Gives a session a context in the browser on `seat`, from what is saved.
-pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<Context>, BrowserError> {
+/// Gives a session a context in the browser on `seat`, from what is saved and what its tab has done since.
+pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
+    if let Err(error) = tab::follow(portal, session).await {
+        tracing::debug!(portal = portal.name(), "what a tab did last is lost: {error}");
+    }
+    move_to(portal, session, seat).await?;
+    session.tabs().forget().await;
+    if portal.recipe().browser.keep_tab
+        && let Err(error) = tab::open(portal, session).await
+    {
+        // The next call or check tries again.
+        tracing::warn!(portal = portal.name(), "the tab of session {} is not back: {error}", short(session.id()));
+    }
+    Ok(())
+}
+
+async fn move_to(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<Context>, BrowserError> {
     let user_agent = portal.recipe().browser.user_agent.clone();
     let options = ContextOptions { restore: Some(session.state()), user_agent };
     let context = Arc::new(portal.pool().open(seat, options).await?);
@@ -34,39 +53,65 @@ pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Res
     Ok(context)
 }
 
+/// The session's context with the jar's cookies in it; a new one when its browser has died. Where the browser itself calls,
+/// its cookies are the newer ones already.
+pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Context>, BrowserError> {
+    let former = session.context();
+    match former.as_ref().filter(|context| context.is_alive()) {
+        Some(context) => {
+            if !tab::leads(portal.recipe()) {
+                context.set_cookies(&session.jar().export()).await?;
+            }
+            Ok(Arc::clone(context))
+        }
+        None => move_to(portal, session, former.map_or(Seat::A, |context| context.seat())).await,
+    }
+}
+
+/// Where browser work is done: a tab for it alone, or the one that the session keeps.
+enum Bench {
+    Own(Box<Page>),
+    Kept(tab::Work),
+}
+
 /// One piece of browser work in a session.
 struct Work<'a> {
     portal: &'a Portal,
     session: &'a Session,
     context: Arc<Context>,
-    page: Page,
+    bench: Bench,
     lent: MutexGuard<'a, Option<Lent>>,
 }
 
 impl<'a> Work<'a> {
-    /// Opens a tab in the session's context, with the jar's cookies in it; in a new one when its browser has died.
+    /// Opens a tab in the session's context, or takes the one that it keeps, with the jar's cookies in it; in a new context
+    /// when its browser has died.
     async fn begin(portal: &'a Portal, session: &'a Session) -> Result<Self, BrowserError> {
         let busy = BrowserError::Hung { call: "the work before", limit: TURN };
         let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
         let living = session.context().filter(|context| context.is_alive());
-        if let (Some(context), Some(former)) = (&living, lent.take()) {
-            take_back(session, context, &former).await?;
+        if let (Some(context), Some(former)) = (&living, lent.take())
+            && !former.was_refused()
+        {
+            session.take_back(&former, context.export().await?);
         }
-        let jar = session.jar().export();
-        let (context, held) = match living {
-            Some(context) => {
-                let held = context.replace_cookies(&jar).await?;
-                (context, held)
-            }
-            None => {
-                let context = place(portal, session, Seat::A).await?;
-                let held = context.cookies().await?;
-                (context, held)
-            }
+        let kept = if portal.recipe().browser.keep_tab { Some(tab::work(portal, session).await?) } else { None };
+        let context = context(portal, session).await?;
+        if !tab::leads(portal.recipe()) {
+            *lent = Some(lend(session, &context).await?);
+        }
+        let bench = match kept {
+            Some(kept) => Bench::Kept(kept),
+            None => Bench::Own(Box::new(context.page(page_options(portal)).await?)),
         };
-        *lent = Some(Lent::new(jar, held));
-        let page = context.page(page_options(portal)).await?;
-        Ok(Self { portal, session, context, page, lent })
+        Ok(Self { portal, session, context, bench, lent })
+    }
+
+    fn page(&self) -> &Page {
+        match &self.bench {
+            Bench::Own(page) => page,
+            Bench::Kept(work) => work.page(),
+        }
     }
 
     /// Loads a page of the portal.
@@ -74,9 +119,9 @@ impl<'a> Work<'a> {
         if let Some(lent) = self.lent.as_mut() {
             lent.asks(self.session.jar().ask());
         }
-        let landing = self.page.goto(url.as_str(), LOAD).await?;
+        let landing = self.page().goto(url.as_str(), LOAD).await?;
         let check = &self.portal.recipe().check;
-        let body = if check.expiry_needs_body() { Some(self.page.html().await?) } else { None };
+        let body = if check.expiry_needs_body() { Some(self.page().html().await?) } else { None };
         let body = body.as_deref().map(str::as_bytes);
         let here = Url::parse(&landing.url).ok().filter(|here| here != url);
         // The browser has followed the redirect, if there was one.
@@ -88,32 +133,67 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Takes back what was lent and closes the tab.
+    /// Has the session take over what was done, and closes the tab unless the session keeps it.
     async fn end(mut self) -> Result<(), BrowserError> {
-        if let Some(lent) = self.lent.take() {
-            let taken = take_back(self.session, &self.context, &lent).await;
-            if taken.is_err() {
-                *self.lent = Some(lent);
+        match self.lent.take() {
+            Some(lent) => {
+                let taken = self.take_back(&lent).await;
+                if taken.is_err() {
+                    *self.lent = Some(lent);
+                }
+                taken?;
             }
-            taken?;
+            None => self.follow().await?,
         }
-        self.page.close().await
+        match self.bench {
+            Bench::Own(page) => page.close().await,
+            // Its page goes on by itself, and may change cookies until the next work.
+            Bench::Kept(_) if !tab::leads(self.portal.recipe()) => {
+                *self.lent = Some(lend(self.session, &self.context).await?);
+                Ok(())
+            }
+            Bench::Kept(_) => Ok(()),
+        }
+    }
+
+    async fn export(&self) -> Result<SavedState, BrowserError> {
+        match &self.bench {
+            Bench::Own(_) => self.context.export().await,
+            Bench::Kept(work) => work.export(self.session.state().kept).await,
+        }
+    }
+
+    /// Merges what the browser holds into the session.
+    async fn take_back(&self, lent: &Lent) -> Result<(), BrowserError> {
+        if !lent.was_refused() {
+            self.session.take_back(lent, self.export().await?);
+        }
+        Ok(())
+    }
+
+    /// Has the jar follow a browser that makes the calls itself.
+    async fn follow(&self) -> Result<(), BrowserError> {
+        for _ in 0..LOOKS {
+            let seen = self.session.changes();
+            if self.session.follow(self.export().await?, seen) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Merges what the browser holds into the session.
-async fn take_back(session: &Session, context: &Context, lent: &Lent) -> Result<(), BrowserError> {
-    if !lent.was_refused() {
-        session.take_back(lent, context.export().await?);
-    }
-    Ok(())
+/// Puts the jar's cookies into a browser.
+async fn lend(session: &Session, context: &Context) -> Result<Lent, BrowserError> {
+    let jar = session.jar().export();
+    let held = context.replace_cookies(&jar).await?;
+    Ok(Lent::new(jar, held))
 }
 
 /// Lets the browser look at a session that seems expired: some portals only want their page loaded again. The verdict is
 /// the check's after that.
 pub(super) async fn second_look(portal: &Portal, session: &Session) -> Result<Verdict, BrowserError> {
-    let recipe = portal.recipe();
-    let look = || check::check(&portal.tools().upstream, recipe, session);
+    let look = || check::check(portal, session);
     let mut first = look().await;
     if matches!(first, Verdict::Expired(_)) && session.concede() {
         first = look().await;
@@ -122,7 +202,7 @@ pub(super) async fn second_look(portal: &Portal, session: &Session) -> Result<Ve
         return Ok(first);
     }
     let mut work = Work::begin(portal, session).await?;
-    let loaded = work.goto(&recipe.base_url).await;
+    let loaded = work.goto(&tab::home(portal, session)).await;
     let ended = work.end().await;
     loaded.and(ended)?;
     Ok(look().await)
@@ -134,7 +214,7 @@ pub(super) async fn refresh(portal: &Portal, session: &Session) -> Result<(), Br
     let mut work = Work::begin(portal, session).await?;
     let read = async {
         work.goto(&refresh.page).await?;
-        saved_value(portal, &work.page, &refresh.save).await
+        saved_value(portal, work.page(), &refresh.save).await
     };
     let read = read.await;
     let ended = work.end().await;
@@ -156,12 +236,16 @@ async fn saved_value(portal: &Portal, page: &Page, name: &str) -> Result<String,
     Err(missing)
 }
 
-/// A picture of the start page in the session.
+/// A picture of the start page in the session, or of the tab that it keeps, as it is.
 pub(super) async fn picture(portal: &Portal, session: &Session) -> Result<Vec<u8>, BrowserError> {
+    let secrets = std::slice::from_ref(&portal.settings().password);
+    if portal.recipe().browser.keep_tab {
+        return tab::open(portal, session).await?.page().screenshot(&[], secrets).await;
+    }
     let mut work = Work::begin(portal, session).await?;
     let shown = async {
         work.goto(&portal.recipe().base_url).await?;
-        work.page.screenshot(&[], std::slice::from_ref(&portal.settings().password)).await
+        work.page().screenshot(&[], secrets).await
     };
     let shown = shown.await;
     work.end().await?;

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::jar::{Disputed, Jar, Lent, Merge};
 use super::learning::Pulse;
 use super::recipe::{Template, Variable};
-use crate::browsers::{Context, Identity, SavedState, StorageText};
+use super::tab::Tabs;
+use crate::browsers::{Context, Cookie, Identity, KeptTab, Piece, SavedState, StorageText};
 use crate::clock::{Clock, Time};
 use crate::secret::{Vault, VaultError};
 use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
@@ -36,6 +37,7 @@ pub struct Session {
     doubted: AtomicBool,
     life: Mutex<Life>,
     context: Mutex<Option<Arc<Context>>>,
+    tabs: Tabs,
     // Held while a browser works in the session; what it was given stays there until it has been taken back.
     lent: tokio::sync::Mutex<Option<Lent>>,
     // It has lost its place: nothing of it is to be kept any more.
@@ -52,6 +54,8 @@ pub struct Session {
 /// What a session carries beside its cookies.
 struct Kept {
     local_storage: BTreeMap<String, StorageText>,
+    /// What is known of the tab that it keeps.
+    tab: Option<KeptTab>,
     values: BTreeMap<String, String>,
     disputed: Option<Disputed>,
 }
@@ -113,7 +117,7 @@ impl Session {
     /// A session that has just logged in.
     pub fn new(id: String, state: SavedState, values: BTreeMap<String, String>, identity: Identity) -> Self {
         let jar = Jar::new(&state.cookies);
-        let kept = Mutex::new(Kept { local_storage: state.local_storage, values, disputed: None });
+        let kept = Mutex::new(Kept { local_storage: state.local_storage, tab: state.kept, values, disputed: None });
         Self {
             id,
             jar,
@@ -123,6 +127,7 @@ impl Session {
             doubted: AtomicBool::new(false),
             life: Mutex::default(),
             context: Mutex::default(),
+            tabs: Tabs::default(),
             lent: tokio::sync::Mutex::default(),
             ended: AtomicBool::new(false),
             // Not in the store yet, so there is something to be saved.
@@ -249,10 +254,16 @@ impl Session {
         idle
     }
 
+    /// Its tab, where it has one that stays open.
+    pub(super) const fn tabs(&self) -> &Tabs {
+        &self.tabs
+    }
+
     /// Cookies and storage as they are now, to be put into a browser.
     pub fn state(&self) -> SavedState {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        SavedState { cookies: self.jar.export(), local_storage: kept.local_storage.clone() }
+        let (local_storage, tab) = (kept.local_storage.clone(), kept.tab.clone());
+        SavedState { cookies: self.jar.export(), local_storage, kept: tab }
     }
 
     /// Waits for the turn to work in the session with a browser. What is inside was given to an earlier worker who was cut
@@ -266,6 +277,7 @@ impl Session {
         let disputed = self.jar.take_back(lent, &state.cookies);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.local_storage = state.local_storage;
+        kept.tab = state.kept.or(kept.tab.take());
         if !disputed.is_empty() {
             kept.disputed = Some(disputed);
         }
@@ -305,13 +317,49 @@ impl Session {
         self.ended.store(true, Ordering::SeqCst);
     }
 
+    /// How many changes there were, to see later whether there were more.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Takes over what the browser held when there had been `seen` changes; false when there were more since.
+    pub(super) fn follow(&self, state: SavedState, seen: u64) -> bool {
+        let before = self.state();
+        let same_cookies = |expiry| sorted(&state.cookies, expiry) == sorted(&before.cookies, expiry);
+        let stored = (&state.kept, &state.local_storage) == (&before.kept, &before.local_storage);
+        let merge = match stored && same_cookies(false) {
+            true if same_cookies(true) => return true,
+            true => Merge::Refreshed,
+            false => Merge::Changed,
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.changes() != seen {
+            return false;
+        }
+        self.jar.replace(&state.cookies);
+        (kept.local_storage, kept.tab) = (state.local_storage, state.kept);
+        self.merged(merge);
+        true
+    }
+
+    /// The recipe's headers for a page that fills in what it has stored.
+    pub(super) fn header_pieces(&self, templates: &[(HeaderName, Template)]) -> Vec<(String, Vec<Piece>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = |variable: &Variable| match variable {
+            Variable::Saved(name) => kept.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
+            Variable::Username | Variable::Password | Variable::Stored { .. } => None,
+        };
+        let filled = |(name, template): &(HeaderName, Template)| Some((name.to_string(), template.pieces(saved)?));
+        templates.iter().filter_map(filled).collect()
+    }
+
     /// Renders the recipe's headers with the saved values and adds them.
     pub fn add_headers(&self, templates: &[(HeaderName, Template)], headers: &mut HeaderMap) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, template) in templates {
             let rendered = template.render(|variable| match variable {
                 Variable::Saved(name) => kept.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
-                Variable::Username | Variable::Password => None,
+                Variable::Username | Variable::Password | Variable::Stored { .. } => None,
             });
             // A value that was not saved, or that HTTP cannot carry, leaves the header out: the portal will say so.
             let Ok(rendered) = rendered else { continue };
@@ -431,6 +479,18 @@ async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> 
     }
 }
 
+/// The cookies in an order that does not depend on who listed them, with or without the seconds of their expiry.
+fn sorted(cookies: &[Cookie], with_expiry: bool) -> Vec<[String; 5]> {
+    let row = |cookie: &Cookie| {
+        let Cookie { name, value, domain, path, .. } = cookie.clone();
+        let expiry = cookie.expires.filter(|_| with_expiry).map(|time| time.as_millis() / 1000);
+        [name, domain, path, value, expiry.map(|seconds| seconds.to_string()).unwrap_or_default()]
+    };
+    let mut rows: Vec<_> = cookies.iter().map(row).collect();
+    rows.sort_unstable();
+    rows
+}
+
 fn place(portal: &str, id: &str) -> String {
     format!("{portal}/{id}")
 }
@@ -445,7 +505,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::browsers::Cookie;
+    use crate::browsers::{Cookie, KeptTab};
     use crate::lifecycle::Lifecycle;
     use crate::store::Durability;
 
@@ -489,6 +549,20 @@ mod tests {
         small.save("acme", &store, &vault).await.unwrap();
         assert_eq!(small.unsaved(), Merge::Nothing);
         life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn what_a_tab_did_is_followed_unless_an_answer_was_newer() {
+        let session = session("1");
+        let mut seen = session.state();
+        assert!(session.follow(seen.clone(), session.changes()));
+        assert_eq!(session.changes(), 1, "nothing has changed");
+        seen.kept = Some(KeptTab { url: "https://acme.example/".to_owned(), ..KeptTab::default() });
+        let before = session.changes();
+        session.merged(Merge::Changed);
+        assert!(!session.follow(seen.clone(), before), "a cookie came meanwhile and must not be lost");
+        assert!(session.follow(seen.clone(), session.changes()));
+        assert_eq!((session.state().kept, session.changes()), (seen.kept, 3));
     }
 
     #[tokio::test]

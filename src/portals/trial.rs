@@ -121,7 +121,7 @@ impl Trial {
     }
 
     async fn check(&self, session: &Session) -> Verdict {
-        check::check(&self.portal.tools().upstream, self.portal.recipe(), session).await
+        check::check(&self.portal, session).await
     }
 }
 

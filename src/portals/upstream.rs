@@ -31,8 +31,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the portal may take to begin its answer, and how long it may pause within it.
-const ANSWER: Duration = Duration::from_secs(60);
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Kept connections per portal: enough for a batch job's workers.
 const IDLE_CONNECTIONS: usize = 64;
 /// How long a connection may have been idle for [`Reuse::Any`] and [`Reuse::Young`]. Servers close idle connections after
@@ -74,6 +74,12 @@ pub enum UpstreamError {
     /// The caller's body broke off while it was passed on: the portal has no complete request.
     #[error("the request body broke off")]
     Body(#[source] BoxError),
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be expressed in HTTP.
     #[error("the request cannot be sent: {0}")]
     Invalid(String),
@@ -106,21 +112,6 @@ impl Upstream {
             young: client(IDLE_YOUNG, IDLE_CONNECTIONS),
             new: client(IDLE_YOUNG, 0),
         })
-    }
-
-    /// Sends a request as [`Upstream::send_on`] does, on any connection that is kept.
-    ///
-    /// # Errors
-    /// [`UpstreamError`], told apart by whether sending again is safe.
-    pub async fn send(
-        &self,
-        session: &Session,
-        method: Method,
-        uri: &Uri,
-        headers: HeaderMap,
-        body: Body,
-    ) -> Result<Response<Body>, UpstreamError> {
-        self.send_on(Reuse::Any, session, method, uri, headers, body).await
     }
 
     /// Sends a request in the name of `session` and returns the answer's head with its body still to come. The answer's

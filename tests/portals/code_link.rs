@@ -75,7 +75,13 @@ async fn read(answer: Response) -> (StatusCode, String) {
 /// A portal that has given up because no code came, in a time that stands still otherwise.
 async fn without_a_code() -> Stage {
     let clock = Clock::held(Time::from_millis(1_800_000_000_000));
-    let mut stage = Stage::set(Scene { clock, sessions: "single", recipe: &[("attempts = 2", "attempts = 1")] }).await;
+    let mut stage = Stage::set(Scene {
+        clock,
+        sessions: "single",
+        recipe: &[("attempts = 2", "attempts = 1")],
+        ..Scene::default()
+    })
+    .await;
     let plain = std::fs::read_to_string(stage.path("nightporter.toml")).unwrap();
     let public = plain.replace("[server]\n", "[server]\npublic_url = \"https://porter.example\"\n");
     stage.write("nightporter.toml", &public);

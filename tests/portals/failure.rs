@@ -169,7 +169,7 @@ async fn a_portal_that_is_down_spends_no_login_and_is_found_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spent_budget_sends_nothing_to_the_portal_for_an_hour() {
     let recipe = [("logins_per_hour = 20", "logins_per_hour = 1")];
-    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe }).await;
+    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe, ..Scene::default() }).await;
     stage.start().await;
     stage.live().await;
     assert!(stage.portal.expire(&stage.served().await));

@@ -58,7 +58,7 @@ async fn answers_that_break_off_or_never_come_say_nothing_about_a_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_a_portal_breaks_off_is_given_back_until_a_code_was_asked_for() {
     let recipe = [&QUICK[..], &[("logins_per_hour = 20", "logins_per_hour = 1")]].concat();
-    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe }).await;
+    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe, ..Scene::default() }).await;
     stage.portal.faults(|faults| faults.verify_page = Pace::Held);
     stage.start().await;
     stage.portal.counted("partner01", PATIENCE, |counted| counted.passwords_accepted == 1).await.unwrap();

@@ -60,13 +60,15 @@ pub(crate) struct Scene<'a> {
     pub(crate) clock: Clock,
     /// `sessions` of the portal.
     pub(crate) sessions: &'a str,
+    /// The shipped recipe, for the portal's address.
+    pub(crate) text: fn(&str) -> String,
     /// Words of the shipped recipe and what they are replaced with.
     pub(crate) recipe: &'a [(&'a str, &'a str)],
 }
 
 impl Default for Scene<'_> {
     fn default() -> Self {
-        Self { clock: Clock::system(), sessions: "parallel", recipe: &[] }
+        Self { clock: Clock::system(), sessions: "parallel", text: portal::recipe_toml, recipe: &[] }
     }
 }
 
@@ -74,7 +76,7 @@ impl Stage {
     /// Neighbours on a good day and a configuration; the appliance is not started.
     pub(crate) async fn set(scene: Scene<'_>) -> Self {
         let place = PLACES.acquire().await.unwrap();
-        let Scene { clock, sessions, recipe } = scene;
+        let Scene { clock, sessions, text, recipe } = scene;
         let dir = tempfile::tempdir().unwrap();
         // The browser's account must be able to pass through.
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
@@ -94,7 +96,7 @@ impl Stage {
         let (app, child, starts, url) = (None, None, 0, String::new());
         let stage =
             Self { portal, phone, mailbox, clock, password, caller, url, dir, life, app, child, starts, _place: place };
-        stage.write("hanbit.toml", &hurried(&portal::recipe_toml(&base_url), recipe));
+        stage.write("hanbit.toml", &hurried(&text(&base_url), recipe));
         stage.write("password", stage.password.expose());
         stage.write("phone-secret", "phone secret");
         stage.write("nightporter.toml", &stage.configuration(&user, sessions));
@@ -348,6 +350,11 @@ impl Stage {
     /// Those that are not a browser's main process.
     pub(crate) fn browser_parts(&self) -> BTreeSet<i32> {
         &self.browser_processes() - &self.browsers()
+    }
+
+    /// The process numbers of the browsers' renderers.
+    pub(crate) fn renderers(&self) -> BTreeSet<i32> {
+        self.browser_processes().into_iter().filter(|pid| command_line(*pid).contains("--type=renderer")).collect()
     }
 
     /// Stops everything in order.

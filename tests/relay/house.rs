@@ -1,5 +1,5 @@
-//! A whole Nightporter in this process with one portal whose sessions are saved already, and no browser: its program is
-//! `/bin/false`, so whatever needs one fails at once.
+//! A whole Nightporter in this process with one portal whose sessions are saved already, and mostly no browser: its program
+//! is `/bin/false` then, so whatever needs one fails at once.
 #![allow(dead_code, reason = "each binary that shares this uses its part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,11 +82,22 @@ impl House {
     /// An appliance whose portal has the `seeds` as active and standby. It is paused, so that nothing but the relay
     /// touches the portal.
     pub(crate) async fn new(recipe: &str, seeds: &[Seed], clock: &Clock) -> Self {
+        Self::furnished(recipe, seeds, clock, "binary = \"/bin/false\"\n").await
+    }
+
+    /// The same with a real browser.
+    pub(crate) async fn with_browser(recipe: &str, seeds: &[Seed], clock: &Clock) -> Self {
+        Self::furnished(recipe, seeds, clock, "").await
+    }
+
+    async fn furnished(recipe: &str, seeds: &[Seed], clock: &Clock, browser: &str) -> Self {
         let house = Self { dir: tempfile::tempdir().unwrap(), clock: clock.clone() };
+        // The browser's account must be able to pass through.
+        std::fs::set_permissions(house.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let path = |name| house.path(name).display().to_string();
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{}\"\n\
-             [browser]\nbinary = \"/bin/false\"\nruntime_dir = \"{}\"\n\
+             [browser]\n{browser}runtime_dir = \"{}\"\n\
              [phones.office]\nforwarder = \"json\"\nsecret = \"{PHONE_SECRET}\"\n\
              [phones.desk]\nforwarder = \"capcom6\"\nsecret = \"{PHONE_SECRET}\"\n\
              [portals.{PORTAL}]\nrecipe = \"{}\"\nphone = \"office\"\nusername = \"partner01\"\npassword = \"x\"\n",

@@ -10,6 +10,7 @@ use url::Url;
 use super::identity::{self, Identity};
 use super::page::{Page, PageOptions};
 use super::storage::Storage;
+use super::tab::{Tab, Traffic};
 use super::{Chrome, Litter, wire};
 use crate::browsers::error::BrowserError;
 use crate::browsers::seat::{Entry, Seat};
@@ -17,6 +18,9 @@ use crate::browsers::state::{Cookie, SavedState};
 use crate::browsers::tenancy::Tenant;
 use crate::clock::Time;
 
+/// The most that is exported of a context's storages, in bytes: with its cookies it must fit into a record of the store
+/// (64 KiB).
+pub(super) const BUDGET: usize = 32 * 1024;
 /// Origins a context remembers for export; a portal has a handful.
 const ORIGINS: usize = 32;
 
@@ -103,6 +107,13 @@ impl Context {
         Page::open(&self.chrome, &self.id, self.user_agent.as_deref(), options, self.visited.clone()).await
     }
 
+    /// Opens a tab that goes nowhere: every page that it visits is an empty one of ours.
+    pub(super) async fn offline_page(&self) -> Result<Page, BrowserError> {
+        let user_agent = self.user_agent.as_deref();
+        let tab = Tab::open(&self.chrome, &self.id, user_agent, Traffic::Offline, self.visited.clone()).await?;
+        Ok(Page { tab })
+    }
+
     /// All cookies of the context, HttpOnly included.
     ///
     /// # Errors
@@ -161,15 +172,19 @@ impl Context {
     /// # Errors
     /// When the process has died or does not answer.
     pub async fn export(&self) -> Result<SavedState, BrowserError> {
+        self.export_within(BUDGET).await
+    }
+
+    pub(super) async fn export_within(&self, budget: usize) -> Result<SavedState, BrowserError> {
         let cookies = self.cookies().await?;
         let origins = self.visited.all();
         if origins.is_empty() {
             return Ok(SavedState { cookies, ..SavedState::default() });
         }
         let storage = Storage::open(&self.chrome, &self.id).await?;
-        let local_storage = storage.read(&origins).await?;
+        let local_storage = storage.read(&origins, budget).await?;
         storage.close().await?;
-        Ok(SavedState { cookies, local_storage })
+        Ok(SavedState { cookies, local_storage, ..SavedState::default() })
     }
 
     async fn restore(&self, state: &SavedState) -> Result<(), BrowserError> {

@@ -240,11 +240,12 @@
       return worn && masks.length > 0;
     },
 
-    // localStorage as JSON text (escapes keep what is not Unicode) of at most `budget` bytes in UTF-8. Small entries first:
-    // tokens are small, what is large is a cache that the page can do without.
-    stored: (budget) => {
-      const keys = Array.from({ length: localStorage.length }, (_, index) => localStorage.key(index));
-      const entries = keys.map((key) => JSON.stringify([key, localStorage.getItem(key)]));
+    // A storage (`localStorage` or `sessionStorage`) as JSON text (escapes keep what is not Unicode) of at most `budget`
+    // bytes in UTF-8. Small entries first: tokens are small, what is large is a cache that the page can do without.
+    stored: (area, budget) => {
+      const storage = globalThis[area];
+      const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index));
+      const entries = keys.map((key) => JSON.stringify([key, storage.getItem(key)]));
       entries.sort((one, other) => one.length - other.length);
       const kept = [];
       let room = budget - 2;
@@ -256,6 +257,6 @@
       return { text: kept.length ? `[${kept.join()}]` : null, left_out: entries.length - kept.length };
     },
 
-    restore: (entries) => JSON.parse(entries).forEach(([key, value]) => localStorage.setItem(key, value)),
+    restore: (area, entries) => JSON.parse(entries).forEach(([key, value]) => globalThis[area].setItem(key, value)),
   });
 })()

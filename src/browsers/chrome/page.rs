@@ -52,7 +52,7 @@ pub struct Landing {
 /// A tab, closed when dropped. Windows that it opens are closed at once; a recipe goes to their address instead.
 #[derive(Debug)]
 pub struct Page {
-    tab: Tab,
+    pub(super) tab: Tab,
 }
 
 /// What `eyes.js` says about something it was to use: done, or what is in the way.
@@ -85,8 +85,7 @@ impl Page {
         options: PageOptions,
         visited: Origins,
     ) -> Result<Self, BrowserError> {
-        let traffic = options.allowed_origins.map_or(Traffic::Free, |allowed| Traffic::Only(origins(allowed)));
-        Ok(Self { tab: Tab::open(chrome, context, user_agent, traffic, visited).await? })
+        Ok(Self { tab: Tab::open(chrome, context, user_agent, options.into(), visited).await? })
     }
 
     /// Loads `url` and waits until its document is parsed.
@@ -411,6 +410,9 @@ fn not_found(selector: &str) -> BrowserError {
     BrowserError::NotFound { selector: selector.to_owned() }
 }
 
-fn origins(allowed: Vec<String>) -> Vec<String> {
-    allowed.into_iter().map(|url| origin_of(&url).unwrap_or(url)).collect()
+impl From<PageOptions> for Traffic {
+    fn from(options: PageOptions) -> Self {
+        let origins = |allowed: Vec<String>| allowed.into_iter().map(|url| origin_of(&url).unwrap_or(url)).collect();
+        options.allowed_origins.map_or(Self::Free, |allowed| Self::Only(origins(allowed)))
+    }
 }

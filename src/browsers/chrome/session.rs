@@ -68,6 +68,11 @@ impl Session {
         self.awaited.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether calls can still be answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.end.came.is_cancelled() && !self.connection.gone().is_cancelled()
+    }
+
     /// Waits until the session has ended.
     pub(super) async fn ended(&self) {
         self.end.came.cancelled().await;

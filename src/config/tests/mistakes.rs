@@ -129,7 +129,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "[limits]\nrelay_per_minute = 0\nrelay_concurrency = \"many\"\nrelay_per_hour = 1",
         "nightporter.toml:2: limits.relay_per_minute: expected between 1 and 60000000, got 0\n\
              nightporter.toml:3: limits.relay_concurrency: expected an integer, got text\n\
-             nightporter.toml:4: limits.relay_per_hour: unknown key, did you mean \"relay_per_minute\"?",
+             nightporter.toml:4: limits.relay_per_hour: unknown key; known: relay_per_minute and relay_concurrency",
     ),
     ("a = 1\na = 2", "nightporter.toml:2: not valid TOML: duplicate key"),
     (

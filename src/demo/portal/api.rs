@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -75,12 +75,12 @@ impl Entered {
     }
 }
 
-/// Lets a request in by its cookies.
+/// Lets a request in by its cookies, or by the token of the app.
 ///
 /// # Errors
 /// When they are no live member's.
 pub(super) fn enter(site: &Site, headers: &HeaderMap) -> Result<Entered, NotAMember> {
-    let shown = cookie(headers, SID).ok_or(NotAMember)?;
+    let shown = bearer(headers).or_else(|| cookie(headers, SID)).ok_or(NotAMember)?;
     let faults = site.faults();
     let ticket = faults.rotating_cookie.then(|| site.0.random.session_id());
     let renewed = faults.rotating_session.then(|| site.0.random.session_id());
@@ -97,6 +97,10 @@ pub(super) fn enter(site: &Site, headers: &HeaderMap) -> Result<Entered, NotAMem
         let token = book.visit(sid).map(|visit| visit.token.clone()).ok_or(NotAMember)?;
         Ok(Entered { member, token, ticket, sid: renewed })
     })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 async fn members_only(State(site): State<Site>, mut request: Request, next: Next) -> Response {

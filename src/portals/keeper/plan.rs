@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
 use crate::browsers::{Context, Seat};
 use crate::clock::Time;
+use crate::portals::check::{self, Verdict};
 use crate::portals::relay::refreshable;
 use crate::portals::session::Session;
 use crate::portals::state::{PortalRecord, Role, Slot};
-use crate::portals::{check, moving, repair, schedule};
+use crate::portals::{moving, repair, schedule, tab};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -45,7 +46,12 @@ impl Keeper {
                 });
             } else {
                 self.start(Job::Check(id), async move {
-                    let verdict = check::check(&portal.tools().upstream, portal.recipe(), &session).await;
+                    let verdict = check::check(&portal, &session).await;
+                    if verdict == Verdict::Alive
+                        && let Err(error) = tab::follow(&portal, &session).await
+                    {
+                        tracing::debug!(portal = portal.name(), "what a tab did was not looked at: {error}");
+                    }
                     Done::Checked(session, verdict)
                 });
             }

@@ -65,7 +65,12 @@ fn outcome(error: &RelayError) -> &'static str {
         RelayError::InDoubt(_) => "in_doubt",
         RelayError::Unreachable(_) => "unreachable",
         RelayError::NotReplayable => "session_expired",
-        RelayError::StaleEpoch { .. } | RelayError::Upgrade | RelayError::Invalid(_) | RelayError::Body(_) => "refused",
+        RelayError::StaleEpoch { .. }
+        | RelayError::Upgrade
+        | RelayError::TooLarge(_)
+        | RelayError::Unsupported(_)
+        | RelayError::Invalid(_)
+        | RelayError::Body(_) => "refused",
         RelayError::Store(_) => "failed",
     }
 }

@@ -109,7 +109,6 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "2: base_url: expected scheme and host only, such as https://acme.example",
     ),
     ("keep_tab = false", "keep_tab = \"no\"", "4: browser.keep_tab: expected true or false, got text"),
-    ("keep_tab = false", "keep_tab = true", "4: browser.keep_tab: a tab that stays open is not supported yet"),
     (
         "keep_tab = false",
         "binary = \"/nowhere/brave\"",
@@ -153,7 +152,16 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("\"/ok\" = true", "\"ok\" = true", "30: check.alive.json.ok: a JSON pointer starts with \"/\": write \"/ok\""),
     ("{ status = [401] }", "{}", "31: check.expired[0]: needs at least one of status, redirect, json and body"),
     ("via = \"http\"", "via = \"htp\"", "33: relay.via: unknown value \"htp\", did you mean \"http\"?"),
-    ("via = \"http\"", "via = \"browser\"", "33: relay.via: relaying through the page is not supported yet"),
+    (
+        "via = \"http\"                              # http: cookie jar; browser: fetch() in the page\nheaders = { x-csrf = \"{{csrf}}\" }",
+        "via = \"browser\"\nheaders = { a = \"{{sessionStorage.a}}\" }",
+        "32: relay: {{sessionStorage.a}} is gone with the tab: set keep_tab = true in [browser]",
+    ),
+    (
+        "x-csrf = \"{{csrf}}\" } }",
+        "x-csrf = \"{{localStorage.a}}\" } }",
+        "27: check: {{localStorage.a}} is known to the page alone: set via = \"browser\" in [relay]",
+    ),
     ("save = \"csrf\" }", "save = \"token\" }", "35: relay.refresh.save: unknown saved name \"token\"; known: csrf"),
     (
         "[limits]",
