@@ -18,6 +18,7 @@ mod pointer;
 mod pulse;
 mod session;
 mod storage;
+mod surrogates;
 mod tab;
 mod wire;
 
