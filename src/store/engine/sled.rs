@@ -28,6 +28,8 @@ const BACKLOG: usize = 1024;
 /// take a few milliseconds, on a busy machine, in one reopening of seventy.
 const RELEASE_TRIES: u32 = 500;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+/// The same for our lock, which nobody lets go of slowly: a fork has become another program within a second.
+const LOCK_TRIES: u32 = 100;
 
 /// One sled database that this process has for itself.
 #[derive(Debug)]
@@ -167,7 +169,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
 /// Takes the lock once nobody has it. A process that is just being started has our open files until it becomes another
 /// program, this one of a store that was closed in the same moment perhaps.
 fn lock_when_released(lock: &File) -> Result<(), TryLockError> {
-    let mut patience = RELEASE_TRIES;
+    let mut patience = LOCK_TRIES;
     loop {
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) if patience > 0 => {
