@@ -175,7 +175,7 @@ impl<'a> Work<'a> {
     async fn follow(&self) -> Result<(), BrowserError> {
         for _ in 0..LOOKS {
             let seen = self.session.changes();
-            if self.session.follow(self.export().await?, seen) {
+            if self.session.follow(self.export().await?, seen, true) {
                 break;
             }
         }
