@@ -120,11 +120,7 @@ pub(super) async fn move_on(portal: &Portal, session: &Session, seat: Seat) -> R
     let busy = BrowserError::Hung { call: "the work before", limit: TURN };
     let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
     let _all = quiet(session).await;
-    if let (Some(context), Some(former)) = (session.context().filter(|context| context.is_alive()), lent.take())
-        && !former.was_refused()
-    {
-        session.take_back(&former, context.export().await?);
-    }
+    repair::reclaim(session, &mut lent).await?;
     repair::place(portal, session, seat).await
 }
 
