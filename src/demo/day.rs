@@ -126,6 +126,7 @@ impl Day {
                 format!("{}/login  ({} / {})", self.stage.portal_url, self.stage.user, self.stage.password.expose()),
             ),
             ("token", self.caller.token().expose().to_owned()),
+            ("config", self.stage.dir.join("nightporter.toml").display().to_string()),
             ("log", self.stage.log().display().to_string()),
             ("try", format!("curl -H 'Authorization: Bearer TOKEN' {}{ORDERS}", self.stage.url)),
         ] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::PortalsError;
 use super::check::{self, Verdict};
-use super::inbox::{Busy, Code, InboxError, NoCode, NotTyped, Turn};
+use super::inbox::{Busy, Code, Expected, InboxError, NoCode, NotTyped, Turn};
 use super::login::{self, Errand, LoginFailure, NoLogin, Trace};
 use super::portal::{By, Portal, PortalError, Tools};
 use super::recipe::{Cause, Recipe};
@@ -160,7 +160,8 @@ impl Portal {
         let phones = self.phone_names();
         let Some(expected) = login::expected(recipe).filter(|_| !phones.is_empty()) else { return Ok(None) };
         let mut turn = self.tools().inbox.turn(phones, self.name(), self.now() + login::TURN).await?;
-        turn.expect(expected).await?;
+        // The steps before the code are made elsewhere, and may take most of the login: until it ends, no phone is silent.
+        turn.expect(Expected { timeout: recipe.login.timeout, ..expected }).await?;
         Ok(Some(turn))
     }
 

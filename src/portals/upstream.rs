@@ -254,7 +254,11 @@ pub async fn peek(body: Body, limit: usize, time: Duration) -> Result<(Bytes, Bo
     if let Ok(result) = clock::within(time, read).await {
         result?;
     }
-    let rest = stream::unfold(body, |mut body| async move { body.frame().await.map(|frame| (frame, body)) });
+    // What has ended is not asked again: a stream may panic then, and somebody else may have looked into it before.
+    let rest = stream::unfold((!ended).then_some(body), |body| async move {
+        let mut body = body?;
+        body.frame().await.map(|frame| (frame, Some(body)))
+    });
     let whole = futures_util::StreamExt::chain(stream::iter(frames.into_iter().map(Ok)), rest);
     Ok((Bytes::from(seen), StreamBody::new(whole).boxed_unsync(), ended))
 }

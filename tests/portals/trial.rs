@@ -46,7 +46,7 @@ async fn a_running_server_counts_it_and_hands_its_phones_code_over() {
         "the code came by the phone office",
         "Saved: csrf.",
         "of this session: alive, as it should",
-        "who is not logged in: expired (answered 401), as it should",
+        "logged out: expired (answered 401), as it should",
         "Logged in.",
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
@@ -73,7 +73,7 @@ async fn without_a_server_the_code_is_typed() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(format!("not a code!\n{code}\n").as_bytes()).await.unwrap();
     let (status, told) = end(child).await;
-    assert!(status == 0 && told.contains("the login is in no budget. Its code is typed here."), "{told}");
+    assert!(status == 0 && told.contains("the login is in no budget.\nIts code is typed here."), "{told}");
     for part in ["waits for the code; type it here", "letters and digits; type it again", "Logged in."] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
@@ -127,6 +127,8 @@ async fn what_cannot_be_tried_is_told_before_the_portal_sees_anything() {
     let stage = Stage::set(Scene::default()).await;
     let (code, told) = run(&stage, &["--portal", "hanbi"]).await;
     assert!(code == 1 && told.contains("did you mean \"hanbit\"?"), "{told}");
+    let (code, told) = run(&stage, &["--pictures", "nowhere"]).await;
+    assert!(code == 1 && told.contains("--pictures nowhere: No such file or directory"), "{told}");
     let (code, told) = run(&stage, &["--username", "partner01"]).await;
     assert!(code == 2 && told.contains("--password-file"), "{told}");
     let recipe = std::fs::read_to_string(stage.path("hanbit.toml")).unwrap();

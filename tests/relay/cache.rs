@@ -67,6 +67,24 @@ async fn an_answer_is_given_again_until_it_is_too_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_check_has_read_is_kept_too() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let part = "[[relay.cache]]\npath = \"/api/orders\"\nttl = \"10s\"\n";
+    let recipe = format!("{}{part}", mirror.recipe(r#", { json = { "/error" = "login_required" } }"#));
+    let running = House::new(&recipe, &[Seed::new("a", "sid-a")], &clock).await.start().await;
+    for (path, head) in
+        [("/api/orders/1", "Content-Length: 2\r\n\r\n{}"), ("/api/orders/2", "Connection: close\r\n\r\n{}")]
+    {
+        mirror.answer(path, format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{head}"));
+        for how in ["200 miss -", "200 hit 0"] {
+            assert_eq!(get(&running, path, &[]).await, how, "{path}");
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_portal_would_see_alike_is_the_same() {
     let mirror = Mirror::start().await;
     let clock = held();

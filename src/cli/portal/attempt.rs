@@ -75,6 +75,7 @@ impl Attempt {
             Failure::new(Exit::Config, error)
         })?;
         warn(&recipe.warnings);
+        room_for_pictures(&self.pictures)?;
         let config = self.settings.load()?;
         let (name, account) = self.account(&config)?;
         if recipe.needs_totp() && account.totp_secret.is_none() {
@@ -164,6 +165,13 @@ fn warn(warnings: &[config::Problem]) {
     for warning in warnings {
         output::complain(&format!("warning: {warning}\n"));
     }
+}
+
+/// That pictures can be written to `directory`: the login costs something, and must not fail in vain.
+fn room_for_pictures(directory: &Path) -> Result<(), Failure> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let open = std::fs::read_dir(directory).and_then(|_| Ok(rustix::fs::access(directory, access)?));
+    open.map_err(|error| Failure::told(Exit::Failed, format!("--pictures {}: {error}", directory.display())))
 }
 
 fn read_secret(path: &Path) -> Result<Secret, Failure> {
@@ -261,7 +269,7 @@ fn verdict(logged_in: &LoggedIn) -> Result<Exit, Failure> {
             (false, format!("neither alive nor expired ({why}): an expiry would go unnoticed; mend [check] expired"))
         }
     };
-    text.push_str(&format!("The check says of somebody who is not logged in: {told}.\n"));
+    text.push_str(&format!("The check says of somebody logged out: {told}.\n"));
     text.push_str(if good { "\nLogged in.\n" } else { "\nNot known to be logged in.\n" });
     output::print(&text)?;
     Ok(if good && sound { Exit::Good } else { Exit::Failed })

@@ -10,15 +10,19 @@ pub(super) fn portals(answer: &Value) -> impl Iterator<Item = &Value> {
     answer["portals"].as_array().into_iter().flatten()
 }
 
+/// The phones of a portal.
+fn phones(portal: &Value) -> impl Iterator<Item = &Value> {
+    portal["phones"].as_array().into_iter().flatten()
+}
+
 /// A line for each portal.
 pub(super) fn list(answer: &Value) -> String {
     let mut rows = vec![["PORTAL", "STATE", "ACTIVE", "STANDBY", "PHONE", "LAST FAILURE"].map(str::to_owned).to_vec()];
     for portal in portals(answer) {
         let slot = |slot: &str| portal[slot]["status"].as_str().unwrap_or("-").to_owned();
-        let phone = match portal["phone"]["name"].as_str() {
-            Some(name) => format!("{name} ({})", word(&portal["phone"]["state"])),
-            None => "-".to_owned(),
-        };
+        let phones: Vec<_> =
+            phones(portal).map(|it| format!("{} ({})", word(&it["name"]), word(&it["state"]))).collect();
+        let phones = if phones.is_empty() { "-".to_owned() } else { phones.join(", ") };
         let failure = match portal["last_failure"]["cause"].as_str() {
             Some(cause) => format!("{cause}, {}", time(&portal["last_failure"]["at"])),
             None => "-".to_owned(),
@@ -28,7 +32,7 @@ pub(super) fn list(answer: &Value) -> String {
             word(&portal["state"]),
             slot("active"),
             slot("standby"),
-            phone,
+            phones,
             failure,
         ]);
     }
@@ -42,8 +46,7 @@ pub(super) fn portal(view: &Value) -> String {
     for name in ["active", "standby"] {
         rows.push((name, slot(&view[name])));
     }
-    let phone = &view["phone"];
-    if phone.is_object() {
+    for phone in phones(view) {
         let seen = time(&phone["last_seen_at"]);
         rows.push(("phone", format!("{}, {}, last seen {seen}", word(&phone["name"]), word(&phone["state"]))));
     }
@@ -52,7 +55,19 @@ pub(super) fn portal(view: &Value) -> String {
         rows.push(("last failure", format!("{}, {}", word(&failure["cause"]), time(&failure["at"]))));
         rows.push(("", word(&failure["detail"])));
     }
+    for (name, limit) in [("lives unused", "idle"), ("lives at most", "absolute")] {
+        if let Some(seconds) = view["learned"][limit].as_f64() {
+            rows.push((name, format!("{:.0} min, as learned", seconds / 60.0)));
+        }
+    }
     rows.push(("next check", time(&view["next_check_at"])));
+    let drill = &view["last_drill"];
+    if drill.is_object() {
+        rows.push(("last drill", format!("{}, {}", word(&drill["detail"]), time(&drill["at"]))));
+    }
+    if view["next_drill_at"].is_string() {
+        rows.push(("next drill", time(&view["next_drill_at"])));
+    }
     let rows: Vec<_> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     output::table(&rows)
 }
@@ -106,8 +121,8 @@ mod tests {
     fn portals_line_up_and_missing_things_are_dashes() {
         let answer = json!({"portals": [
             {"portal": "한빛", "state": "degraded", "active": {"status": "authenticated"}, "standby": {"status": "failed"},
-             "phone": {"name": "office", "state": "silent"}, "last_failure": null},
-            {"portal": "acme", "state": "paused", "active": null, "standby": null, "phone": null, "last_failure": null},
+             "phones": [{"name": "office", "state": "silent"}], "last_failure": null},
+            {"portal": "acme", "state": "paused", "active": null, "standby": null, "phones": [], "last_failure": null},
         ]});
         let expected = "\
 PORTAL  STATE     ACTIVE         STANDBY  PHONE            LAST FAILURE
@@ -115,6 +130,14 @@ PORTAL  STATE     ACTIVE         STANDBY  PHONE            LAST FAILURE
 acme    paused    -              -        -                -
 ";
         assert_eq!(list(&answer), expected);
+        let two = json!({"phones": [{"name": "office", "state": "silent"}, {"name": "backup", "state": "proven"}],
+            "last_drill": {"ok": true, "at": "x", "detail": "logged in"}, "learned": {"idle": 1800, "absolute": null}});
+        let shown = portal(&two);
+        for row in
+            ["office, silent", "backup, proven", "last drill    logged in, x\n", "lives unused  30 min, as learned\n"]
+        {
+            assert!(shown.contains(row), "{shown}");
+        }
         assert_eq!(list(&json!({"portals": []})), "no portal is configured\n");
         assert_eq!(events(&json!({"events": []})), "nothing has happened yet\n");
     }

@@ -46,7 +46,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "[server]\nmax_body = \"1 MB\"",
         "nightporter.toml:2: server.max_body: expected a number of bytes, or text with KiB and MiB",
     ),
-    ("[server]\nmax_body = 5", "nightporter.toml:2: server.max_body: expected between 1024 and 268435456 bytes, got 5"),
+    ("[server]\nmax_body = 5", "nightporter.toml:2: server.max_body: expected between 1 KiB and 256 MiB, got 5 bytes"),
     (
         "[server]\ntls = { cert = \"no.pem\" }",
         "nightporter.toml:2: server.tls.cert: cannot read no.pem: No such file or directory (os error 2)\n\

@@ -27,16 +27,6 @@ const ELSE: &[(Verdict, &[&str])] = &[
             r"<(\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}>",
         ],
     ),
-    // Cards and accounts: three groups or more, some perhaps masked; or the last digits behind the word.
-    (
-        Verdict::Card,
-        &[
-            r"[\dxX*]{2,7}(-[\dxX*]{2,7}){2,}",
-            r"[\dxX*]{3,6}( [\dxX*]{3,6}){2,}",
-            r"카드 ?\(?\d{4}>",
-            r"(?i)<card (no\.? |number )?(ending )?(in |with )?\(?\d{4}>",
-        ],
-    ),
     (
         Verdict::Date,
         &[
@@ -48,6 +38,16 @@ const ELSE: &[(Verdict, &[&str])] = &[
             r"(?i)<(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(st|nd|rd|th)?,? (19|20)\d\d>",
             r"(?i)<\d{1,2}\.? (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,? (19|20)\d\d>",
             r"(?i)(©|\(c\)|copyright) ?(19|20)\d\d>",
+        ],
+    ),
+    // Behind the dates, which name what both match. Cards and accounts: three groups or more, some perhaps masked; or the last digits behind the word.
+    (
+        Verdict::Card,
+        &[
+            r"[\dxX*]{2,7}(-[\dxX*]{2,7}){2,}",
+            r"[\dxX*]{3,6}( [\dxX*]{3,6}){2,}",
+            r"카드 ?\(?\d{4}>",
+            r"(?i)<card (no\.? |number )?(ending )?(in |with )?\(?\d{4}>",
         ],
     ),
     (Verdict::Time, &[r"<\d{1,2}:\d\d(:\d\d)?>"]),
@@ -125,7 +125,7 @@ pub(super) fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 fn others(text: &str) -> Vec<(Range<usize>, Verdict)> {
     let by_shape = SOMETHING_ELSE
         .iter()
-        .flat_map(|(what, pattern)| pattern.find_iter(text).map(|found| (found.range(), what.clone())));
+        .flat_map(|(what, pattern)| pattern.find_iter(text).map(|found| (trimmed(text, found.range()), what.clone())));
     let has_digit = |(place, _): &(Range<usize>, Verdict)| text[place.clone()].contains(|c: char| c.is_ascii_digit());
     let mut found: Vec<_> = by_shape.chain(hash(text).map(|place| (place, Verdict::Hash))).filter(has_digit).collect();
     found.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
@@ -142,6 +142,11 @@ fn others(text: &str) -> Vec<(Range<usize>, Verdict)> {
         }
     }
     merged
+}
+
+/// `place` without the blank that a pattern needs behind it.
+fn trimmed(text: &str, place: Range<usize>) -> Range<usize> {
+    place.start..place.start + text[place].trim_end().len()
 }
 
 /// All runs of digits, as long as they go.

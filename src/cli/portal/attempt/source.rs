@@ -34,8 +34,12 @@ impl Source {
             None => None,
         };
         let (Some(portal), Some(client)) = (portal, client) else {
-            let typed = if needs_phone { " Its code is typed here." } else { "" };
-            output::print(&format!("No running server keeps this account: the login is in no budget.{typed}\n"))?;
+            let typed = if needs_phone { "\nIts code is typed here." } else { "" };
+            let why = match portal {
+                Some(_) => "No server runs",
+                None => "The account is in no configuration",
+            };
+            output::print(&format!("{why}: the login is in no budget.{typed}\n"))?;
             return Ok(source);
         };
         let text = std::fs::read_to_string(recipe).with_context(|| recipe.display().to_string())?;
