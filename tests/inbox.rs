@@ -626,6 +626,26 @@ async fn one_dead_phone_does_not_hold_up_a_login() {
 }
 
 #[tokio::test]
+async fn a_phone_whose_code_was_not_needed_is_not_silent() {
+    let bench = Bench::new();
+    for early in [true, false] {
+        let mut login = bench.asked_both("vroong").await;
+        bench.in_vain(&mut login).await;
+        drop(login);
+        bench.clock.advance(Duration::from_secs(60));
+        let message = Message { sent_at: Some(bench.clock.now()), ..sms("751539", "08:31:21.000") };
+        let mut login = bench.asked_both("vroong").await;
+        bench.receive_at("office", &message).await;
+        if early {
+            bench.receive_at("backup", &message).await;
+        }
+        assert!(login.code(bench.clock.now()).await.is_ok());
+        bench.receive_at("backup", &message).await;
+        assert_eq!(bench.inbox.phone("backup").unwrap().state, PhoneState::Unproven, "early: {early}");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_phone_that_is_taken_is_not_waited_for() {
     let bench = Bench::new();
     let mut other = bench.inbox.turn(&["backup"], "other", bench.clock.now()).await.unwrap();

@@ -83,9 +83,10 @@ impl Chrome {
         self.call(wire::discover_pages()).await.map(drop)
     }
 
-    /// Asks for a sign of life.
-    pub(super) async fn ping(&self, limit: Duration) -> Result<(), BrowserError> {
-        self.connection.call(None, &wire::GetVersion {}, limit).await.map(drop)
+    /// Asks for a sign of life, which is the number of contexts that the process holds.
+    pub(super) async fn ping(&self, limit: Duration) -> Result<usize, BrowserError> {
+        let held = self.connection.call(None, &wire::GetBrowserContexts {}, limit).await?;
+        Ok(held.browser_context_ids.len())
     }
 
     /// Asks the browser to end in order. The end shows as [`Chrome::gone`].

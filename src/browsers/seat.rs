@@ -355,14 +355,25 @@ impl Keeper {
     }
 
     async fn observe(&self, chrome: &Chrome) -> End {
-        let gone = chrome.gone();
+        let (gone, seat, program) = (chrome.gone(), self.place.seat, self.launcher.program());
+        let program = program.map_or_else(|_| String::new(), |program| program.display().to_string());
+        // By the process's own word: what we count ourselves would not show what we have forgotten.
+        let held = metrics::gauge!("nightporter_browser_contexts", "program" => program, "seat" => format!("{seat:?}"));
         let pinging = async {
             let mut misses = 0;
             while misses < MISSES {
                 if misses == 0 {
                     clock::pause(PING_EVERY).await;
                 }
-                misses = if chrome.ping(PING_LIMIT).await.is_ok() { 0 } else { misses + 1 };
+                misses = match chrome.ping(PING_LIMIT).await {
+                    Ok(contexts) => {
+                        if !chrome.tenancy().is_retiring() {
+                            held.set(contexts as f64);
+                        }
+                        0
+                    }
+                    Err(_) => misses + 1,
+                };
             }
         };
         tokio::select! {

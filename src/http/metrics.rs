@@ -63,6 +63,7 @@ impl Metrics {
         let handle = builder.install_recorder()?;
         let handle = RECORDER.get_or_init(|| handle).clone();
         ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
+        ::metrics::describe_gauge!("nightporter_browser_contexts", "Contexts that a browser holds, by its own word");
         ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
         for (name, meaning) in COUNTERS {
             ::metrics::describe_counter!(name, meaning);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recipe::Cause;
 use super::session::SaveError;
+use super::state::shorten;
 use crate::clock::Time;
 use crate::secret::Vault;
 use crate::store::{Decision, Expires, Record, Store, StoreError};
@@ -101,7 +102,7 @@ pub(super) async fn keep(
         Decision::Put(shelf, expires, number)
     };
     let number = store.update(portal, clear).await?.answer;
-    let mut exhibit = Exhibit { number, at, cause, detail: detail.to_owned(), picture: 0, page: 0 };
+    let mut exhibit = Exhibit { number, at, cause, detail: shorten(detail), picture: 0, page: 0 };
     for (part, bytes) in parts {
         if bytes.len() > LARGEST {
             continue;
@@ -158,6 +159,18 @@ pub(super) fn read(
     Ok(Some(bytes))
 }
 
+/// A document in which the secrets are masked, as they are and as HTML writes them in text and in attributes.
+pub(super) fn without<'a>(page: String, secrets: impl Iterator<Item = &'a str>) -> String {
+    let mask = |page: String, secret: &str| {
+        let text = secret.replace('&', "&amp;").replace('\u{a0}', "&nbsp;");
+        let marks = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
+        let quotes = |text: &str| text.replace('"', "&quot;");
+        let written = [secret.to_owned(), marks(&text), quotes(&text), quotes(&marks(&text))];
+        written.iter().fold(page, |page, written| page.replace(written, "***"))
+    };
+    secrets.filter(|secret| !secret.is_empty()).fold(page, mask)
+}
+
 /// Where a piece lies: the newest takes the place of the oldest.
 fn place(portal: &str, number: u64, part: Part, index: usize) -> String {
     format!("{portal}/{}/{part:?}/{index}", number % KEPT)
@@ -176,6 +189,15 @@ mod tests {
     use crate::clock::Clock;
     use crate::lifecycle::Lifecycle;
     use crate::store::Durability;
+
+    #[test]
+    fn a_secret_is_masked_however_html_writes_it() {
+        let secret = "p&<a>\"s'\u{a0}가";
+        let page = "<p title=\"p&amp;<a>&quot;s'&nbsp;가\" alt=\"p&amp;&lt;a&gt;&quot;s'&nbsp;가\">p&amp;&lt;a&gt;\"s'&nbsp;가 1</p>";
+        let masked = without(page.to_owned(), [secret, ""].into_iter());
+        assert_eq!(masked, r#"<p title="***" alt="***">*** 1</p>"#);
+        assert_eq!(without("code 123456".to_owned(), ["123456"].into_iter()), "code ***");
+    }
 
     #[tokio::test]
     async fn the_last_few_are_kept_whole_and_the_oldest_makes_room() {
@@ -200,10 +222,12 @@ mod tests {
         assert_eq!(read("acme", 3, Part::Page, &store, &vault).unwrap().unwrap(), "<p>쪽 3</p>".as_bytes());
         assert_eq!(read("acme", 2, Part::Page, &store, &vault).unwrap(), None);
         assert!(list("other", &store).unwrap().is_empty());
-        let failure = (clock.now(), Cause::Captcha, "");
+        let long = "가".repeat(PIECE);
+        let failure = (clock.now(), Cause::Captcha, long.as_str());
         keep("acme", failure, [(Part::Picture, &vec![0; LARGEST + 1]), (Part::Page, b"")], &store, &vault)
             .await
             .unwrap();
+        assert!(list("acme", &store).unwrap()[0].detail.len() <= 240, "the shelf must fit into a record");
         assert_eq!(read("acme", 8, Part::Picture, &store, &vault).unwrap(), None, "too large is left out");
         clock.advance(LIFE);
         assert!(list("acme", &store).unwrap().is_empty(), "and after a month there is nothing");

@@ -243,7 +243,17 @@ impl Inbox {
         };
         let print = self.message_print(message);
         let ring = line.ring_after();
-        let kept = self.change(phone, |record| record.receive(print, now, &offer)).await?;
+        // The code that another phone of this login brought first: this one is no less alive.
+        let second = awaited.is_some_and(|awaited| awaited.resting)
+            && matches!(offer, Err(Reason::Duplicate | Reason::NoLoginWaiting));
+        let kept = self.change(phone, |record| {
+            let kept = record.receive(print, now, &offer);
+            if second || kept.is_ok() {
+                record.vain_at = None;
+            }
+            kept
+        });
+        let kept = kept.await?;
         // Asked before the ring, which ends the wait.
         let receipt = match (&kept, &offer) {
             (Ok(()), Ok(held)) => line.receipt(held),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Verdict};
+use super::evidence;
 use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
@@ -465,10 +466,8 @@ impl Attempt<'_> {
         }
         if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
             // The page may say it in plain words: "user … with password … is unknown".
-            let mask = "***";
             let secrets = self.typed.iter().map(Secret::expose).chain(self.values.values().map(String::as_str));
-            let told = secrets.filter(|secret| !secret.is_empty());
-            failure.page = Some(told.fold(page, |page, secret| page.replace(secret, mask)));
+            failure.page = Some(evidence::without(page, secrets));
         }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;

@@ -68,6 +68,17 @@ pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Co
     }
 }
 
+/// Takes back what an earlier worker was given who was cut off. Who is cut off in this leaves it to the next one.
+pub(super) async fn reclaim(session: &Session, lent: &mut Option<Lent>) -> Result<(), BrowserError> {
+    if let (Some(context), Some(former)) = (session.context().filter(|context| context.is_alive()), lent.as_ref())
+        && !former.was_refused()
+    {
+        session.take_back(former, context.export().await?);
+    }
+    *lent = None;
+    Ok(())
+}
+
 /// Where browser work is done: a tab for it alone, or the one that the session keeps.
 enum Bench {
     Own(Box<Page>),
@@ -89,12 +100,7 @@ impl<'a> Work<'a> {
     async fn begin(portal: &'a Portal, session: &'a Session) -> Result<Self, BrowserError> {
         let busy = BrowserError::Hung { call: "the work before", limit: TURN };
         let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
-        let living = session.context().filter(|context| context.is_alive());
-        if let (Some(context), Some(former)) = (&living, lent.take())
-            && !former.was_refused()
-        {
-            session.take_back(&former, context.export().await?);
-        }
+        reclaim(session, &mut lent).await?;
         let kept = if portal.recipe().browser.keep_tab { Some(tab::work(portal, session).await?) } else { None };
         let context = context(portal, session).await?;
         if !tab::leads(portal.recipe()) {
@@ -175,7 +181,7 @@ impl<'a> Work<'a> {
     async fn follow(&self) -> Result<(), BrowserError> {
         for _ in 0..LOOKS {
             let seen = self.session.changes();
-            if self.session.follow(self.export().await?, seen) {
+            if self.session.follow(self.export().await?, seen, true) {
                 break;
             }
         }

@@ -322,10 +322,11 @@ impl Session {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Takes over what the browser held when there had been `seen` changes; false when there were more since.
-    pub(super) fn follow(&self, state: SavedState, seen: u64) -> bool {
+    /// Takes over what the browser held when there had been `seen` changes; false when there were more since. Without
+    /// `cookies` the jar is left alone: an answer may be changing it right now.
+    pub(super) fn follow(&self, state: SavedState, seen: u64, cookies: bool) -> bool {
         let before = self.state();
-        let same_cookies = |expiry| sorted(&state.cookies, expiry) == sorted(&before.cookies, expiry);
+        let same_cookies = |expiry| !cookies || sorted(&state.cookies, expiry) == sorted(&before.cookies, expiry);
         let stored = (&state.kept, &state.local_storage) == (&before.kept, &before.local_storage);
         let merge = match stored && same_cookies(false) {
             true if same_cookies(true) => return true,
@@ -336,7 +337,9 @@ impl Session {
         if self.changes() != seen {
             return false;
         }
-        self.jar.replace(&state.cookies);
+        if cookies {
+            self.jar.replace(&state.cookies);
+        }
         (kept.local_storage, kept.tab) = (state.local_storage, state.kept);
         self.merged(merge);
         true
@@ -504,6 +507,8 @@ pub fn short(id: &str) -> &str {
 mod tests {
     use std::path::Path;
 
+    use url::Url;
+
     use super::*;
     use crate::browsers::{Cookie, KeptTab};
     use crate::lifecycle::Lifecycle;
@@ -555,14 +560,20 @@ mod tests {
     fn what_a_tab_did_is_followed_unless_an_answer_was_newer() {
         let session = session("1");
         let mut seen = session.state();
-        assert!(session.follow(seen.clone(), session.changes()));
+        assert!(session.follow(seen.clone(), session.changes(), true));
         assert_eq!(session.changes(), 1, "nothing has changed");
         seen.kept = Some(KeptTab { url: "https://acme.example/".to_owned(), ..KeptTab::default() });
         let before = session.changes();
         session.merged(Merge::Changed);
-        assert!(!session.follow(seen.clone(), before), "a cookie came meanwhile and must not be lost");
-        assert!(session.follow(seen.clone(), session.changes()));
-        assert_eq!((session.state().kept, session.changes()), (seen.kept, 3));
+        assert!(!session.follow(seen.clone(), before, true), "a cookie came meanwhile and must not be lost");
+        assert!(session.follow(seen.clone(), session.changes(), true));
+        assert_eq!((session.state().kept, session.changes()), (seen.kept.clone(), 3));
+        // The answer has changed the jar, and has not said so yet.
+        let url = Url::parse("https://acme.example/").unwrap();
+        session.jar().merge(&url, session.jar().ask(), ["SID=2; Path=/; Secure"].into_iter());
+        seen.kept = None;
+        assert!(session.follow(seen, session.changes(), false));
+        assert_eq!(session.state().cookies[0].value, "2");
     }
 
     #[tokio::test]

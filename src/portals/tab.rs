@@ -120,11 +120,7 @@ pub(super) async fn move_on(portal: &Portal, session: &Session, seat: Seat) -> R
     let busy = BrowserError::Hung { call: "the work before", limit: TURN };
     let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
     let _all = quiet(session).await;
-    if let (Some(context), Some(former)) = (session.context().filter(|context| context.is_alive()), lent.take())
-        && !former.was_refused()
-    {
-        session.take_back(&former, context.export().await?);
-    }
+    repair::reclaim(session, &mut lent).await?;
     repair::place(portal, session, seat).await
 }
 
@@ -183,23 +179,26 @@ pub(super) async fn work(portal: &Portal, session: &Session) -> Result<Work, Bro
     Ok(Work { tab, _all: all })
 }
 
-/// Has the jar and the saved state follow what the tab has done by itself. Opens nothing and loads nothing.
+/// Has the jar and the saved state follow what the tab has done by itself. Opens nothing and loads nothing. A tab that the
+/// session has left is let go of: it would hold its browser.
 pub(super) async fn follow(portal: &Portal, session: &Session) -> Result<(), BrowserError> {
-    let Some(tab) = session.tabs().open.lock().await.clone().filter(|tab| tab.serves(session)) else { return Ok(()) };
+    let tab = {
+        let mut open = session.tabs().open.lock().await;
+        open.take_if(|tab| !tab.serves(session));
+        open.clone()
+    };
+    let Some(tab) = tab else { return Ok(()) };
     let page = portal.recipe().browser.keep_tab.then_some(tab.page());
     for _ in 0..LOOKS {
         let seen = session.changes();
-        let mut state = match tab.context.follow(page, session.state()).await {
+        let state = match tab.context.follow(page, session.state()).await {
             Err(error @ BrowserError::Hung { .. }) => {
                 tab.page.give_up().await;
                 return Err(error);
             }
             state => state?,
         };
-        if !leads(portal.recipe()) {
-            state.cookies = session.state().cookies;
-        }
-        if session.follow(state, seen) {
+        if session.follow(state, seen, leads(portal.recipe())) {
             break;
         }
     }

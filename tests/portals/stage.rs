@@ -196,6 +196,7 @@ impl Stage {
         let mut command = self.program();
         command.args(["token", "add", "test", "--config", "nightporter.toml"]);
         command.args(["--scope", "portals:read", "--scope", "portals:relay", "--scope", "portals:manage"]);
+        command.args(["--scope", "metrics"]);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

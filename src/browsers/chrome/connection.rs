@@ -279,11 +279,11 @@ mod tests {
             format!("not json\0{{\"id\":999,\"result\":{{}}}}\0{{\"id\":{id},\"result\":{{\"새\":\"\\ud83d\"}}}}\0")
         };
         let (called, ()) =
-            tokio::join!(connection.call(None, &wire::GetVersion {}, limit), answer(&mut far_in, &mut far_out, reply));
+            tokio::join!(connection.call(None, &wire::Close {}, limit), answer(&mut far_in, &mut far_out, reply));
         called.unwrap();
         let reply = |id| format!("{{\"id\":{id},\"error\":{{\"code\":-1,\"message\":\"no such tab\"}}}}\0");
         let (called, ()) =
-            tokio::join!(connection.call(None, &wire::GetVersion {}, limit), answer(&mut far_in, &mut far_out, reply));
+            tokio::join!(connection.call(None, &wire::Close {}, limit), answer(&mut far_in, &mut far_out, reply));
         assert!(called.unwrap_err().to_string().contains("no such tab"));
     }
 
@@ -292,11 +292,11 @@ mod tests {
         let life = Lifecycle::new();
         let ((to, _far_in), (far_out, from)) = (pair(), pair());
         let connection = Connection::open(to, from, &life);
-        let hung = connection.call(None, &wire::GetVersion {}, Duration::from_millis(1)).await.unwrap_err();
+        let hung = connection.call(None, &wire::Close {}, Duration::from_millis(1)).await.unwrap_err();
         assert!(matches!(hung, BrowserError::Hung { call: "Browser.getVersion", .. }));
         assert!(connection.routes().calls.is_empty());
         drop(far_out);
-        let gone = connection.call(None, &wire::GetVersion {}, Duration::from_secs(60)).await.unwrap_err();
+        let gone = connection.call(None, &wire::Close {}, Duration::from_secs(60)).await.unwrap_err();
         assert_eq!(gone, BrowserError::Gone);
     }
 

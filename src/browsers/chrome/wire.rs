@@ -29,11 +29,27 @@ macro_rules! plain_methods {
 }
 
 plain_methods! {
-    GetVersion = "Browser.getVersion",
     Close = "Browser.close",
     InspectorEnable = "Inspector.enable",
     PageEnable = "Page.enable",
     PageCrash = "Page.crash",
+}
+
+/// `Target.getBrowserContexts`.
+#[derive(Debug, Serialize)]
+pub(super) struct GetBrowserContexts {}
+
+/// The contexts beside the one that every browser has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BrowserContexts {
+    /// Their names.
+    pub(super) browser_context_ids: Vec<String>,
+}
+
+impl Method for GetBrowserContexts {
+    const NAME: &'static str = "Target.getBrowserContexts";
+    type ReturnObject = BrowserContexts;
 }
 
 /// `Storage.getCookies`.

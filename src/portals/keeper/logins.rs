@@ -121,7 +121,6 @@ impl Keeper {
     pub(super) fn plan_ready(&mut self, record: &PortalRecord, now: Time) {
         let wanted = self.portal.settings().sessions == Sessions::ColdStandby && record.serving().is_some();
         let late = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
-        self.ready = self.ready.take().filter(|context| context.is_alive() && !context.is_retiring());
         if !wanted || self.ready.is_some() || late || self.running.contains_key(&Job::Login) {
             return;
         }

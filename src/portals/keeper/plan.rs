@@ -84,8 +84,9 @@ impl Keeper {
         }
     }
 
-    /// Moves sessions out of browsers that retire, one at a time, what stands by first.
+    /// Moves sessions out of browsers that retire, one at a time, what stands by first. A place without one is given up.
     pub(super) fn plan_moves(&mut self, record: &PortalRecord, now: Time) {
+        self.ready = self.ready.take().filter(|context| context.is_alive() && !context.is_retiring());
         let mut due = None;
         for (role, slot) in record.slots() {
             let Some((session, context)) = self.place_of(slot) else { continue };

@@ -48,6 +48,7 @@ impl Keeper {
     async fn checked(&mut self, session: &Arc<Session>, verdict: Verdict) -> Result<(), StoreError> {
         let now = self.portal.now();
         let (id, before) = (session.id().to_owned(), session.checked().is_none_or(|(_, alive)| alive));
+        let doubted = session.is_doubted();
         session.set_checked(now, verdict == Verdict::Alive);
         if session.unsaved() != Merge::Nothing {
             self.portal.save(session).await;
@@ -56,6 +57,9 @@ impl Keeper {
             Verdict::Alive => {
                 session.proven(&self.portal.tools().clock);
                 self.keep_pulse(session).await?;
+                if doubted {
+                    self.portal.change(PortalRecord::survived).await?;
+                }
                 self.next_look(now)
             }
             Verdict::Expired(why) => {
@@ -94,6 +98,7 @@ impl Keeper {
         verdict: Result<Verdict, BrowserError>,
     ) -> Result<(), StoreError> {
         let (now, id) = (self.portal.now(), session.id().to_owned());
+        let doubted = session.is_doubted();
         session.set_checked(now, matches!(verdict, Ok(Verdict::Alive)));
         let unknown = match verdict {
             Ok(Verdict::Unknown(why)) => why,
@@ -106,6 +111,9 @@ impl Keeper {
                 let reinstate = |record: &mut PortalRecord| {
                     if record.reinstate(&id, "a second look found it alive", now) && record.whole(parallel) {
                         record.end_recovery(now);
+                    }
+                    if doubted {
+                        record.survived();
                     }
                 };
                 self.portal.change(reinstate).await?;

@@ -31,13 +31,15 @@ impl Keeper {
             }
             self.portal.change(|record| record.recovery.alert = None).await?;
         } else if !alert.raised {
-            let (picture, by_hand) = (self.picture.take(), self.by_hand(alert.cause).await?);
+            // Kept until it is told: the next turn of the loop tries again with the same picture.
+            let (picture, by_hand) = (self.picture.clone(), self.by_hand(alert.cause).await?);
             let (name, cause, detail) = (self.portal.name(), alert.cause, alert.detail.as_str());
             let steps = &self.steps;
             let message = letter::needed(Need { name, record, cause, detail, picture, steps, by_hand });
             if let Err(error) = alerts.raise(&subject, &message).await {
                 return self.not_told(&error);
             }
+            self.picture = None;
             let raised = |record: &mut PortalRecord| {
                 if let Some(now) = &mut record.recovery.alert {
                     now.raised |= now.cause == alert.cause;

@@ -39,6 +39,14 @@ impl PortalRecord {
         true
     }
 
+    /// A session was found alive after the other one had logged in: where both live, they get along, and what ended others
+    /// was something else. A portal that tolerates just two may end one of them with each drill.
+    pub fn survived(&mut self) {
+        if self.whole(true) {
+            self.rivalry.kicks = 0;
+        }
+    }
+
     /// Whether the portal has shown that it tolerates one session only, with these credentials and this recipe.
     pub fn tolerates_one(&self, basis: &str) -> bool {
         self.rivalry.conceded.as_deref() == Some(basis)
@@ -87,6 +95,26 @@ mod tests {
         assert!(record.tolerates_one(BASIS), "a restart changes nothing");
         record.forget_rivalry(BASIS, true);
         assert!(!record.tolerates_one(BASIS));
+    }
+
+    #[test]
+    fn sessions_that_have_lived_side_by_side_are_no_rivals() {
+        let mut record = PortalRecord::default();
+        record.admit("a", true, "", at(0));
+        record.admit("b", true, "", at(10));
+        for (round, old, new) in [(1, "a", "c"), (2, "b", "d"), (3, "c", "e")] {
+            assert!(!dies(&mut record, old, true, round * 100), "a drill was one login too many");
+            record.survived();
+            record.admit(new, true, "", at(round * 100 + 10));
+            record.survived();
+        }
+        let mut alone = PortalRecord::default();
+        alone.admit("a", true, "", at(0));
+        alone.admit("b", true, "", at(10));
+        assert!(!dies(&mut alone, "a", true, 20));
+        alone.survived();
+        alone.admit("c", true, "", at(30));
+        assert!(dies(&mut alone, "b", true, 40), "one that is left alone says nothing about two");
     }
 
     #[test]
