@@ -204,6 +204,14 @@ fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
     duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
 }
 
+/// Notes what is wrong with one key of a section.
+fn told(section: &Section<'_>, key: &str, reason: &str) {
+    match section.field(key) {
+        Some(field) => field.problem(reason),
+        None => section.problem(reason),
+    }
+}
+
 /// The phones of a portal: `phone = "office"`, or `phones = ["office", "backup"]`.
 fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>> {
     let phone = |field: &Field<'_>| {
@@ -216,15 +224,15 @@ fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>>
     let single = section.optional("phone", phone);
     let several = section.list("phones", phone)?;
     if section.has("phone") && section.has("phones") {
-        section.problem("phone and phones are both set; keep one");
+        told(section, "phones", "phone and phones are both set; keep one");
         return None;
     }
     if several.len() > MOST_PHONES {
-        section.problem(format!("phones has {}, a portal at most {MOST_PHONES}", several.len()));
+        told(section, "phones", &format!("{} phones, a portal has at most {MOST_PHONES}", several.len()));
         return None;
     }
     if let Some(twice) = several.iter().enumerate().find(|(place, name)| several[..*place].contains(name)) {
-        section.problem(format!("phones has \"{}\" twice", twice.1));
+        told(section, "phones", &format!("\"{}\" is there twice", twice.1));
         return None;
     }
     Some(single.into_iter().chain(several).collect())

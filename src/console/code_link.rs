@@ -106,7 +106,9 @@ fn refused(link: &CodeLink, error: LinkError) -> Result<Response, Problem> {
         LinkError::Portal(PortalError::Code(NotTyped::NotWaiting)) => {
             now(link, "No login waits for a code now; the code was not used.")
         }
-        LinkError::Portal(PortalError::Code(malformed @ NotTyped::Malformed)) => now(link, &format!("{malformed}.")),
+        LinkError::Portal(PortalError::Code(none @ (NotTyped::Malformed | NotTyped::Length(_)))) => {
+            now(link, &format!("{none}."))
+        }
         LinkError::Portal(error) => Err(error.into()),
         LinkError::Store(error) => Err(PortalError::from(error).into()),
     }

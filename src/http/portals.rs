@@ -88,7 +88,9 @@ impl From<PortalError> for Problem {
             PortalError::NoStandby(_) => Self::conflict("no_standby", detail),
             PortalError::BudgetSpent { .. } => Self::conflict("budget_spent", detail),
             PortalError::Code(NotTyped::NotWaiting) => Self::conflict("no_login_waiting", detail),
-            PortalError::Code(NotTyped::Malformed) => Self::unprocessable("invalid_field", detail).field("code"),
+            PortalError::Code(NotTyped::Malformed | NotTyped::Length(_)) => {
+                Self::unprocessable("invalid_field", detail).field("code")
+            }
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
             PortalError::Store(_) | PortalError::Inbox(_) | PortalError::Evidence(_) => {
                 tracing::error!(%error, "a portal's record: {error}");

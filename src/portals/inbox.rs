@@ -158,6 +158,9 @@ pub enum NotTyped {
     /// It is not a code.
     #[error("a code has 1 to {MAX_CODE} letters and digits")]
     Malformed,
+    /// It is none of this portal's, whose codes have so many digits.
+    #[error("this portal's codes have {0} digits")]
+    Length(u8),
 }
 
 /// Why the inbox could not do its work.

@@ -556,8 +556,9 @@ impl Portal {
     /// Hands a code that a person typed to the login that is under way.
     ///
     /// # Errors
-    /// [`PortalError::Code`] when nobody waits for one, or it is none.
+    /// [`PortalError::Code`] when nobody waits for one, or it is none of this portal's.
     pub async fn type_code(&self, code: &Secret, by: By) -> Result<(), PortalError> {
+        self.recipe().code.as_ref().map_or(Ok(()), |rules| rules.admit(code))?;
         self.0.kept.tools.inbox.type_code(self.name(), code)?;
         let (now, told) = (self.now(), format!("by {by}"));
         let noted = self.change(|record| record.note(now, EventKind::CodeTyped, None, &told)).await;

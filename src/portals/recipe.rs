@@ -11,10 +11,11 @@ use regex::Regex;
 use url::Url;
 
 use super::code::Rules;
+use super::inbox::NotTyped;
 use crate::config::{
     self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, program, text,
 };
-use crate::secret;
+use crate::secret::{self, Secret};
 
 mod cached;
 mod calls;
@@ -118,6 +119,19 @@ impl PartialEq for Code {
         let pattern = |code: &Self| code.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
         (self.length, &self.senders, &self.anchors, self.timeout, pattern(self))
             == (other.length, &other.senders, &other.anchors, other.timeout, pattern(other))
+    }
+}
+
+impl Code {
+    /// Whether a code that a person types can be one of this portal's. With a pattern of the operator's own only the portal
+    /// can tell.
+    ///
+    /// # Errors
+    /// [`NotTyped::Length`].
+    pub fn admit(&self, typed: &Secret) -> Result<(), NotTyped> {
+        let typed = typed.expose().trim();
+        let fits = typed.len() == usize::from(self.length) && typed.bytes().all(|byte| byte.is_ascii_digit());
+        if fits || self.pattern.is_some() { Ok(()) } else { Err(NotTyped::Length(self.length)) }
     }
 }
 

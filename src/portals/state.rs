@@ -470,7 +470,7 @@ impl PortalRecord {
         if finally && !known {
             self.recovery.given_up = Some(cause);
             self.recovery.basis = basis.to_owned();
-            self.note(at, EventKind::ReauthFailed, None, &format!("gave up after {failures} attempts: {cause}"));
+            self.note(at, EventKind::ReauthFailed, None, &gave_up(failures, cause));
             self.want_alert(cause, &detail);
         }
         finally && !known
@@ -507,6 +507,13 @@ impl PortalRecord {
         if self.events.len() > EVENTS {
             self.events.remove(0);
         }
+    }
+}
+
+fn gave_up(failures: u32, cause: Cause) -> String {
+    match failures {
+        1 => format!("gave up after one attempt: {cause}"),
+        _ => format!("gave up after {failures} attempts: {cause}"),
     }
 }
 

@@ -92,6 +92,7 @@ impl Trial {
     /// # Errors
     /// [`NotTyped`] when it is none, or no login is under way.
     pub fn type_code(&self, code: &Secret) -> Result<(), NotTyped> {
+        self.recipe().code.as_ref().map_or(Ok(()), |rules| rules.admit(code))?;
         self.portal.tools().inbox.type_code(self.portal.name(), code)
     }
 

@@ -100,7 +100,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
          password = \"p\"\nphone = \"a\"\nphones = [\"a\"]",
-        "nightporter.toml:4: portals.acme: phone and phones are both set; keep one",
+        "nightporter.toml:9: portals.acme.phones: phone and phones are both set; keep one",
     ),
     (
         "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
@@ -110,7 +110,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
          password = \"p\"\nphones = [\"a\", \"a\"]",
-        "nightporter.toml:4: portals.acme: phones has \"a\" twice",
+        "nightporter.toml:8: portals.acme.phones: \"a\" is there twice",
     ),
     (
         "[phones.office]\nforwarder = \"capcom\"",
