@@ -31,7 +31,7 @@ use outgoing::{Kept, Outgoing};
 
 /// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
 /// and after a lost answer.
-const SENDS: usize = 5;
+const SENDS: usize = 7;
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -178,7 +178,8 @@ struct Sending<'a> {
 impl Sending<'_> {
     async fn run(&mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
         let portal = self.portal;
-        let (mut refreshed, mut doubted, mut confirmed, mut expiries) = (false, false, false, 0);
+        let (mut doubted, mut confirmed, mut expiries) = (false, false, 0);
+        let mut renewals = Renewals::default();
         for _ in 0..SENDS {
             let picked = self.pick(meter).await?;
             let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
@@ -206,9 +207,9 @@ impl Sending<'_> {
                     portal.expire(picked.session.id(), &why).await?;
                 }
                 meter.resent();
-            } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && self.body.again() {
-                refreshed = true;
-                if !renewed(portal, &picked.session, value.as_deref()).await {
+            } else if renewals.may_help(&picked) && wants_refresh(portal, answer.status().as_u16()) && self.body.again()
+            {
+                if !renewals.renew(portal, &picked, value.as_deref()).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
@@ -339,11 +340,33 @@ pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> 
     portal.recipe().relay.refresh.as_ref().and_then(|refresh| session.value(&refresh.save))
 }
 
-/// Whether the session has another value now than the one that was `refused`. Who comes late finds it renewed; where the
-/// page still shows the same, the refusal was about something else.
-async fn renewed(portal: &Portal, session: &Session, refused: Option<&str>) -> bool {
-    let is_new = || refreshable(portal, session).as_deref() != refused;
-    is_new() || (portal.refresh(session.id(), refused).await && is_new())
+/// What was done about refused values for one request.
+#[derive(Default)]
+struct Renewals {
+    /// The session that last got a new value for it.
+    renewed: Option<String>,
+    /// How often none could be had: a browser died, or the session is over and its next answer says so.
+    failed: u32,
+}
+
+impl Renewals {
+    /// A refusal of a fresh value is the portal's own.
+    fn may_help(&self, picked: &Picked) -> bool {
+        self.renewed.as_deref() != Some(picked.session.id()) && self.failed < 2
+    }
+
+    /// Sees to it that the session has another value than the refused one; false where the portal has no other. Where that
+    /// could not be found out, the refused request has done nothing and may be sent again.
+    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>) -> bool {
+        let is_new = || refreshable(portal, &picked.session).as_deref() != refused;
+        let fetched = is_new() || portal.refresh(picked.session.id(), refused).await;
+        match (is_new(), fetched) {
+            (true, _) => self.renewed = Some(picked.session.id().to_owned()),
+            (false, true) => return false,
+            (false, false) => self.failed += 1,
+        }
+        true
+    }
 }
 
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.

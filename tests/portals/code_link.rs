@@ -123,7 +123,7 @@ async fn a_link_takes_a_code_by_hand_and_is_used_up_by_one_that_works() {
 
     hand.log_in().await;
     assert_eq!(hand.press().await, 303, "pressed twice, it is one login");
-    assert!(hand.type_code("no, sorry!").await.1.contains("1 to 16 letters and digits"));
+    assert!(hand.type_code("no, sorry!").await.1.contains("codes have 6 digits"));
     let (status, page) = hand.type_code("000-000").await;
     assert!(status == 200 && page.contains("with that code failed") && page.contains("Log in now"), "{page}");
     assert_eq!(stage.counters().logins_attempted, before.logins_attempted + 1);

@@ -74,7 +74,7 @@ async fn without_a_server_the_code_is_typed() {
     stdin.write_all(format!("not a code!\n{code}\n").as_bytes()).await.unwrap();
     let (status, told) = end(child).await;
     assert!(status == 0 && told.contains("the login is in no budget.\nIts code is typed here."), "{told}");
-    for part in ["waits for the code; type it here", "letters and digits; type it again", "Logged in."] {
+    for part in ["waits for the code; type it here", "codes have 6 digits; type it again", "Logged in."] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
     assert!(!told.contains(&code) && !told.contains(stage.password.expose()), "{told}");

@@ -293,7 +293,7 @@ mod tests {
         let ((to, _far_in), (far_out, from)) = (pair(), pair());
         let connection = Connection::open(to, from, &life);
         let hung = connection.call(None, &wire::Close {}, Duration::from_millis(1)).await.unwrap_err();
-        assert!(matches!(hung, BrowserError::Hung { call: "Browser.getVersion", .. }));
+        assert!(matches!(hung, BrowserError::Hung { call: "Browser.close", .. }));
         assert!(connection.routes().calls.is_empty());
         drop(far_out);
         let gone = connection.call(None, &wire::Close {}, Duration::from_secs(60)).await.unwrap_err();
