@@ -159,12 +159,7 @@ impl Storm {
     /// Waits until both sessions were found alive at the portal since now.
     async fn checked(&self) {
         let now = serde_json::to_value(self.stage.clock.now()).unwrap();
-        let well = |state: &Value| {
-            let seen_since =
-                |slot: &Value| slot["last_check_at"].as_str() > now.as_str() && slot["last_check_ok"] == true;
-            missing(state) == 0 && ["active", "standby"].iter().all(|slot| seen_since(&state[*slot]))
-        };
-        self.stage.when("both sessions checked", well).await;
+        self.stage.when("both sessions checked", |state| blow::checked_since(state, &now)).await;
     }
 
     /// Waits until everything is well and quiet, and counts what is there.
