@@ -7,8 +7,6 @@ use super::{Day, LOOK, ORDERS, PORTAL};
 use crate::clock::{self, Stopwatch};
 use crate::demo::voice::Who;
 
-/// Replacements to be seen, one for each session.
-const MOVES: usize = 2;
 /// How long they may take: the demo's browsers are replaced after 45 s.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -16,23 +14,23 @@ impl Day {
     pub(super) async fn recycling(&mut self) -> io::Result<()> {
         self.voice.title("5  Browsers grow old");
         self.voice.say(Who::You, "usually after a day; here after 45 s, a fresh one first");
-        let sms = self.sms();
+        let (sms, before) = (self.sms(), self.moves().await?);
         let (watch, mut calls, mut failed) = (Stopwatch::start(), 0, 0);
         let moves = loop {
             let answer = self.caller.get(ORDERS).await.map_err(io::Error::other)?;
             calls += 1;
             failed += usize::from(answer.json()["ok"] != true);
             self.tell_events().await?;
-            let moves = self.moves().await?;
-            if moves >= MOVES || watch.elapsed() > PATIENCE {
+            let moves = self.moves().await? - before;
+            if moves > 0 || watch.elapsed() > PATIENCE {
                 break moves;
             }
             clock::pause(LOOK).await;
         };
         let spent = self.sms() - sms;
-        let text = format!("{moves} moves so far; {} of {calls} calls answered meanwhile, {spent} SMS", calls - failed);
+        let text = format!("{} of {calls} calls answered meanwhile, {spent} SMS spent", calls - failed);
         self.voice.say(Who::Job, &text);
-        let kept = moves >= MOVES && failed == 0 && spent == 0;
+        let kept = moves > 0 && failed == 0 && spent == 0;
         self.promise(
             "a browser is replaced unnoticed",
             kept,
