@@ -3,7 +3,7 @@
 //! A portal may end a session that is too old (an absolute limit), or one that was not used for too long (an idle limit).
 //! Which of the two it was is told by the last pause: a session that ended within a pause such as it had survived before
 //! was too old; one that ended in a longer pause than any before may have been idle. Neither is believed before it was
-//! seen on [`OCCASIONS`] occasions, nor while a session is known that did better: a logout by hand, or a portal that ends
+//! seen on three occasions, nor while a session is known that did better: a logout by hand, or a portal that ends
 //! every session when it is deployed, teaches nothing. Nothing here waits, logs or looks at a clock.
 
 use std::time::Duration;

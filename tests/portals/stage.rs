@@ -340,7 +340,9 @@ impl Stage {
     pub(crate) fn browsers(&self) -> BTreeSet<i32> {
         let leads =
             |pid: &i32| rustix::process::getpgid(Pid::from_raw(*pid)).is_ok_and(|group| group.as_raw_pid() == *pid);
-        processes_of(&self.path("run")).into_iter().filter(leads).collect()
+        // A crash handler leads a group of its own for a moment.
+        let main = |pid: &i32| !command_line(*pid).contains("crashpad");
+        processes_of(&self.path("run")).into_iter().filter(leads).filter(main).collect()
     }
 
     /// The process numbers of everything that belongs to a browser.
