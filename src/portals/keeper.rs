@@ -76,6 +76,9 @@ pub(super) struct Keeper {
 /// A caller whose value the portal refused.
 struct Waiting {
     session_id: String,
+    /// Whether the refresh under way began after the refusal: what an earlier one has read may be as old as what was
+    /// refused.
+    served: bool,
     refused: Option<String>,
     done: oneshot::Sender<bool>,
 }
@@ -209,7 +212,7 @@ impl Keeper {
         let Order::Refresh { session_id, refused, done } = order;
         // Beyond the bound the sender is dropped, which its caller takes for a failed refresh.
         if self.waiting.len() < WAITING {
-            self.waiting.push(Waiting { session_id, refused, done });
+            self.waiting.push(Waiting { session_id, served: false, refused, done });
         }
     }
 

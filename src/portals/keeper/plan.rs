@@ -135,19 +135,25 @@ impl Keeper {
         let wanted: BTreeSet<_> = self.waiting.iter().map(|waiting| waiting.session_id.clone()).collect();
         for id in wanted {
             let Some(session) = self.portal.session(&id) else {
-                self.answer(&id, false);
+                self.waiting.retain(|waiting| waiting.session_id != id);
                 continue;
             };
-            let portal = self.portal.clone();
-            self.start(Job::Refresh(id), async move {
+            let (portal, job) = (self.portal.clone(), Job::Refresh(id));
+            if self.running.contains_key(&job) {
+                continue;
+            }
+            let waiting = self.waiting.iter_mut().filter(|waiting| waiting.session_id == session.id());
+            waiting.for_each(|waiting| waiting.served = true);
+            self.start(job, async move {
                 let refreshed = repair::refresh(&portal, &session).await;
                 Done::Refreshed(session, refreshed)
             });
         }
     }
 
+    /// Answers those whose refresh has ended; whoever came while it was under way waits for the next one.
     pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id && waiting.served) {
             // A caller that has gone away needs no answer.
             let _ = waiting.done.send(refreshed);
         }
