@@ -451,20 +451,6 @@ async fn contexts_share_nothing_and_one_bad_cookie_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn popups_and_dialogs_do_not_disturb() {
-    let house = House::open();
-    let portal = portal().await;
-    let (_context, page) = house.page().await;
-    page.goto(&format!("{portal}/popup"), LIMIT).await.unwrap();
-    for _ in 0..3 {
-        page.click("#open", LIMIT).await.unwrap();
-    }
-    assert_eq!(page.text("#said").await.unwrap(), "true:true");
-    assert_eq!(page.dialogs(), ["공지사항", "계속할까요?"].repeat(3));
-    house.close().await;
-}
-
-#[tokio::test]
 async fn pictures_hide_secrets() {
     let house = House::open();
     let portal = portal().await;
