@@ -1,7 +1,8 @@
-//! A live session at a portal: its jar, its saved values, its browser context, and its sealed copy in the store.
+//! A live session at a portal: its jar, its saved values, its browser context, and what of it is still to be saved.
 //!
-//! The copy is what makes a restart cost no SMS. It is sealed as one piece and written whenever something in it changed
-//! that the portal might insist on.
+//! Its sealed copy is written whenever something changed that the portal might insist on.
+
+mod sealed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
 
 use super::jar::{Disputed, Jar, Lent, Merge};
 use super::learning::Pulse;
@@ -19,11 +19,7 @@ use super::recipe::{Template, Variable};
 use super::tab::Tabs;
 use crate::browsers::{Context, Cookie, Identity, KeptTab, Piece, SavedState, StorageText};
 use crate::clock::{Clock, Time};
-use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
-
-/// Sealed copies looked at together.
-const PAGE: usize = 16;
+pub use sealed::SaveError;
 
 /// A session that the portal knows, or knew. Its cookies and values are as good as passwords: `Debug` shows none.
 pub struct Session {
@@ -69,39 +65,6 @@ struct Life {
     pause: Duration,
     /// When it was first found to be ended.
     ended_at: Option<Time>,
-}
-
-/// The sealed copy, by `portal/session`.
-#[derive(Serialize, Deserialize)]
-struct SavedSession {
-    sealed: Vec<u8>,
-}
-
-impl Record for SavedSession {
-    const SPACE: &'static str = "portal-session";
-    const SCHEMA: u8 = 1;
-}
-
-/// What is inside the seal.
-#[derive(Serialize, Deserialize)]
-struct Contents {
-    state: SavedState,
-    values: BTreeMap<String, String>,
-    identity: Identity,
-}
-
-/// Why a saved session could not be kept or brought back.
-#[derive(Debug, thiserror::Error)]
-pub enum SaveError {
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The seal does not open, or could not be made.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// The contents are not what this version writes.
-    #[error("the saved session is not readable: {0}")]
-    Contents(#[from] serde_json::Error),
 }
 
 impl fmt::Debug for Session {
@@ -391,95 +354,6 @@ impl Session {
             Merge::Nothing
         }
     }
-
-    /// Writes the sealed copy. When this returns, every change before the call is in it, whoever wrote it.
-    ///
-    /// # Errors
-    /// [`SaveError`]; the session itself goes on, but a restart would need a login.
-    pub async fn save(&self, portal: &str, store: &Store, vault: &Vault) -> Result<(), SaveError> {
-        let place = place(portal, &self.id);
-        let changes = self.changes.load(Ordering::SeqCst);
-        // Before the export: a change that comes in between is saved twice rather than never.
-        self.refreshed.store(false, Ordering::SeqCst);
-        // Sealed in its turn, not before: of two saves at once the later one must not write the older cookies.
-        let put = |_: Option<&_>| match self.seal(&place, vault) {
-            // Asked in its turn as well: the copy is removed after the end was said.
-            _ if self.ended.load(Ordering::SeqCst) => Decision::Keep(Ok(())),
-            Ok(sealed) => Decision::Put(SavedSession { sealed }, Expires::Unchanged, Ok(())),
-            Err(error) => Decision::Keep(Err(error)),
-        };
-        let saved = match store.update(&place, put).await {
-            Ok(updated) => updated.answer,
-            Err(error) => Err(error.into()),
-        };
-        // Also after a failure, but then to be tried again at leisure: what fails now would fail with every call.
-        self.saved.fetch_max(changes, Ordering::SeqCst);
-        self.refreshed.fetch_or(saved.is_err(), Ordering::SeqCst);
-        saved
-    }
-
-    fn seal(&self, place: &str, vault: &Vault) -> Result<Vec<u8>, SaveError> {
-        let values = self.kept.lock().unwrap_or_else(PoisonError::into_inner).values.clone();
-        let contents = Contents { state: self.state(), values, identity: self.identity.clone() };
-        Ok(vault.seal(place, &serde_json::to_vec(&contents)?)?)
-    }
-
-    /// Brings a session back from its sealed copy; None when there is none.
-    ///
-    /// # Errors
-    /// [`SaveError`] when the copy cannot be read.
-    pub fn load(portal: &str, id: &str, store: &Store, vault: &Vault) -> Result<Option<Self>, SaveError> {
-        let place = place(portal, id);
-        let Some(saved) = store.get::<SavedSession>(&place)? else { return Ok(None) };
-        let contents: Contents = serde_json::from_slice(&vault.open(&place, &saved.value.sealed)?)?;
-        let session = Self::new(id.to_owned(), contents.state, contents.values, contents.identity);
-        session.saved.store(session.changes.load(Ordering::SeqCst), Ordering::SeqCst);
-        Ok(Some(session))
-    }
-
-    /// Removes the sealed copies of the portal's sessions that are not `known` any more: of replaced ones, and of those
-    /// that a crash left behind between a copy and the record that was to name it.
-    ///
-    /// # Errors
-    /// When the store refuses.
-    pub async fn forget_others(portal: &str, known: impl Fn(&str) -> bool, store: &Store) -> Result<(), StoreError> {
-        for id in copies(portal, store).await?.iter().filter(|id| !known(id)) {
-            store.update::<SavedSession, _>(&place(portal, id), |_| Decision::Delete(())).await?;
-        }
-        Ok(())
-    }
-
-    /// Says when the sealed copies of the portal's sessions are to go.
-    ///
-    /// # Errors
-    /// When the store refuses.
-    pub async fn keep_copies(portal: &str, expires: Expires, store: &Store) -> Result<(), StoreError> {
-        for id in copies(portal, store).await? {
-            let keep = |old: Option<&Stored<SavedSession>>| match old {
-                Some(old) => Decision::Put(SavedSession { sealed: old.value.sealed.clone() }, expires, ()),
-                None => Decision::Keep(()),
-            };
-            store.update(&place(portal, &id), keep).await?;
-        }
-        Ok(())
-    }
-}
-
-/// The ids of the portal's sessions of which there are sealed copies.
-async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> {
-    let prefix = place(portal, "");
-    let (mut after, mut ids) = (prefix.clone(), Vec::new());
-    loop {
-        let page = store.list::<SavedSession>(Some(&after), PAGE).await?;
-        for (place, _) in &page {
-            let Some(id) = place.strip_prefix(&prefix) else { return Ok(ids) };
-            ids.push(id.to_owned());
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => after.clone_from(last),
-            _ => return Ok(ids),
-        }
-    }
 }
 
 /// The cookies in an order that does not depend on who listed them, with or without the seconds of their expiry.
@@ -494,129 +368,10 @@ fn sorted(cookies: &[Cookie], with_expiry: bool) -> Vec<[String; 5]> {
     rows
 }
 
-fn place(portal: &str, id: &str) -> String {
-    format!("{portal}/{id}")
-}
-
 /// The first eight characters of a session id, for logs.
 pub fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use url::Url;
-
-    use super::*;
-    use crate::browsers::{Cookie, KeptTab};
-    use crate::lifecycle::Lifecycle;
-    use crate::store::Durability;
-
-    /// A session whose cookie and saved value are `secret`.
-    fn session(secret: &str) -> Session {
-        let cookie = Cookie {
-            name: "SID".to_owned(),
-            value: secret.to_owned(),
-            domain: "acme.example".to_owned(),
-            path: "/".to_owned(),
-            expires: None,
-            secure: true,
-            http_only: true,
-            same_site: None,
-            partition: None,
-        };
-        let state = SavedState { cookies: vec![cookie], ..SavedState::default() };
-        let values = BTreeMap::from([("csrf".to_owned(), secret.to_owned())]);
-        let identity = Identity {
-            user_agent: String::new(),
-            accept_language: String::new(),
-            client_hints: Vec::new(),
-            document: Vec::new(),
-            fetch: Vec::new(),
-        };
-        Session::new("0123456789abcdef".to_owned(), state, values, identity)
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_saved_is_still_to_be_saved() {
-        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
-        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
-        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
-        let large = session(&"x".repeat(crate::store::MAX_PAYLOAD));
-        large.merged(Merge::Changed);
-        assert!(large.save("acme", &store, &vault).await.is_err());
-        assert_eq!(large.unsaved(), Merge::Refreshed);
-        let small = session("1");
-        small.take_back(&Lent::default(), small.state());
-        assert_eq!(small.unsaved(), Merge::Changed, "what a browser did is to be saved");
-        small.save("acme", &store, &vault).await.unwrap();
-        assert_eq!(small.unsaved(), Merge::Nothing);
-        life.shutdown(Duration::from_secs(5)).await;
-    }
-
-    #[test]
-    fn what_a_tab_did_is_followed_unless_an_answer_was_newer() {
-        let session = session("1");
-        let mut seen = session.state();
-        assert!(session.follow(seen.clone(), session.changes(), true));
-        assert_eq!(session.changes(), 1, "nothing has changed");
-        seen.kept = Some(KeptTab { url: "https://acme.example/".to_owned(), ..KeptTab::default() });
-        let before = session.changes();
-        session.merged(Merge::Changed);
-        assert!(!session.follow(seen.clone(), before, true), "a cookie came meanwhile and must not be lost");
-        assert!(session.follow(seen.clone(), session.changes(), true));
-        assert_eq!((session.state().kept, session.changes()), (seen.kept.clone(), 3));
-        // The answer has changed the jar, and has not said so yet.
-        let url = Url::parse("https://acme.example/").unwrap();
-        session.jar().merge(&url, session.jar().ask(), ["SID=2; Path=/; Secure"].into_iter());
-        seen.kept = None;
-        assert!(session.follow(seen, session.changes(), false));
-        assert_eq!(session.state().cookies[0].value, "2");
-    }
-
-    #[tokio::test]
-    async fn copies_that_nobody_names_are_removed() {
-        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
-        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
-        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
-        let identity = session("").identity().clone();
-        for n in 0..2 * PAGE {
-            let session = Session::new(format!("{n:02}"), SavedState::default(), BTreeMap::new(), identity.clone());
-            session.save("acme", &store, &vault).await.unwrap();
-            session.save("acme2", &store, &vault).await.unwrap();
-        }
-        Session::forget_others("acme", |id| id == "07" || id == "31", &store).await.unwrap();
-        let left = store.list::<SavedSession>(None, 100).await.unwrap();
-        let left: Vec<_> =
-            left.iter().map(|(place, _)| place.as_str()).filter(|place| !place.starts_with("acme2")).collect();
-        assert_eq!(left, ["acme/07", "acme/31"]);
-        assert_eq!(store.list::<SavedSession>(Some("acme2/"), 100).await.unwrap().len(), 2 * PAGE);
-        life.shutdown(Duration::from_secs(5)).await;
-    }
-
-    #[tokio::test]
-    async fn a_session_that_has_ended_does_not_come_back() {
-        let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
-        let store = Store::open(dir.path(), Durability::Interval, clock, &life).unwrap();
-        let vault = Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap();
-        let session = session("1");
-        session.save("acme", &store, &vault).await.unwrap();
-        session.end();
-        Session::forget_others("acme", |_| false, &store).await.unwrap();
-        // Its last call comes home with a new cookie.
-        session.merged(Merge::Changed);
-        session.save("acme", &store, &vault).await.unwrap();
-        assert_eq!(session.unsaved(), Merge::Nothing, "and nobody tries for ever");
-        assert!(Session::load("acme", session.id(), &store, &vault).unwrap().is_none());
-        life.shutdown(Duration::from_secs(5)).await;
-    }
-
-    #[test]
-    fn a_session_prints_neither_cookies_nor_values() {
-        let session = session("s3cret");
-        let shown = format!("{session:?} {:?}", session.jar());
-        assert!(shown.contains("01234567") && !shown.contains("s3cret"), "{shown}");
-    }
-}
+mod tests;
