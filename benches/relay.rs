@@ -1,6 +1,6 @@
-//! What the relay costs: the same call to the demo's portal, straight and through the relay, in turns within one run, so
-//! that whatever else the machine does befalls both. Everything is on loopback and in this process. `README.md` beside
-//! this file holds a run.
+//! What the relay costs: the same call to the demo's portal, straight, through the relay, and through a relay that has a
+//! page of real Chromium call, in turns within one run, so that whatever else the machine does befalls all. Everything is
+//! on loopback; all but Chromium is in this process. `README.md` beside this file holds a run.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, reason = "what cannot be measured ends the run")]
 
@@ -12,8 +12,9 @@ mod house;
 use std::time::Duration;
 
 use demo::Demo;
-use house::PORTAL;
+use house::{House, PORTAL, Running};
 use nightporter::clock::{Clock, Stopwatch};
+use nightporter::demo::portal::recipe_toml;
 use reqwest::RequestBuilder;
 
 /// Turns of each kind for each number of connections.
@@ -31,38 +32,65 @@ struct Turn {
     per_second: f64,
 }
 
+/// A way to the portal: its name, the call, and how many of them a turn makes.
+struct Way {
+    name: &'static str,
+    call: RequestBuilder,
+    calls: usize,
+}
+
 #[tokio::main]
 async fn main() {
     let clock = Clock::system();
     let demo = Demo::start(&clock).await;
     let running = demo.house(&clock).await.start().await;
+    let recipe = recipe_toml(&demo.portal.base_url()).replace("via = \"http\"", "via = \"browser\"");
+    let house = House::with_browser(&recipe, &demo.seeds, &clock).await;
+    let browsing = house.start().await;
     let cookies = &demo.seeds[0].cookies;
     let cookies: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let direct = running.client.get(format!("{}{PATH}", demo.portal.base_url())).header("cookie", cookies.join("; "));
-    let relayed = running.client.get(running.url(&format!("/api/portals/{PORTAL}/relay{PATH}")));
-    let relayed = relayed.bearer_auth(&running.token);
-    println!("{ROUNDS} turns of {CALLS} calls each; medians over the turns, ratios with their least and greatest\n");
-    println!("| connections | way | p50 µs | p99 µs | calls/s | p50 relay:direct | calls/s relay:direct |");
+    let relayed = |running: &Running| {
+        let url = running.url(&format!("/api/portals/{PORTAL}/relay{PATH}"));
+        running.client.get(url).bearer_auth(&running.token)
+    };
+    let ways = [
+        Way { name: "direct", call: direct, calls: CALLS },
+        Way { name: "relay", call: relayed(&running), calls: CALLS },
+        // A page takes a hundred times as long for one; fewer of them tell as much.
+        Way { name: "browser", call: relayed(&browsing), calls: CALLS / 10 },
+    ];
+    println!(
+        "{ROUNDS} turns of {CALLS} calls each (browser: a tenth); medians over the turns, ratios with their least and"
+    );
+    println!("greatest\n");
+    println!("| connections | way | p50 µs | p99 µs | calls/s | p50 way:direct | calls/s way:direct |");
     println!("|---|---|---|---|---|---|---|");
     for connections in CONNECTIONS {
+        let mut rounds = Vec::new();
         // The first turn of each opens connections and warms caches; it does not count.
-        turn(&direct, connections).await;
-        turn(&relayed, connections).await;
-        let mut turns = Vec::new();
-        for _ in 0..ROUNDS {
-            turns.push((turn(&direct, connections).await, turn(&relayed, connections).await));
+        for _ in 0..=ROUNDS {
+            let mut round = Vec::new();
+            for way in &ways {
+                round.push(turn(way, connections).await);
+            }
+            rounds.push(round);
         }
-        tell(connections, &turns);
+        for (index, way) in ways.iter().enumerate() {
+            let turns: Vec<_> = rounds[1..].iter().map(|round| (round[0], round[index])).collect();
+            tell(connections, way.name, &turns);
+        }
     }
     running.stop().await;
+    browsing.stop().await;
 }
 
 /// Makes the calls of one turn, each worker one after the other.
-async fn turn(request: &RequestBuilder, connections: usize) -> Turn {
+async fn turn(way: &Way, connections: usize) -> Turn {
     let whole = Stopwatch::start();
     let workers: Vec<_> = (0..connections)
         .map(|_| {
-            let calls: Vec<_> = (0..CALLS / connections).map(|_| request.try_clone().unwrap()).collect();
+            let calls: Vec<_> = (0..way.calls / connections).map(|_| way.call.try_clone().unwrap()).collect();
             tokio::spawn(async move {
                 let mut times = Vec::with_capacity(calls.len());
                 for call in calls {
@@ -85,24 +113,23 @@ async fn turn(request: &RequestBuilder, connections: usize) -> Turn {
     Turn { p50: times[times.len() / 2], p99: times[times.len() * 99 / 100], per_second }
 }
 
-fn tell(connections: usize, turns: &[(Turn, Turn)]) {
+/// One line; `turns` are the direct turn and the way's own of each round.
+fn tell(connections: usize, name: &str, turns: &[(Turn, Turn)]) {
     let micros = |span: Duration| span.as_secs_f64() * 1e6;
-    let direct = |pick: &dyn Fn(&Turn) -> f64| sorted(turns.iter().map(|(direct, _)| pick(direct)))[ROUNDS / 2];
-    let relayed = |pick: &dyn Fn(&Turn) -> f64| sorted(turns.iter().map(|(_, relayed)| pick(relayed)))[ROUNDS / 2];
+    let own = |pick: &dyn Fn(&Turn) -> f64| sorted(turns.iter().map(|(_, own)| pick(own)))[ROUNDS / 2];
     let ratio = |pick: &dyn Fn(&Turn) -> f64| {
-        let ratios = sorted(turns.iter().map(|(direct, relayed)| pick(relayed) / pick(direct)));
+        let ratios = sorted(turns.iter().map(|(direct, own)| pick(own) / pick(direct)));
         format!("{:.2} ({:.2} to {:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1])
     };
     let (p50, p99) = (|turn: &Turn| micros(turn.p50), |turn: &Turn| micros(turn.p99));
     let rate = |turn: &Turn| turn.per_second;
-    println!("| {connections} | direct | {:.0} | {:.0} | {:.0} | | |", direct(&p50), direct(&p99), direct(&rate));
+    let ratios = if name == "direct" { [String::new(), String::new()] } else { [ratio(&p50), ratio(&rate)] };
+    let [of_p50, of_rate] = ratios;
     println!(
-        "| {connections} | relay | {:.0} | {:.0} | {:.0} | {} | {} |",
-        relayed(&p50),
-        relayed(&p99),
-        relayed(&rate),
-        ratio(&p50),
-        ratio(&rate)
+        "| {connections} | {name} | {:.0} | {:.0} | {:.0} | {of_p50} | {of_rate} |",
+        own(&p50),
+        own(&p99),
+        own(&rate)
     );
 }
 

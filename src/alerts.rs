@@ -209,6 +209,11 @@ impl Alerts {
         futures_util::future::join_all(tries).await
     }
 
+    /// Where this appliance is reached, for links in what is raised.
+    pub fn public_url(&self) -> Option<String> {
+        self.settings().public_url.clone()
+    }
+
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
     }

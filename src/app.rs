@@ -7,6 +7,7 @@ mod notify;
 mod parts;
 mod probe;
 mod service;
+mod trial;
 mod vault;
 
 use std::io;
@@ -32,6 +33,7 @@ use doors::Doors;
 pub use parts::Parts;
 use probe::StoreProbe;
 pub use service::{Ended, Signals, run};
+pub use trial::Bench;
 pub(crate) use vault::KEY_FILE;
 
 /// How long the parts may take to stop once the doors are closed.
@@ -106,6 +108,9 @@ pub enum StartError {
     /// The host's certificate authorities cannot be read.
     #[error("the host's certificate authorities cannot be read ({0}); install ca-certificates")]
     Authorities(io::Error),
+    /// There is no place for a trial.
+    #[error("no place for a trial: {0}")]
+    Bench(io::Error),
     /// A portal cannot be kept.
     #[error(transparent)]
     Portals(#[from] portals::PortalsError),
@@ -150,6 +155,11 @@ pub fn browser_settings(config: &config::Browser) -> browsers::Settings {
         sandbox: config.sandbox,
         runtime_dir: config.runtime_dir.clone().unwrap_or(standard.runtime_dir),
         languages: standard.languages,
+        recycle: browsers::Recycle {
+            after: config.recycle_after,
+            navigations: u64::from(config.recycle_navigations),
+            memory: config.recycle_memory as u64,
+        },
     }
 }
 

@@ -9,7 +9,9 @@ mod demo;
 mod doctor;
 mod exit;
 mod output;
+mod portal;
 mod serve;
+mod sms;
 mod status;
 mod token;
 mod version;
@@ -45,10 +47,14 @@ enum Command {
     Demo(demo::Demo),
     /// Say how the running server is doing.
     Status(status::Status),
+    /// See and steer the portals of the running server, and try a recipe.
+    Portal(portal::Portal),
     /// Send a test alert through every configured channel.
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// Show how an SMS is read.
+    Sms(sms::Sms),
     /// Check a configuration with every recipe it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
@@ -108,8 +114,10 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => on_runtime(serve.run()),
         Command::Demo(demo) => on_runtime(demo.run()),
         Command::Status(status) => on_runtime(status.run()),
+        Command::Portal(portal) => on_runtime(portal.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::Sms(sms) => sms.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),
         Command::Completions(completions) => completions.run(),

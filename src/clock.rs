@@ -5,15 +5,19 @@
 //! held, because reality does not stop for a test. Nothing here keeps state.
 #![expect(clippy::disallowed_methods, reason = "the one place that reads clocks and sleeps")]
 
+mod hours;
+
 use std::fmt;
 use std::future::Future;
 use std::ops::{Add, Sub};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::sync::watch;
+
+pub use hours::{Hours, InvalidHours};
 
 /// A moment in UTC, in whole milliseconds since the Unix epoch.
 ///
@@ -109,7 +113,16 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    Held(Arc<watch::Sender<Time>>),
+    Held(Arc<watch::Sender<Hands>>),
+}
+
+/// What a held clock shows.
+#[derive(Clone, Copy, Debug)]
+struct Hands {
+    /// The time of day, which may be set.
+    wall: Time,
+    /// What has passed, which only grows.
+    passed: Duration,
 }
 
 impl Clock {
@@ -120,7 +133,7 @@ impl Clock {
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
     pub fn held(start: Time) -> Self {
-        Self(Source::Held(Arc::new(watch::Sender::new(start))))
+        Self(Source::Held(Arc::new(watch::Sender::new(Hands { wall: start, passed: Duration::ZERO }))))
     }
 
     /// The present moment.
@@ -130,19 +143,36 @@ impl Clock {
                 let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Time(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
             }
-            Source::Held(now) => *now.borrow(),
+            Source::Held(hands) => hands.borrow().wall,
         }
     }
 
-    /// Waits until `span` has passed on this clock.
-    pub async fn sleep(&self, span: Duration) {
+    /// How much time has passed since some moment at the start of the process, whatever became of the time of day.
+    pub fn passed(&self) -> Duration {
+        static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
         match &self.0 {
-            Source::System => tokio::time::sleep(span).await,
-            Source::Held(_) => self.sleep_until(self.now() + span).await,
+            Source::System => START.elapsed(),
+            Source::Held(hands) => hands.borrow().passed,
         }
     }
 
-    /// Waits until this clock shows `moment` or later.
+    /// Waits until `span` has passed since this was called, whatever becomes of the time of day meanwhile.
+    pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let end = self.passed() + span;
+        let source = self.0.clone();
+        async move {
+            match source {
+                Source::System => tokio::time::sleep(end.saturating_sub(Self(Source::System).passed())).await,
+                Source::Held(hands) => {
+                    // The sender is held here, so this ends only when the span has passed.
+                    let _ = hands.subscribe().wait_for(|hands| hands.passed >= end).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until this clock shows `moment` or later: for what belongs to a time of day. A wait that must end is one for a
+    /// span, because a clock that is set back by a day would lengthen this one by a day.
     pub async fn sleep_until(&self, moment: Time) {
         match &self.0 {
             Source::System => {
@@ -151,30 +181,38 @@ impl Clock {
                     tokio::time::sleep(moment.since(self.now()).min(Duration::from_secs(60))).await;
                 }
             }
-            Source::Held(now) => {
-                let mut changes = now.subscribe();
+            Source::Held(hands) => {
+                let mut changes = hands.subscribe();
                 // The sender lives in `self`, so this ends only when the moment has come.
-                let _ = changes.wait_for(|now| *now >= moment).await;
+                let _ = changes.wait_for(|hands| hands.wall >= moment).await;
             }
         }
     }
 
-    /// Runs `work`, at most until this clock shows `deadline`.
+    /// Runs `work` for at most as long as `deadline` is away when this is called: the clock may be set meanwhile, and a
+    /// deadline must not move with it.
     ///
     /// # Errors
-    /// [`DeadlineExceeded`] when the moment came first; `work` is dropped then.
+    /// [`DeadlineExceeded`] when the time ran out first; `work` is dropped then.
     pub async fn until<F: Future>(&self, deadline: Time, work: F) -> Result<F::Output, DeadlineExceeded> {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.sleep_until(deadline) => Err(DeadlineExceeded),
+            () = self.sleep(deadline.since(self.now())) => Err(DeadlineExceeded),
         }
     }
 
     /// Moves a held clock forward. Does nothing to the system's clock.
     pub fn advance(&self, span: Duration) {
-        if let Source::Held(now) = &self.0 {
-            now.send_modify(|now| *now = *now + span);
+        if let Source::Held(hands) = &self.0 {
+            hands.send_modify(|hands| *hands = Hands { wall: hands.wall + span, passed: hands.passed + span });
+        }
+    }
+
+    /// Sets the time of day of a held clock, as an administrator does: no time passes. Does nothing to the system's clock.
+    pub fn set(&self, wall: Time) {
+        if let Source::Held(hands) = &self.0 {
+            hands.send_modify(|hands| hands.wall = wall);
         }
     }
 }
@@ -239,5 +277,20 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
         assert_eq!(clock.now(), Time::from_millis(3000));
+    }
+    #[tokio::test]
+    async fn a_deadline_does_not_move_with_a_clock_that_is_set() {
+        let start = Time::from_millis(1_700_000_000_000);
+        let day = Duration::from_secs(86_400);
+        for wall in [start - day, start + day] {
+            let clock = Clock::held(start);
+            let limited = clock.until(start + Duration::from_secs(30), std::future::pending::<()>());
+            tokio::pin!(limited);
+            assert!(futures_util::poll!(&mut limited).is_pending());
+            clock.set(wall);
+            assert!(futures_util::poll!(&mut limited).is_pending(), "no time has passed");
+            clock.advance(Duration::from_secs(30));
+            assert_eq!(limited.await, Err(DeadlineExceeded));
+        }
     }
 }

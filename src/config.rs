@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod channels;
 mod check;
 pub mod duration;
+mod limits;
 mod network;
 mod problem;
 mod read;
@@ -25,17 +26,20 @@ mod words;
 
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
 pub use check::{Report, check};
+pub use limits::Limits;
 pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
 pub use server::{Browser, Durability, Log, LogFormat, Server, SessionSettings, Store, Tls};
-pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions};
+pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions, SilentAfter};
 pub use sources::{Flag, Sources};
 pub use words::is_name;
 
 pub(crate) use network::{is_loopback, origin};
 pub(crate) use problem::unknown;
 pub(crate) use read::{Field, Reading, Section};
+pub(crate) use secrets::from_file as secret_from_file;
+pub(crate) use server::program;
 pub(crate) use sources::read as read_file;
 pub(crate) use tree::parse as parse_tree;
 pub(crate) use words::{boolean, choice, integer, text};
@@ -53,6 +57,8 @@ pub struct Config {
     pub mail: Option<Arc<Mail>>,
     /// Who is told, and how often.
     pub alerts: Arc<Alerts>,
+    /// What one token may use.
+    pub limits: Limits,
     /// The Chromium that logs in.
     pub browser: Arc<Browser>,
     /// What applications may keep here.
@@ -134,6 +140,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let log = server::log(root);
     let mail = channels::mail(root);
     let alerts = channels::alerts(root);
+    let limits = limits::limits(root);
     let browser = server::browser(root);
     let sessions = server::sessions(root);
     let phones = sites::phones(root);
@@ -145,6 +152,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
         log: log?,
         mail: mail?.map(Arc::new),
         alerts: Arc::new(alerts?),
+        limits: limits?,
         browser: Arc::new(browser?),
         sessions: sessions?,
         phones: Arc::new(phones?),

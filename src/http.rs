@@ -25,6 +25,7 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod params;
+mod phones;
 pub mod portals;
 pub mod problem;
 mod relay;

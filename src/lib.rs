@@ -12,6 +12,8 @@
 //!         │
 //!        app                 composition: starts the parts in order, opens the doors last; signals, reload, drain
 //!         │
+//!        console             the operator's pages: HTML on the edge
+//!         │
 //!        http                the edge: extract → one domain call → map; no rule lives here
 //!         │
 //!   ┌─────┴───────┐
@@ -61,6 +63,7 @@ pub mod browsers;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod demo;
 pub mod http;
 pub mod ids;

@@ -3,6 +3,7 @@
 //! A token is told once, when it is made, and kept only as its SHA-256. Making and revoking one takes effect with the
 //! next request, because every request reads the record. No token ever reaches a log or an error.
 
+pub mod limits;
 mod scope;
 
 use std::collections::BTreeSet;

@@ -71,7 +71,7 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     tag
 }
 
-/// HMAC-SHA1 of `message`, for RFC 6238 and nothing else: authenticator apps know no other.
+/// HMAC-SHA1 of `message`, for RFC 6238 and Twilio, which know no other.
 pub fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
     let mut tag = [0; 20];
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);

@@ -37,14 +37,14 @@ struct Inner {
     store: Store,
     clock: Clock,
     random: Random,
-    limits: Limits,
+    limits: Quotas,
     census: Census,
     feed: Feed,
 }
 
 /// What applications may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Quotas {
     /// The life of a session whose creator names none.
     pub ttl: Duration,
     /// The longest that one may be given.
@@ -126,7 +126,7 @@ impl From<StoreError> for SessionError {
 pub struct Wish<'a> {
     /// The data; None leaves what is there.
     pub data: Option<&'a RawValue>,
-    /// How long it shall live; None: as it did, or [`Limits::ttl`].
+    /// How long it shall live; None: as it did, or [`Quotas::ttl`].
     pub ttl: Option<Duration>,
 }
 
@@ -144,7 +144,7 @@ enum Change {
 
 impl Sessions {
     /// Sessions in `store`; the feed of their changes runs until `life` ends.
-    pub fn start(store: Store, clock: Clock, random: Random, limits: Limits, life: &Lifecycle) -> Self {
+    pub fn start(store: Store, clock: Clock, random: Random, limits: Quotas, life: &Lifecycle) -> Self {
         let boot = random.session_id()[..8].to_owned();
         let (census, feed) = (Census::default(), Feed::new(boot, life));
         let sessions = Self(Arc::new(Inner { store, clock, random, limits, census, feed }));

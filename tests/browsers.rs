@@ -11,12 +11,22 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::get;
 use nightporter::browsers::{
-    BrowserError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageOptions, Pool, SavedState, Seat,
-    Settings, StorageText,
+    Area, BrowserError, CallError, Context, ContextOptions, Health, Key, Kind, NetCause, Page, PageCall, PageOptions,
+    Piece, Pool, SavedState, Seat, Settings, StorageText,
 };
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
-use rustix::process::{Pid, Signal, kill_process};
+use nightporter::secret::Secret;
+use rustix::process::Pid;
+
+#[path = "browsers/death.rs"]
+mod death;
+#[path = "browsers/pages.rs"]
+mod pages;
+#[path = "browsers/recycling.rs"]
+mod recycling;
+#[path = "browsers/scarcity.rs"]
+mod scarcity;
 
 /// Enough for two cores that are building something else meanwhile; nothing waits for it to pass.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -52,6 +62,17 @@ impl House {
         let context = self.context().await;
         let page = context.page(PageOptions::default()).await.unwrap();
         (context, page)
+    }
+
+    /// Waits until the processes of the pool are as wanted.
+    async fn processes_become(&self, what: &str, wanted: impl Fn(&BTreeSet<i32>) -> bool) {
+        let becoming = async {
+            while !wanted(&processes_of(self.run.path())) {
+                clock::pause(Duration::from_millis(20)).await;
+            }
+        };
+        let became = clock::within(LIMIT, becoming).await;
+        assert!(became.is_ok(), "waited in vain for {what}: {:?}", processes_of(self.run.path()));
     }
 
     fn pid(&self, seat: Seat) -> Pid {
@@ -125,6 +146,25 @@ const HOPS: &str = r#"<!doctype html><title>hop</title><script>
 const HOME: &str = r#"<!doctype html><title>home</title><p id=seen></p>
 <script>document.getElementById("seen").textContent = String(localStorage.getItem("token"));</script>"#;
 
+const REPEATED: &str = r#"<!doctype html><meta charset=utf-8>
+    <style>body, input, button, textarea, select { font: 16px monospace; } .box { width: 1em }</style>
+    <input id=wanted><button id=repeat>repeat</button><span id=woken></span><div id=stage></div>
+    <script>
+    let woken = 0;
+    const stage = document.getElementById("stage");
+    new MutationObserver(() => document.getElementById("woken").textContent = ++woken)
+        .observe(stage, { subtree: true, childList: true, attributes: true, characterData: true });
+    document.getElementById("repeat").onclick = () => {
+        const code = document.getElementById("wanted").value, digits = Array.from(code);
+        const wide = digits.map((digit) => String.fromCharCode(digit.charCodeAt(0) + 0xfee0)).join("");
+        const boxes = digits.map((digit) => `<input class=box value=${digit}>`).join("");
+        stage.innerHTML = `<p id=plain>인증번호 ${code} 확인</p><p>${digits.map((digit) => `<b>${digit}</b>`).join(" ")}</p>
+            <p>${code.slice(0, 3)}-${code.slice(3)} ${wide}</p><p>${boxes}</p><input value="code: ${code}"><input placeholder="${code}">
+            <textarea>${code}</textarea><select><option>${code}</option></select><div id=host></div>`;
+        const shadow = document.getElementById("host").attachShadow({ mode: "open" });
+        shadow.innerHTML = `<p>in the shadow ${code}</p><div><i>not this</i><input value=${code}></div>`;
+    };
+    </script>"#;
 const POPUP: &str = r#"<!doctype html><title>popup</title><button id=open>open</button><p id=said>nothing</p>
 <script>
   document.getElementById("open").onclick = () => {
@@ -147,15 +187,28 @@ async fn portal() -> String {
         .route("/form", page(FORM))
         .route("/hops", page(HOPS))
         .route("/popup", page(POPUP))
+        .route("/repeated", page(REPEATED))
+        .route("/spin", page(pages::SPIN))
+        .route("/leave", page(pages::LEAVE))
+        .route("/windows", page(pages::WINDOWS))
+        .route("/large", page(scarcity::LARGE))
         .route("/covered", page(COVERED))
         .route("/set", get(set_session))
         .route("/who", get(async |headers: HeaderMap| Html(format!("<p id=who>{:?}</p>", headers.get(header::COOKIE)))))
         .route("/old", get(async || Redirect::to("/home?from=old")))
+        .route("/busy", get(busy))
         .route("/mirror", get(async |headers: HeaderMap| format!("{headers:?}")));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     format!("http://{address}")
+}
+
+/// A page that allows its scripts its own site only, whose button never comes back, and that has its own idea of `fetch`.
+async fn busy() -> impl IntoResponse {
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; connect-src 'self'";
+    let page = r#"<button id=spin onclick="for (;;);">spin</button><script>window.fetch = null</script>"#;
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page))
 }
 
 async fn set_session() -> impl IntoResponse {
@@ -308,6 +361,45 @@ async fn a_session_moves_to_a_new_process_with_cookies_and_storage() {
     house.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_calls_with_what_it_has_stored_and_is_given_up_when_it_spins() {
+    let (house, portal) = (House::open(), portal().await);
+    let (context, page) = house.page().await;
+    page.goto(&format!("{portal}/busy"), LIMIT).await.unwrap();
+    page.take_calls(PageOptions::default()).await.unwrap();
+    let stored = |area| Piece::Stored { area, key: "a".into(), pointer: Some("/b/0".into()) };
+    let text = |text: &str| Piece::Text { text: text.into() };
+    let headers = vec![
+        ("x-local".to_owned(), vec![text("<"), stored(Area::Local), text(">")]),
+        ("x-session".to_owned(), vec![stored(Area::Session)]),
+    ];
+    let (method, url) = ("GET".to_owned(), format!("{portal}/mirror"));
+    let call = PageCall { origin: portal.clone(), url, method, headers, body: None };
+    let storage = [(portal.clone(), StorageText(r#"[["a","{\"b\":[\"t0k\"]}"]]"#.into()))];
+    let state = SavedState { local_storage: storage.into(), ..SavedState::default() };
+    let other = house.pool.open(Seat::A, ContextOptions { restore: Some(state), user_agent: None }).await.unwrap();
+    let blank = other.blank_page(&portal, PageOptions::default()).await.unwrap();
+    let mut answer = blank.call(&call, LIMIT).await.unwrap();
+    let told = String::from_utf8(answer.body.next(LIMIT).await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(told.contains(r#""x-local": "<t0k>""#) && !told.contains("x-session"), "{told}");
+    assert_eq!((answer.status, page.call(&call, LIMIT).await.unwrap().status), (200, 200));
+    let away = PageCall { origin: "http://other.example".into(), ..call.clone() };
+    assert_eq!(blank.call(&away, LIMIT).await.unwrap_err(), CallError::Away);
+    let spins = async {
+        loop {
+            // One that was under way when it began to spin is only late; the next one cannot leave.
+            if let Err(error @ CallError::Page(_)) = page.call(&call, Duration::from_secs(2)).await {
+                return error;
+            }
+        }
+    };
+    let (_, error) = tokio::join!(page.click("#spin", LIMIT), spins);
+    assert!(!page.is_open() && context.is_alive(), "{error}");
+    assert_eq!(context.page(PageOptions::default()).await.unwrap().url().await.unwrap(), "about:blank");
+    drop((page, context, blank, other));
+    house.close().await;
+}
+
 #[tokio::test]
 async fn storage_of_any_origin_is_restored_without_the_network() {
     let house = House::open();
@@ -317,7 +409,7 @@ async fn storage_of_any_origin_is_restored_without_the_network() {
         ("https://secure.invalid".to_owned(), entries(r#"[["가","나다"],["b","\\u2028'\"<"]]"#)),
         ("https://xn--9n2bp8q.invalid:8443".to_owned(), entries(r#"[["c",""]]"#)),
     ]);
-    let saved = SavedState { cookies: Vec::new(), local_storage };
+    let saved = SavedState { local_storage, ..SavedState::default() };
     let options = ContextOptions { restore: Some(saved.clone()), ..ContextOptions::default() };
     let context = house.pool.open(Seat::A, options).await.unwrap();
     let read = |state: &SavedState| -> Vec<BTreeSet<Vec<String>>> {
@@ -334,7 +426,7 @@ async fn an_export_fits_into_a_record_and_keeps_the_tokens() {
     let house = House::open();
     let cache = format!("[[\"cache\",\"{}\"],[\"token\",\"t\"]]", "캐시".repeat(20_000));
     let local_storage = BTreeMap::from([("https://acme.invalid".to_owned(), StorageText(cache))]);
-    let restore = Some(SavedState { cookies: Vec::new(), local_storage });
+    let restore = Some(SavedState { local_storage, ..SavedState::default() });
     let context = house.pool.open(Seat::A, ContextOptions { restore, ..ContextOptions::default() }).await.unwrap();
     let saved = context.export().await.unwrap();
     assert_eq!(saved.local_storage["https://acme.invalid"].0, r#"[["token","t"]]"#);
@@ -359,20 +451,6 @@ async fn contexts_share_nothing_and_one_bad_cookie_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn popups_and_dialogs_do_not_disturb() {
-    let house = House::open();
-    let portal = portal().await;
-    let (_context, page) = house.page().await;
-    page.goto(&format!("{portal}/popup"), LIMIT).await.unwrap();
-    for _ in 0..3 {
-        page.click("#open", LIMIT).await.unwrap();
-    }
-    assert_eq!(page.text("#said").await.unwrap(), "true:true");
-    assert_eq!(page.dialogs(), ["공지사항", "계속할까요?"].repeat(3));
-    house.close().await;
-}
-
-#[tokio::test]
 async fn pictures_hide_secrets() {
     let house = House::open();
     let portal = portal().await;
@@ -383,7 +461,7 @@ async fn pictures_hide_secrets() {
         page.fill("#pass", pass, LIMIT).await.unwrap();
         // Away from the fields, so that no cursor blinks in a picture.
         page.press(Key::Tab).await.unwrap();
-        page.screenshot(masked).await.unwrap()
+        page.screenshot(masked, &[]).await.unwrap()
     };
     let open = picture("kim", "abc", &[]).await;
     assert!(open.starts_with(b"\x89PNG"));
@@ -391,58 +469,31 @@ async fn pictures_hide_secrets() {
     assert!(open == picture("kim", "abcdef", &[]).await, "the length of a password shows");
     let hidden = picture("kim", "abc", &["#user", "#greeting"]).await;
     assert!(hidden == picture("a longer name", "abc", &["#user", "#greeting"]).await, "what is masked shows");
-    assert!(matches!(page.screenshot(&["#a["]).await, Err(BrowserError::InvalidSelector { .. })));
-    assert!(matches!(page.screenshot(&["a { } body"]).await, Err(BrowserError::InvalidSelector { .. })));
+    assert!(matches!(page.screenshot(&["#a["], &[]).await, Err(BrowserError::InvalidSelector { .. })));
+    assert!(matches!(page.screenshot(&["a { } body"], &[]).await, Err(BrowserError::InvalidSelector { .. })));
     house.close().await;
 }
 
 #[tokio::test]
-async fn a_crashed_renderer_fails_its_calls_at_once_and_spares_the_context() {
+async fn pictures_hide_a_secret_wherever_the_page_repeats_it() {
     let house = House::open();
     let portal = portal().await;
-    let (context, page) = house.page().await;
-    page.goto(&format!("{portal}/set"), LIMIT).await.unwrap();
-    // Without the crash being noticed both would end at their limits, with other errors.
-    let (crash, waiting) = tokio::join!(page.goto("chrome://crash", LIMIT), page.wait_for("#never", LIMIT));
-    assert_eq!(crash.unwrap_err(), BrowserError::Crashed);
-    assert_eq!(waiting.unwrap_err(), BrowserError::Crashed);
-    assert_eq!(page.url().await.unwrap_err(), BrowserError::Crashed);
-    let fresh = context.page(PageOptions::default()).await.unwrap();
-    fresh.goto(&format!("{portal}/who"), LIMIT).await.unwrap();
-    assert!(fresh.text("#who").await.unwrap().contains("sid=s3cret"));
-    house.close().await;
-}
-
-#[tokio::test]
-async fn a_killed_browser_is_replaced_and_the_watch_says_so() {
-    let house = House::open();
-    house.pool.warm().await.unwrap();
-    let (context, page) = house.page().await;
-    assert_eq!((context.generation(), context.is_alive()), (1, true));
-    kill_process(house.pid(Seat::A), Signal::KILL).unwrap();
-    let waiting = page.wait_for("#never", LIMIT).await.unwrap_err();
-    assert_eq!(waiting, BrowserError::Gone);
-    assert!(!context.is_alive());
-    let health = house.becomes(Seat::A, |health| health.generation == 2 && health.up).await;
-    assert_eq!(health.deaths, 1);
-    let other = house.pool.watch(Seat::B).borrow().clone();
-    assert_eq!((other.generation, other.deaths), (1, 0), "the other process does not notice");
-    let (context, _page) = house.page().await;
-    assert_eq!(context.generation(), 2);
-    house.close().await;
-}
-
-#[tokio::test]
-async fn a_browser_that_hangs_is_noticed_killed_and_replaced() {
-    let house = House::open();
-    house.pool.warm().await.unwrap();
-    let stopped = house.pid(Seat::B);
-    kill_process(stopped, Signal::STOP).unwrap();
-    let health = house.becomes(Seat::B, |health| health.deaths == 1).await;
-    assert!(health.reason.unwrap().contains("did not answer"));
-    let health = house.becomes(Seat::B, |health| health.generation == 2 && health.up).await;
-    assert_ne!(health.pid, Some(stopped.as_raw_pid().cast_unsigned()));
-    assert_eq!(command_line(stopped.as_raw_pid()), "");
+    let (_context, page) = house.page().await;
+    page.goto(&format!("{portal}/repeated"), LIMIT).await.unwrap();
+    let secrets = |secrets: [&str; 2]| secrets.map(Secret::new);
+    let (masked, mut pictures) = (["#wanted", "#woken"], Vec::new());
+    for code in ["572913", "101010"] {
+        page.fill("#wanted", code, LIMIT).await.unwrap();
+        page.click("#repeat", LIMIT).await.unwrap();
+        assert_eq!(page.text("#plain").await.unwrap(), format!("인증번호 {code} 확인"));
+        pictures.push(page.screenshot(&masked, &secrets([code, "hunter two"])).await.unwrap());
+        pictures.push(page.screenshot(&masked, &[]).await.unwrap());
+    }
+    let [hidden, open, hidden_too, open_too] = &pictures[..] else { panic!("four pictures") };
+    assert!(open != open_too, "pictures show what is not hidden");
+    assert!(hidden != open, "something is hidden");
+    assert!(hidden == hidden_too, "a code shows");
+    assert_eq!(page.text("#woken").await.unwrap(), "2", "only our two clicks changed the page");
     house.close().await;
 }
 
@@ -552,44 +603,4 @@ async fn without_a_sandbox_the_error_names_the_cause_and_the_switch() {
     assert!(matches!(error, BrowserError::Sandbox { .. }), "{error}");
     assert!(error.to_string().contains("browser.sandbox = false"), "{error}");
     launch(false).await.expect("the operator's switch helps");
-}
-
-/// Names the directory in which the second life of this test binary shall run browsers.
-const SECOND_LIFE: &str = "NIGHTPORTER_TEST_SECOND_LIFE";
-
-/// Does nothing, unless this is the process that the next test starts to kill it.
-#[tokio::test]
-async fn second_life() {
-    let Some(run) = std::env::var_os(SECOND_LIFE) else { return };
-    let life = Lifecycle::new();
-    let pool = Pool::new(&life, Settings { runtime_dir: run.into(), ..Settings::default() }).unwrap();
-    pool.warm().await.unwrap();
-    println!("warm");
-    std::future::pending::<()>().await;
-}
-
-#[tokio::test]
-async fn when_we_are_killed_nothing_is_left_behind() {
-    use tokio::io::{AsyncBufReadExt, BufReader};
-    let house = House::open();
-    let run = house.run.path().join("second");
-    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "second_life", "--nocapture"])
-        .env(SECOND_LIFE, &run)
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let warming = async { while !lines.next_line().await.unwrap().expect("ended early").contains("warm") {} };
-    clock::within(LIMIT, warming).await.unwrap();
-    assert!(!processes_of(&run).is_empty());
-    child.kill().await.unwrap();
-    assert_gone(&run).await;
-    assert!(fs::read_dir(&run).unwrap().count() > 0, "a killed process cannot remove its profiles");
-    // The next start does.
-    Pool::new(&house.life, Settings { runtime_dir: run.clone(), ..Settings::default() }).unwrap();
-    assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
-    fs::remove_dir(&run).unwrap();
-    house.close().await;
 }

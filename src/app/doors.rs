@@ -61,19 +61,26 @@ impl Doors {
 
         let opening = Opening { ground, limits: limits(server), stop: CancellationToken::new(), server };
         let health = Health::new(ground.readiness.clone(), &ground.clock);
-        let guarded = metrics.clone().routes().route_layer(auth::require(&parts.operators, Scope::Metrics));
+        let guarded = metrics
+            .clone()
+            .routes(Some(parts.portals.clone()))
+            .route_layer(auth::require(&parts.operators, Scope::Metrics));
         let listener = match &tls {
             Some(tls) => Listener::Tls(api, tls.clone()),
             None => Listener::Tcp(api),
         };
         let mut servers = vec![opening.serve("api", health.routes().merge(guarded).merge(parts.routes()), listener)];
         if let Some((listener, _)) = open_metrics {
-            servers.push(opening.serve("metrics", metrics.routes(), Listener::Tcp(listener)));
+            servers.push(opening.serve(
+                "metrics",
+                metrics.routes(Some(parts.portals.clone())),
+                Listener::Tcp(listener),
+            ));
         }
         let reach = Reach {
             operators: parts.operators.clone(),
             readiness: ground.readiness.clone(),
-            portals: parts.portals.clone(),
+            api: parts.portals_api.clone(),
             alerts: parts.alerts.clone(),
         };
         let routes = Control::new(reach, place, &ground.clock).routes();

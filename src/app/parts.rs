@@ -9,10 +9,12 @@ use super::{Ground, StartError, browser_settings, channels, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
+use crate::console;
 use crate::http::idempotency::Idempotency;
 use crate::http::{portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
+use crate::operators::limits::{Limiter, Limits};
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -20,7 +22,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
-use crate::sessions::{Limits, Sessions};
+use crate::sessions::{Quotas, Sessions};
 use crate::store::{Durability, Store, StoreError};
 
 /// Everything that runs; clones share it.
@@ -36,11 +38,13 @@ pub struct Parts {
     pub outbox: Outbox,
     /// What people are told.
     pub alerts: Alerts,
+    /// Where codes arrive.
+    pub inbox: Inbox,
     /// The portals that are kept.
     pub portals: Portals,
     /// What applications keep here.
     pub sessions: Sessions,
-    portals_api: portals::Api,
+    pub(super) portals_api: portals::Api,
     sessions_api: sessions::Api,
     log: Option<logs::Handle>,
 }
@@ -69,31 +73,33 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
             clock: clock.clone(),
             random: random.clone(),
             vault: vault.clone(),
-            inbox: Inbox::new(store.clone(), clock.clone(), vault.clone(), life),
+            inbox: inbox.clone(),
             pool: Pool::new(life, browser_settings(&config.browser))?,
             upstream: Upstream::new().map_err(StartError::Authorities)?,
             alerts: alerts.clone(),
         };
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
-        let portals_api = portals::Api { portals: portals.clone(), relay: Relay::default(), clock: clock.clone() };
-        let limits = session_limits(config.sessions);
-        let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), limits, life);
+        let limiter = Limiter::new(limits(config), clock.clone());
+        let portals_api =
+            portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
+        let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let boot = random.session_id();
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), boot, life);
         let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency };
-        Ok(Self { store, vault, operators, outbox, alerts, portals, sessions, portals_api, sessions_api, log })
+        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, sessions, portals_api, sessions_api, log })
     }
 
-    /// The parts' own routes, each behind the scope it asks for.
+    /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
         let Self { operators, portals_api, sessions_api, .. } = self.clone();
-        portals_api.routes(&operators).merge(sessions_api.routes(&operators))
+        portals_api.routes(&operators).merge(sessions_api.routes(&operators)).merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.
@@ -103,6 +109,7 @@ impl Parts {
     pub(super) async fn reload(&self, config: &Config) -> Result<(), StartError> {
         let outbox = channels::outbox(config)?;
         self.portals.apply(config).await?;
+        self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
         if let Some(log) = &self.log {
@@ -112,9 +119,14 @@ impl Parts {
     }
 }
 
-fn session_limits(settings: config::SessionSettings) -> Limits {
+fn quotas(settings: config::SessionSettings) -> Quotas {
     let config::SessionSettings { ttl, max_ttl, max_records, max_spaces } = settings;
-    Limits { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
+    Quotas { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
+}
+
+fn limits(config: &Config) -> Limits {
+    let config::Limits { relay_per_minute, relay_concurrency } = config.limits;
+    Limits { per_minute: relay_per_minute, at_once: relay_concurrency }
 }
 
 async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {

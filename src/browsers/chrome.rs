@@ -5,15 +5,20 @@
 //! with an error instead of waiting without a limit, and everything opened is closed again when dropped.
 
 mod address;
+mod calls;
 mod connection;
 mod context;
 mod eyes;
+mod fetch;
 mod identity;
+mod kept;
 mod keys;
 mod page;
 mod pointer;
+mod pulse;
 mod session;
 mod storage;
+mod surrogates;
 mod tab;
 mod wire;
 
@@ -26,10 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use connection::{Connection, Event, Message};
 
+use session::Session;
+
 use super::error::BrowserError;
+use super::tenancy::Tenancy;
 use crate::lifecycle::Lifecycle;
 
 pub use context::{Context, ContextOptions};
+pub use fetch::{Area, CallError, PageAnswer, PageBody, PageCall, Piece};
 pub use identity::Identity;
 pub use keys::Key;
 pub use page::{Landing, Page, PageOptions};
@@ -38,6 +47,8 @@ pub use page::{Landing, Page, PageOptions};
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Contexts and tabs that may wait to be closed after a drop; what exceeds it stays until its process ends.
 const LITTER_LIMIT: usize = 256;
+/// How long a page may take to give up a call: one that hangs must not keep the rest from being closed.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// A connection to one browser process; clones share it.
 #[derive(Clone, Debug)]
@@ -45,6 +56,7 @@ pub(super) struct Chrome {
     connection: Connection,
     litter: mpsc::Sender<Litter>,
     life: Lifecycle,
+    tenancy: Tenancy,
 }
 
 /// What its owner dropped and somebody has to close.
@@ -52,6 +64,7 @@ pub(super) struct Chrome {
 enum Litter {
     Context(String),
     Tab(String),
+    Call { session: Session, world: u32, expression: String },
 }
 
 impl Chrome {
@@ -61,7 +74,7 @@ impl Chrome {
         let (litter, found) = mpsc::channel(LITTER_LIMIT);
         let events = connection.subscribe("");
         life.spawn("browser steward", Steward { connection: connection.clone() }.run(events, found));
-        Self { connection, litter, life: life.clone() }
+        Self { connection, litter, life: life.clone(), tenancy: Tenancy::default() }
     }
 
     /// Waits for the first answer and arranges that popups are reported.
@@ -70,9 +83,10 @@ impl Chrome {
         self.call(wire::discover_pages()).await.map(drop)
     }
 
-    /// Asks for a sign of life.
-    pub(super) async fn ping(&self, limit: Duration) -> Result<(), BrowserError> {
-        self.connection.call(None, &wire::GetVersion {}, limit).await.map(drop)
+    /// Asks for a sign of life, which is the number of contexts that the process holds.
+    pub(super) async fn ping(&self, limit: Duration) -> Result<usize, BrowserError> {
+        let held = self.connection.call(None, &wire::GetBrowserContexts {}, limit).await?;
+        Ok(held.browser_context_ids.len())
     }
 
     /// Asks the browser to end in order. The end shows as [`Chrome::gone`].
@@ -83,6 +97,11 @@ impl Chrome {
     /// Cancelled when the pipe has ended: the process is dead, or as good as.
     pub(super) fn gone(&self) -> CancellationToken {
         self.connection.gone()
+    }
+
+    /// Who lives in the process.
+    pub(super) const fn tenancy(&self) -> &Tenancy {
+        &self.tenancy
     }
 
     /// Gives up the connection: every call under way or to come returns [`BrowserError::Gone`].
@@ -141,6 +160,9 @@ impl Steward {
             }
             Litter::Tab(target_id) => {
                 self.connection.call(None, &Target::CloseTarget { target_id }, CALL_LIMIT).await.map(drop)
+            }
+            Litter::Call { session, world, expression } => {
+                session.call_within(GIVE_UP, wire::evaluate(expression, world)).await.map(drop)
             }
         }
     }

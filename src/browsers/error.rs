@@ -42,6 +42,9 @@ pub enum BrowserError {
     /// The page's renderer crashed; a new page in the same context works.
     #[error("the page crashed")]
     Crashed,
+    /// The page's renderer did not answer for seconds and was ended; a new page in the same context works.
+    #[error("the page does not answer any more: a script in it never ends")]
+    Unresponsive,
     /// The page is closed.
     #[error("the page is closed")]
     Closed,
@@ -125,6 +128,7 @@ impl BrowserError {
             | Self::Gone
             | Self::Hung { .. }
             | Self::Crashed
+            | Self::Unresponsive
             | Self::Closed
             | Self::Protocol { .. } => Kind::BrowserFailed,
         }

@@ -1,97 +1,49 @@
-//! The pool: two seats, one browser process on each, replaced when it dies or hangs.
+//! The pool: two seats, one browser process on each, replaced when it dies, hangs, or has had enough.
 //!
 //! A portal keeps its active session on one seat and its standby on the other; a promotion moves nothing, the seats only
-//! change their meaning for that portal. Whoever keeps sessions watches [`Pool::watch`] to learn that a process died and
-//! restores its contexts into the next generation.
+//! change their meaning for that portal. Whoever keeps sessions watches [`Pool::watch`] to learn that a process died or
+//! retires, and restores its contexts into the next generation. A portal that needs another program gets another pool,
+//! made when it is first asked for; its processes end when nobody holds it any more.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::chrome::{Chrome, Context, ContextOptions};
+use super::chrome::{Context, ContextOptions};
 use super::error::BrowserError;
-use super::launch::{Launcher, Running};
+use super::launch::Launcher;
+use super::recycle::{Recycle, Recycler};
+use super::seat::{Health, Keeper, Place, Seat};
 use super::settings::Settings;
-use crate::clock::{self, Stopwatch};
 use crate::lifecycle::Lifecycle;
 
-/// How often a process is asked for a sign of life, how long it may take, and how often in a row it may fail to.
-const PING_EVERY: Duration = Duration::from_secs(3);
-const PING_LIMIT: Duration = Duration::from_secs(3);
-const MISSES: u32 = 2;
-/// After so long a life a death is bad luck and the back-off starts anew.
-const STEADY: Duration = Duration::from_secs(60);
-/// A process that is asked to end in order gets this long.
-const FAREWELL: Duration = Duration::from_secs(3);
-/// How long a caller waits for a process: a cold start, behind two others.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// Programs that may have a pool at once: two processes each.
+const PROGRAMS: usize = 4;
 
-/// One of the two places for a browser process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Seat {
-    /// The first.
-    A,
-    /// The second.
-    B,
-}
-
-impl Seat {
-    /// The place whose process does not die together with this one's.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
-    const fn index(self) -> usize {
-        match self {
-            Self::A => 0,
-            Self::B => 1,
-        }
-    }
-}
-
-/// How a seat is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// Counts the processes that have come up on this seat; 0 before the first.
-    pub generation: u64,
-    /// Whether the present one lives.
-    pub up: bool,
-    /// The number of the present process in the operating system.
-    pub pid: Option<u32>,
-    /// How many have died or hung without being asked to end.
-    pub deaths: u64,
-    /// Why there is none now, or why the last one ended.
-    pub reason: Option<String>,
-}
-
-/// Two browser processes; clones share them. They end with the [`Lifecycle`] the pool was made in.
+/// Two browser processes of one program; clones share them. They end with the last clone, or with the [`Lifecycle`] that the
+/// first pool was made in.
 #[derive(Clone, Debug)]
-pub struct Pool(Arc<[Place; 2]>);
+pub struct Pool(Arc<Seats>);
 
-/// What callers see and touch of a seat; its keeper is the other side.
-#[derive(Clone, Debug)]
-struct Place {
-    seat: Seat,
-    wanted: watch::Sender<bool>,
-    occupant: watch::Sender<Occupant>,
-    health: watch::Sender<Health>,
+#[derive(Debug)]
+struct Seats {
+    places: [Place; 2],
+    family: Arc<Family>,
+    _end: DropGuard,
 }
 
-/// Who sits there.
-#[derive(Clone, Debug)]
-enum Occupant {
-    /// Nobody yet, or the next one is on the way.
-    Nobody,
-    /// A process that answers, and its generation.
-    Browser(Chrome, u64),
-    /// Nobody for now: the last attempt failed, and the next one waits.
-    Failed(BrowserError),
+/// The pools of all programs.
+#[derive(Debug)]
+struct Family {
+    /// Starts the program that the operator configured.
+    launcher: Launcher,
+    recycle: Recycle,
+    life: Lifecycle,
+    // A plain mutex: held to look something up, never across an await.
+    pools: Mutex<BTreeMap<PathBuf, Weak<Seats>>>,
 }
 
 impl Pool {
@@ -100,19 +52,38 @@ impl Pool {
     /// # Errors
     /// [`BrowserError::Launch`] when the runtime directory or the account for the browser is not usable.
     pub fn new(life: &Lifecycle, settings: Settings) -> Result<Self, BrowserError> {
-        let launcher = Arc::new(Launcher::new(life, settings)?);
-        let places = [Seat::A, Seat::B].map(|seat| {
-            let place = Place {
-                seat,
-                wanted: watch::Sender::new(false),
-                occupant: watch::Sender::new(Occupant::Nobody),
-                health: watch::Sender::default(),
-            };
-            let keeper = Keeper { place: place.clone(), launcher: Arc::clone(&launcher), stop: life.stopping() };
-            life.supervise(format!("browser {seat:?}"), keeper.run());
-            place
-        });
-        Ok(Self(Arc::new(places)))
+        let recycle = settings.recycle;
+        let launcher = Launcher::new(life, settings)?;
+        let first = Arc::new(launcher.clone());
+        let family = Arc::new(Family { launcher, recycle, life: life.clone(), pools: Mutex::default() });
+        let pool = family.seats(&first);
+        if let Ok(program) = first.program() {
+            family.pools.lock().unwrap_or_else(PoisonError::into_inner).insert(program, Arc::downgrade(&pool));
+        }
+        Ok(Self(pool))
+    }
+
+    /// The pool of another program in the same place and by the same rules: the one that there is, or a new one.
+    ///
+    /// # Errors
+    /// [`BrowserError::NotInstalled`] when there is no such program, [`BrowserError::Launch`] when more than four programs
+    /// would have a pool.
+    pub fn of_program(&self, program: &Path) -> Result<Self, BrowserError> {
+        let family = &self.0.family;
+        let launcher = Arc::new(family.launcher.of_program(program));
+        let program = launcher.program()?;
+        let mut pools = family.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        if let Some(pool) = pools.get(&program).and_then(Weak::upgrade) {
+            return Ok(Self(pool));
+        }
+        if pools.len() >= PROGRAMS {
+            let reason = format!("{} would be one more than the {PROGRAMS} programs that may run", program.display());
+            return Err(BrowserError::Launch { reason });
+        }
+        let pool = family.seats(&launcher);
+        pools.insert(program, Arc::downgrade(&pool));
+        Ok(Self(pool))
     }
 
     /// Starts both processes and waits until both answer.
@@ -120,7 +91,7 @@ impl Pool {
     /// # Errors
     /// The first reason why one does not.
     pub async fn warm(&self) -> Result<(), BrowserError> {
-        let (a, b) = tokio::join!(self.place(Seat::A).browser(), self.place(Seat::B).browser());
+        let (a, b) = tokio::join!(self.place(Seat::A).enter(), self.place(Seat::B).enter());
         a.and(b).map(drop)
     }
 
@@ -129,175 +100,38 @@ impl Pool {
     /// # Errors
     /// Why there is no process, or [`BrowserError::Gone`] when it died meanwhile.
     pub async fn open(&self, seat: Seat, options: ContextOptions) -> Result<Context, BrowserError> {
-        let (chrome, generation) = self.place(seat).browser().await?;
-        Context::open(chrome, seat, generation, options).await
+        Context::open(self.place(seat).enter().await?, options).await
     }
 
     /// How the process on `seat` is doing, and every change of it.
     pub fn watch(&self, seat: Seat) -> watch::Receiver<Health> {
-        self.place(seat).health.subscribe()
+        self.place(seat).watch()
     }
 
     fn place(&self, seat: Seat) -> &Place {
-        &self.0[seat.index()]
+        &self.0.places[seat.index()]
     }
 }
 
-impl Place {
-    async fn browser(&self) -> Result<(Chrome, u64), BrowserError> {
-        self.wanted.send_replace(true);
-        let mut occupant = self.occupant.subscribe();
-        let settled = occupant.wait_for(|occupant| !matches!(occupant, Occupant::Nobody));
-        let settled = clock::within(OPEN_LIMIT, settled).await;
-        match settled.map(|seen| seen.map(|occupant| occupant.clone())) {
-            Ok(Ok(Occupant::Browser(chrome, generation))) => Ok((chrome, generation)),
-            Ok(Ok(Occupant::Failed(error))) => Err(error),
-            Ok(Ok(Occupant::Nobody) | Err(_)) => Err(BrowserError::Gone),
-            Err(_) => Err(BrowserError::Launch { reason: format!("not ready after {OPEN_LIMIT:?}") }),
-        }
+/// Handles to the same two processes are equal.
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// The task that keeps one seat occupied.
-struct Keeper {
-    place: Place,
-    launcher: Arc<Launcher>,
-    stop: CancellationToken,
-}
-
-/// Why a process is no longer on its seat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Stopped,
-    Died,
-    Hung,
-}
-
-impl Keeper {
-    async fn run(self) {
-        let mut wanted = self.place.wanted.subscribe();
-        let stopped = tokio::select! {
-            () = self.stop.cancelled() => true,
-            wanted = wanted.wait_for(|wanted| *wanted) => wanted.is_err(),
-        };
-        if !stopped {
-            self.keep().await;
-        }
-        self.place.occupant.send_replace(Occupant::Failed(BrowserError::Gone));
-    }
-
-    async fn keep(&self) {
-        let mut delays = back_off();
-        loop {
-            match self.launcher.launch().await {
-                Ok(running) => {
-                    let age = Stopwatch::start();
-                    if self.attend(running).await == End::Stopped {
-                        return;
-                    }
-                    if age.elapsed() > STEADY {
-                        delays = back_off();
-                    }
-                }
-                Err(_) if self.stop.is_cancelled() => return,
-                Err(error) => self.report_failure(error),
-            }
-            let delay = delays.next().unwrap_or_default();
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = clock::pause(delay) => {}
-            }
-            self.place.occupant.send_replace(Occupant::Nobody);
-        }
-    }
-
-    /// Seats the process, stays until its end, and buries it.
-    async fn attend(&self, running: Running) -> End {
-        let Running { chrome, process } = running;
-        let pid = process.id();
-        self.place.health.send_modify(|health| {
-            health.generation += 1;
-            (health.up, health.pid, health.reason) = (true, Some(pid), None);
+impl Family {
+    /// Two seats with somebody who keeps them, and somebody who looks after the age of both.
+    fn seats(self: &Arc<Self>, launcher: &Arc<Launcher>) -> Arc<Seats> {
+        let end: CancellationToken = self.life.stopping().child_token();
+        let places = [Seat::A, Seat::B].map(|seat| {
+            let (place, orders) = Place::new(seat);
+            let keeper = Keeper::new(place.clone(), Arc::clone(launcher), end.clone(), self.life.clone());
+            self.life.spawn(format!("browser {seat:?}"), keeper.run(orders));
+            place
         });
-        let generation = self.place.health.borrow().generation;
-        self.place.occupant.send_replace(Occupant::Browser(chrome.clone(), generation));
-        let seat = self.place.seat;
-        tracing::info!(?seat, pid, generation, "browser {seat:?} is up: process {pid}, generation {generation}");
-        let end = self.observe(&chrome).await;
-        // Told before the funeral: whoever waits for the next one need not wait for that.
-        self.report_end(end, generation);
-        if end == End::Stopped {
-            let farewell = async {
-                let _ = chrome.close(FAREWELL).await;
-                chrome.gone().cancelled().await;
-            };
-            // Whether it took the time or not, what is left of it is killed below.
-            let _ = clock::within(FAREWELL, farewell).await;
-        }
-        chrome.abandon();
-        process.bury().await;
-        end
-    }
-
-    async fn observe(&self, chrome: &Chrome) -> End {
-        let gone = chrome.gone();
-        let pinging = async {
-            let mut misses = 0;
-            while misses < MISSES {
-                clock::pause(PING_EVERY).await;
-                misses = if chrome.ping(PING_LIMIT).await.is_ok() { 0 } else { misses + 1 };
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => End::Stopped,
-            () = gone.cancelled() => End::Died,
-            () = pinging => End::Hung,
-        }
-    }
-
-    fn report_end(&self, end: End, generation: u64) {
-        let reason = match end {
-            End::Stopped => "stopped with us",
-            End::Died => "the process died",
-            End::Hung => "the process did not answer and was killed",
-        };
-        self.place.occupant.send_replace(Occupant::Nobody);
-        self.place.health.send_modify(|health| {
-            (health.up, health.pid, health.reason) = (false, None, Some(reason.into()));
-            health.deaths += u64::from(end != End::Stopped);
-        });
-        if end != End::Stopped {
-            let seat = self.place.seat;
-            tracing::warn!(?seat, generation, "browser {seat:?} generation {generation} is lost: {reason}");
-        }
-    }
-
-    fn report_failure(&self, error: BrowserError) {
-        let seat = self.place.seat;
-        tracing::error!(?seat, "browser {seat:?} could not be started: {error}");
-        self.place.health.send_modify(|health| health.reason = Some(error.to_string()));
-        self.place.occupant.send_replace(Occupant::Failed(error));
-    }
-}
-
-/// At once, then 250 ms doubling to 30 s.
-fn back_off() -> impl Iterator<Item = Duration> {
-    let doubling = ExponentialBuilder::new()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(30))
-        .without_max_times();
-    std::iter::once(Duration::ZERO).chain(doubling.build())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_replacement_comes_at_once_and_the_delay_stays_bounded() {
-        let delays: Vec<_> = back_off().take(20).map(|delay| delay.as_millis()).collect();
-        assert_eq!(delays[..4], [0, 250, 500, 1000]);
-        assert_eq!(delays[19], 30_000);
+        let recycler = Recycler { places: places.clone(), limits: self.recycle, stop: end.clone() };
+        self.life.spawn("browser recycler", recycler.run());
+        Arc::new(Seats { places, family: Arc::clone(self), _end: end.drop_guard() })
     }
 }

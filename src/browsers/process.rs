@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStderr};
 
 use super::frames::{Frame, Frames};
+use super::kin::{self, Kin};
 use super::launch::Spawner;
 use super::profile::Profile;
 use crate::clock;
@@ -54,13 +55,20 @@ impl Process {
         self.words.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Kills whatever is left of the group, reaps the leader and removes the profile.
+    /// The processes that work in its profile, itself included.
+    pub(super) fn kin(&self) -> Option<Kin> {
+        self.profile.as_ref().map(Profile::kin)
+    }
+
+    /// Kills whatever is left of the group, reaps the leader, kills what had left the group, and removes the profile.
     pub(super) async fn bury(mut self) {
         self.kill();
         if clock::within(BURIAL, self.child.wait()).await.is_err() {
             tracing::warn!(pid = self.id(), "browser process {} does not go away after SIGKILL", self.id());
         }
         if let Some(profile) = self.profile.take() {
+            let kin = profile.kin();
+            kin::apart(move || kin.kill()).await;
             profile.remove().await;
         }
     }

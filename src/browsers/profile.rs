@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 
 use super::error::BrowserError;
+use super::kin::Kin;
 use super::user::Account;
 use crate::clock;
 
 const PREFIX: &str = "chromium-";
+/// The room that a browser must find, in bytes: a fresh profile takes a few megabytes, and shared memory is made of files in
+/// it. With less it starts and then dies of a bus error, which says nothing to anybody.
+const ROOM: u64 = 32 << 20;
 
 /// The directory below which all profiles of this process are made.
 #[derive(Debug)]
@@ -60,10 +64,17 @@ impl Profiles {
     pub(super) fn create(&self) -> Result<Profile, BrowserError> {
         let fail =
             |error: io::Error| BrowserError::Launch { reason: format!("profile in {}: {error}", self.root.display()) };
+        let disk = statvfs(&self.root).map_err(|error| fail(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < ROOM {
+            let told = format!("the disk is full: {} MB are free, a browser needs {} MB", free >> 20, ROOM >> 20);
+            return Err(fail(io::Error::new(io::ErrorKind::StorageFull, told)));
+        }
         let path = self.make_directory().map_err(fail)?;
         let lock = File::open(&path).map_err(fail)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| fail(error.into()))?;
-        let profile = Profile { path, _lock: lock };
+        let owner = self.owner.as_ref().map_or_else(|| rustix::process::geteuid().as_raw(), |account| account.uid);
+        let profile = Profile { path, owner, _lock: lock };
         for part in [profile.data(), profile.home(), profile.temporary()] {
             make_private(&part, self.owner.as_ref()).map_err(fail)?;
         }
@@ -87,6 +98,7 @@ impl Profiles {
 #[derive(Debug)]
 pub(super) struct Profile {
     path: PathBuf,
+    owner: u32,
     _lock: File,
 }
 
@@ -104,6 +116,11 @@ impl Profile {
     /// `$TMPDIR` of the process, so that nothing of it stays in `/tmp`.
     pub(super) fn temporary(&self) -> PathBuf {
         self.path.join("tmp")
+    }
+
+    /// The processes that work in it.
+    pub(super) fn kin(&self) -> Kin {
+        Kin { profile: self.path.clone(), owner: self.owner }
     }
 
     /// Removes the directory once its process is dead. Children that die a moment later may still write into it, so a
@@ -138,6 +155,8 @@ fn remove_leftovers(root: &Path) -> io::Result<()> {
         let abandoned = entry.file_name().to_string_lossy().starts_with(PREFIX)
             && File::open(entry.path()).is_ok_and(|dir| flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok());
         if abandoned {
+            // A browser that was stopped when its last owner died may still be there.
+            Kin { profile: entry.path(), owner: entry.metadata()?.uid() }.kill();
             fs::remove_dir_all(entry.path())?;
         }
     }

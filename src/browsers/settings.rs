@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::error::BrowserError;
 use super::launch::find_program;
+use super::recycle::Recycle;
 
 /// How browsers are started. [`Settings::default`] suits a VPS with Debian's `chromium` package.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Languages that portals are told the reader prefers, as `ko-KR,ko,en`. Default: Chromium's own (`en-US`).
     pub languages: Option<String>,
+    /// When a process is replaced by a fresh one.
+    pub recycle: Recycle,
 }
 
 impl Settings {
@@ -44,6 +47,7 @@ impl Default for Settings {
             sandbox: true,
             runtime_dir: std::env::temp_dir().join(format!("nightporter-browsers-{uid}")),
             languages: None,
+            recycle: Recycle::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What of a session survives its browser: cookies and `localStorage`, as plain records that the store can keep.
+//! What of a session survives its browser: cookies, `localStorage` and, of a tab that is kept, `sessionStorage`, as plain
+//! records that the store can keep.
 //!
-//! `sessionStorage` and IndexedDB are not covered. Values are as good as passwords: `Debug` shows names only, and whoever
+//! IndexedDB is not covered. Values are as good as passwords: `Debug` shows names only, and whoever
 //! stores this encrypts it.
 
 use std::collections::BTreeMap;
@@ -17,9 +18,21 @@ pub struct SavedState {
     pub cookies: Vec<Cookie>,
     /// `localStorage` by origin (`https://acme.example`); only origins with something in it.
     pub local_storage: BTreeMap<String, StorageText>,
+    /// The tab that stays open, for portals that live in it.
+    #[serde(default)]
+    pub kept: Option<KeptTab>,
 }
 
-/// One origin's `localStorage`: the JSON text of an array of `[key, value]`, as JavaScript wrote it.
+/// What is lost with a tab, and put into the one that takes its place.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTab {
+    /// Where it was, without query and fragment, which may hold what is good for once.
+    pub url: String,
+    /// `sessionStorage` by origin; only origins with something in it.
+    pub session_storage: BTreeMap<String, StorageText>,
+}
+
+/// What one origin has in a storage: the JSON text of an array of `[key, value]`, as JavaScript wrote it.
 ///
 /// It stays text because portals store what is not Unicode (unpaired surrogates, as some compressors write): JSON escapes
 /// carry that losslessly, a Rust string per value could not.
@@ -49,6 +62,13 @@ pub struct Cookie {
     pub partition: Option<Partition>,
 }
 
+impl Cookie {
+    /// Whether setting one replaces the other: the same name, domain and path (RFC 6265, 5.3).
+    pub fn same_place(&self, other: &Self) -> bool {
+        self.name == other.name && self.domain == other.domain && self.path == other.path
+    }
+}
+
 /// The `SameSite` attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SameSite {
@@ -74,6 +94,16 @@ impl fmt::Debug for SavedState {
         f.debug_struct("SavedState")
             .field("cookies", &self.cookies)
             .field("local_storage", &self.local_storage.keys())
+            .field("kept", &self.kept)
+            .finish()
+    }
+}
+
+impl fmt::Debug for KeptTab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptTab")
+            .field("url", &self.url)
+            .field("session_storage", &self.session_storage.keys())
             .finish()
     }
 }
@@ -112,6 +142,13 @@ mod tests {
                 "https://acme.example".into(),
                 StorageText(r#"[["토큰","s3cret\ud800"]]"#.into()),
             )]),
+            kept: Some(KeptTab {
+                url: "https://acme.example/app".into(),
+                session_storage: BTreeMap::from([(
+                    "https://acme.example".into(),
+                    StorageText(r#"[["bearer","s3cret"]]"#.into()),
+                )]),
+            }),
         };
         let bytes = bincode::serialize(&state).unwrap();
         assert_eq!(bincode::deserialize::<SavedState>(&bytes).unwrap(), state);

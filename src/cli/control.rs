@@ -1,12 +1,16 @@
 //! How commands reach the running server: HTTP over its control socket. Knows paths and outcomes, not what they mean.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -20,6 +24,16 @@ use crate::http::control::socket;
 
 /// How long the server may take to answer; a change waits for a disk, which may be busy.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The server answered that it cannot, or will not.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub(super) struct Refused {
+    /// The word that a program switches on.
+    pub(super) code: String,
+    /// In the server's words.
+    detail: String,
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -54,18 +68,26 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, Failure> {
-        match clock::within(LIMIT, self.exchange(method, path, body)).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure::told(Exit::Unavailable, "the server does not answer")),
-        }
+        let bytes = self.fetch(method, path, body).await?;
+        let answer = serde_json::from_slice(&bytes);
+        Ok(answer.context("the server's answer is not understood; is it another version?")?)
     }
 
-    async fn exchange<T: DeserializeOwned>(
-        self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> anyhow::Result<T> {
+    /// Sends one request and returns the answer's body as it is; a refusal is a failure in the server's words.
+    pub(super) async fn fetch(self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, Failure> {
+        let (sent, driving) = self.send(method, path, body).await?;
+        let reading = async { Ok::<_, Failure>(sent.collect().await.context("the server hung up")?.to_bytes()) };
+        driven(driving, within(reading)).await
+    }
+
+    /// Sends one request whose answer is a line of JSON for each thing that happens.
+    pub(super) async fn lines(self, method: Method, path: &str, body: Option<&Value>) -> Result<Lines, Failure> {
+        let (body, driving) = self.send(method, path, body).await?;
+        Ok(Lines { body, driving, unread: Vec::new() })
+    }
+
+    /// Sends one request and waits for the head of its answer, which is a good one.
+    async fn send(self, method: Method, path: &str, body: Option<&Value>) -> Result<(Incoming, Driving), Failure> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(self.0)).await.context("control socket")?;
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
@@ -76,25 +98,71 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(bytes))
             .context("request")?;
-        let talking = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
-        };
-        // The connection only has to be driven. Its end is no outcome: the answer above knows whether it is whole.
-        let driving = async {
+        // The connection only has to be driven. Its end is no outcome: the answer knows whether it is whole.
+        let mut driving: Driving = Box::pin(async move {
             let _ = connection.await;
-            std::future::pending::<()>().await;
-        };
-        let (status, bytes) = tokio::select! {
-            done = talking => done.context("the server hung up")?,
-            () = driving => bail!("the server hung up"),
-        };
+        });
+        let talking = async { Ok::<_, Failure>(sender.send_request(request).await.context("the server hung up")?) };
+        let answer = driven(driving.as_mut(), within(talking)).await?;
+        let status = answer.status();
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .context("the server's answer is not understood; is it another version?");
+            return Ok((answer.into_body(), driving));
         }
-        let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        bail!("{}", problem["detail"].as_str().unwrap_or(status.as_str()))
+        let reading = async { Ok::<_, Failure>(answer.into_body().collect().await.context("the server hung up")?) };
+        let problem = driven(driving, within(reading)).await?.to_bytes();
+        let problem: Value = serde_json::from_slice(&problem).unwrap_or_default();
+        let text = |member: &str| problem[member].as_str().unwrap_or(status.as_str()).to_owned();
+        Err(Failure::new(Exit::Failed, Refused { code: text("code"), detail: text("detail") }))
+    }
+}
+
+/// A connection that has to be polled for as long as something is expected of it.
+type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Polls the connection while `work` goes on; the work ends by itself when the connection does.
+async fn driven<T>(driving: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    let forever = async {
+        driving.await;
+        std::future::pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = forever => match never {},
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match clock::within(LIMIT, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::told(Exit::Unavailable, "the server does not answer")),
+    }
+}
+
+/// An answer that comes line by line, for as long as it takes.
+pub(super) struct Lines {
+    body: Incoming,
+    driving: Driving,
+    unread: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, or None at the end.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                let told = serde_json::from_slice(&line);
+                return Ok(Some(told.context("the server's answer is not understood; is it another version?")?));
+            }
+            match driven(self.driving.as_mut(), self.body.frame()).await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.context("the server hung up")?.into_data() {
+                        self.unread.extend_from_slice(&bytes);
+                    }
+                }
+            }
+        }
     }
 }

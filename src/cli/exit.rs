@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::control::Refused;
 use super::output;
 use crate::app::StartError;
 use crate::config::ConfigError;
@@ -13,10 +14,11 @@ use crate::store::engine::EngineError;
 /// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0   done; for doctor and check-config: all is well
+  0   done; for doctor and check-config: all is well; for portal try: logged in
   1   failed; standard error says why
   2   wrong usage
   3   the server is not running
+  4   sms explain: no code would be taken
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -31,6 +33,8 @@ pub(super) enum Exit {
     Failed = 1,
     /// The server is not running.
     NotRunning = 3,
+    /// No code would be taken from the message.
+    NoCode = 4,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
     /// The store is in use by another process.
@@ -68,6 +72,11 @@ impl Failure {
     /// The same failure with what was being done in front.
     pub(super) fn context(self, doing: &'static str) -> Self {
         Self { exit: self.exit, error: self.error.context(doing) }
+    }
+
+    /// What the server answered, if that is what failed.
+    pub(super) fn refused(&self) -> Option<&Refused> {
+        self.error.downcast_ref()
     }
 
     /// Tells what failed, one problem a line.
@@ -117,6 +126,7 @@ impl From<StartError> for Failure {
             | StartError::Outbox(_)
             | StartError::Browser(_)
             | StartError::Authorities(_)
+            | StartError::Bench(_)
             | StartError::Portals(_) => Exit::Failed,
         };
         Self::new(exit, error)

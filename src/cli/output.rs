@@ -43,8 +43,14 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// `text` with spaces after it up to `width` terminal cells.
+pub(super) fn padded(text: &str, width: usize) -> String {
+    let room = width.saturating_sub(cells(text));
+    format!("{text}{}", " ".repeat(room))
+}
+
 /// How many terminal cells `text` takes: Hangul, Han and full-width forms take two.
-fn cells(text: &str) -> usize {
+pub(super) fn cells(text: &str) -> usize {
     let wide = |c: char| matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}');
     text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }

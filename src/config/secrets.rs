@@ -126,7 +126,8 @@ fn inline(section: &Section<'_>, field: &Field<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-fn from_file(path: &Path) -> Result<Secret, String> {
+/// The secret in a file, without the newline that ends it; in words why there is none.
+pub(crate) fn from_file(path: &Path) -> Result<Secret, String> {
     let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
     let file = File::open(path).map_err(failed)?;
     // A pipe or a device could keep the start waiting for ever.

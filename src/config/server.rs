@@ -1,6 +1,7 @@
 //! The sections about the process itself: `[server]`, `[store]`, `[log]`, `[browser]`.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +89,12 @@ pub struct Browser {
     pub sandbox: bool,
     /// Where profiles live while a browser runs; the system's temporary directory when not set.
     pub runtime_dir: Option<PathBuf>,
+    /// The age at which a browser process is replaced by a fresh one. Default 24 h.
+    pub recycle_after: Duration,
+    /// The number of documents after which it is. Default 500.
+    pub recycle_navigations: u32,
+    /// The memory in bytes, shared pages counted once, at which it is. Default 1 GiB.
+    pub recycle_memory: usize,
 }
 
 /// `[sessions]`: what applications may keep here.
@@ -113,6 +120,10 @@ const LEVELS: &[(&str, tracing::Level)] = &[
     ("debug", tracing::Level::DEBUG),
     ("trace", tracing::Level::TRACE),
 ];
+
+const MIB: usize = 1024 * 1024;
+/// Less than a few seconds would have browsers replaced faster than sessions move.
+const RECYCLE_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 24 * 3600);
 
 pub(super) fn server(root: &Section<'_>) -> Option<Server> {
     let section = root.section_or_empty("server")?;
@@ -169,6 +180,16 @@ pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, String> {
     }
 }
 
+/// Reads the path of a file that can be run.
+pub(crate) fn program(field: &Field<'_>) -> Result<PathBuf, String> {
+    let path = existing_file(field)?;
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o111 == 0 {
+        return Err(format!("{} is not executable", path.display()));
+    }
+    Ok(path)
+}
+
 pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     let section = root.section_or_empty("store")?;
     let path = section.or("url", "sled:data/store", |field| {
@@ -220,13 +241,25 @@ pub(super) fn sessions(root: &Section<'_>) -> Option<SessionSettings> {
 
 pub(super) fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
-    let binary = section.optional("binary", existing_file);
+    let binary = section.optional("binary", program);
     let user = section.optional("user", words::text);
     let sandbox = section.or("sandbox", "true", words::boolean);
     let runtime_dir = section.optional("runtime_dir", Field::path);
+    let recycle_after = section.or("recycle_after", "24h", duration::within(RECYCLE_AFTER));
+    let recycle_navigations = section.or("recycle_navigations", "500", words::integer(10..=1_000_000));
+    // A process of its own with nothing in it takes 130 MiB.
+    let recycle_memory = section.or("recycle_memory", "1024 MiB", words::bytes(256 * MIB..=64 * 1024 * MIB));
     section.finish();
     if sandbox == Some(false) {
         section.warning("sandbox = false: a portal's page that breaks out of Chromium's renderer owns this account");
     }
-    Some(Browser { binary, user, sandbox: sandbox?, runtime_dir })
+    Some(Browser {
+        binary,
+        user,
+        sandbox: sandbox?,
+        runtime_dir,
+        recycle_after: recycle_after?,
+        recycle_navigations: recycle_navigations?,
+        recycle_memory: recycle_memory?,
+    })
 }

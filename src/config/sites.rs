@@ -1,13 +1,16 @@
 //! The sections about portals and the phones that get their codes: `[phones.NAME]` and `[portals.NAME]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::problem::{Problem, list};
+use super::problem::Problem;
 use super::read::{Field, Section};
 use super::server::existing_file;
 use super::words::{self, BAD_NAME};
-use super::{secrets, words::is_name};
+use super::{duration, secrets, words::is_name};
+use crate::clock::{Hours, InvalidHours};
 use crate::secret::{self, Secret};
 
 /// `[phones.NAME]`: a phone that forwards its SMS here.
@@ -17,6 +20,20 @@ pub struct Phone {
     pub forwarder: Forwarder,
     /// What it signs with, or carries as a bearer token.
     pub secret: Secret,
+    /// After how long without a word it counts as silent. Default [`SilentAfter::Learned`].
+    pub silent_after: SilentAfter,
+}
+
+/// When a phone that says nothing is missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SilentAfter {
+    /// When pings that used to come stay away; a phone that never pinged is not missed.
+    #[default]
+    Learned,
+    /// After this time without a ping or an SMS.
+    Time(Duration),
+    /// Never.
+    Off,
 }
 
 /// The apps that can forward SMS here.
@@ -24,8 +41,30 @@ pub struct Phone {
 pub enum Forwarder {
     /// capcom6/android-sms-gateway: signed JSON.
     Capcom6,
+    /// httpSMS: CloudEvents with a signed token.
+    HttpSms,
+    /// pppscn/SmsForwarder: a form or JSON with a signed timestamp.
+    SmsForwarder,
+    /// bogkonstantin's SMS to URL forwarder: JSON with a bearer token.
+    Bogkonstantin,
+    /// textbee: signed JSON.
+    TextBee,
+    /// Twilio: a signed form.
+    Twilio,
     /// Plain `{"from","text","received_at"}` with a bearer token.
     Json,
+}
+
+impl Forwarder {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        FORWARDERS.iter().find(|(_, forwarder)| *forwarder == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether its signature covers the public address that it was told.
+    const fn signs_address(self) -> bool {
+        matches!(self, Self::HttpSms | Self::Twilio)
+    }
 }
 
 /// `[portals.NAME]`: an account at somebody else's site.
@@ -33,8 +72,8 @@ pub enum Forwarder {
 pub struct Portal {
     /// The recipe that tells how to log in.
     pub recipe: PathBuf,
-    /// The phone that its codes go to; none for portals without SMS.
-    pub phone: Option<String>,
+    /// The phones that its codes may come from, the first one first; none for portals without SMS.
+    pub phones: Vec<String>,
     /// The account's name.
     pub username: String,
     /// Its password.
@@ -43,6 +82,10 @@ pub struct Portal {
     pub totp_secret: Option<Secret>,
     /// How many sessions the portal tolerates. Default [`Sessions::Parallel`].
     pub sessions: Sessions,
+    /// When logins are made that can wait, in the host's zone. Default `02:00-05:00`.
+    pub quiet_hours: Hours,
+    /// How often the standby is logged in afresh to know that it works; None: never. Default weekly.
+    pub drill: Option<Duration>,
 }
 
 /// What a portal tolerates.
@@ -50,25 +93,34 @@ pub struct Portal {
 pub enum Sessions {
     /// Two logins at once: an active and a standby.
     Parallel,
-    /// A second login ends the first: the standby logs in only when the active is gone.
+    /// A second login ends the first: the standby logs in only when the active is gone, from a place kept ready for it.
     ColdStandby,
     /// One session, no standby.
     Single,
 }
 
-/// Every name of the contract, with what it means here; `None` is known but not built yet.
-const FORWARDERS: &[(&str, Option<Forwarder>)] = &[
-    ("capcom6", Some(Forwarder::Capcom6)),
-    ("httpsms", None),
-    ("smsforwarder", None),
-    ("bogkonstantin", None),
-    ("textbee", None),
-    ("twilio", None),
-    ("json", Some(Forwarder::Json)),
+const FORWARDERS: &[(&str, Forwarder)] = &[
+    ("capcom6", Forwarder::Capcom6),
+    ("httpsms", Forwarder::HttpSms),
+    ("smsforwarder", Forwarder::SmsForwarder),
+    ("bogkonstantin", Forwarder::Bogkonstantin),
+    ("textbee", Forwarder::TextBee),
+    ("twilio", Forwarder::Twilio),
+    ("json", Forwarder::Json),
 ];
+
+/// A phone that is busy with something else for a moment is not silent.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(10 * 60);
+/// What is known about a phone is forgotten after 90 days.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// A login holds all its phones at once, and each of them serves one login at a time.
+const MOST_PHONES: usize = 4;
 
 const SESSIONS: &[(&str, Sessions)] =
     &[("parallel", Sessions::Parallel), ("cold-standby", Sessions::ColdStandby), ("single", Sessions::Single)];
+
+/// Shorter drills would spend SMS for nothing, longer ones find out too late.
+const DRILL: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(90 * 86_400);
 
 /// What is known about one recipe file.
 #[derive(Clone, Debug, Default)]
@@ -84,36 +136,36 @@ pub struct RecipeCheck {
 }
 
 pub(super) fn phones(root: &Section<'_>) -> Option<BTreeMap<String, Phone>> {
+    let public = root.section_or_empty("server")?.has("public_url");
     named(root, "phones", |section| {
-        let forwarder = section.required("forwarder", forwarder);
+        let forwarder = section.required("forwarder", words::choice(FORWARDERS));
         let secret = secrets::required(section, "secret");
+        let silent_after = section.or("silent_after", "learned", silent_after);
         section.finish();
-        Some(Phone { forwarder: forwarder?, secret: secret? })
+        if let Some(forwarder) = forwarder.filter(|forwarder| forwarder.signs_address() && !public) {
+            let name = forwarder.name();
+            section.problem(format!("{name} signs the address that it sends to: set server.public_url"));
+        }
+        Some(Phone { forwarder: forwarder?, secret: secret?, silent_after: silent_after? })
     })
 }
 
-fn forwarder(field: &Field<'_>) -> Result<Forwarder, String> {
-    words::choice(FORWARDERS)(field)?.ok_or_else(|| {
-        let quoted = |(name, built): &(&str, Option<Forwarder>)| built.map(|_| format!("\"{name}\""));
-        let supported: Vec<String> = FORWARDERS.iter().filter_map(quoted).collect();
-        let name = field.text().unwrap_or_default();
-        format!("\"{name}\" is not supported yet; supported are {}", list(&supported))
-    })
+fn silent_after(field: &Field<'_>) -> Result<SilentAfter, String> {
+    match field.text() {
+        Ok("learned") => Ok(SilentAfter::Learned),
+        Ok("off") => Ok(SilentAfter::Off),
+        _ => duration::within(SHORTEST_SILENCE..=LONGEST_SILENCE)(field)
+            .map(SilentAfter::Time)
+            .map_err(|reason| format!("{reason}; or \"learned\" or \"off\"")),
+    }
 }
 
 /// Reads the portals; `inspect` looks into each recipe.
 pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Option<BTreeMap<String, Portal>> {
-    let phones = root.section_or_empty("phones")?;
+    let known: Vec<String> = root.section_or_empty("phones")?.entries().into_iter().map(|(name, _)| name).collect();
     named(root, "portals", |section| {
         let recipe = section.required("recipe", existing_file);
-        let phone = section.optional("phone", |field| {
-            let name = words::name(field)?;
-            let known: Vec<String> = phones.entries().into_iter().map(|(name, _)| name).collect();
-            if known.contains(&name) {
-                return Ok(name);
-            }
-            Err(super::problem::unknown(&format!("phone \"{name}\""), &name, &known))
-        });
+        let phones = portal_phones(section, &known);
         let username = section.required("username", words::text);
         let password = secrets::required(section, "password");
         let totp_secret = secrets::optional(section, "totp_secret");
@@ -121,19 +173,69 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
             section.problem("totp_secret is no base32 text, as portals show it beside the QR code");
         }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
+        let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
+        let drill = section.or("drill", "7d", drill);
         section.finish();
         let recipe = recipe?;
         let checked = inspect(&recipe);
         section.reading().problems(checked.problems);
         section.reading().warnings(checked.warnings);
-        if checked.needs_phone && !section.has("phone") {
+        if checked.needs_phone && !section.has("phone") && phones.as_ref().is_some_and(Vec::is_empty) {
             section.problem(format!("{} waits for an SMS, but no phone is set", recipe.display()));
         }
         if checked.needs_totp && totp_secret.is_none() {
             section.problem(format!("{} types an authenticator's code, but no totp_secret is set", recipe.display()));
         }
-        Some(Portal { recipe, phone, username: username?, password: password?, totp_secret, sessions: sessions? })
+        let (username, password, sessions) = (username?, password?, sessions?);
+        let (quiet_hours, drill, phones) = (quiet_hours?, drill?, phones?);
+        Some(Portal { recipe, phones, username, password, totp_secret, sessions, quiet_hours, drill })
     })
+}
+
+fn hours(field: &Field<'_>) -> Result<Hours, String> {
+    let text = field.text()?;
+    text.parse().map_err(|error: InvalidHours| format!("{error}, got \"{text}\""))
+}
+
+fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
+    if field.text().is_ok_and(|text| text == "off") {
+        return Ok(None);
+    }
+    duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
+}
+
+/// Notes what is wrong with one key of a section.
+fn told(section: &Section<'_>, key: &str, reason: &str) {
+    match section.field(key) {
+        Some(field) => field.problem(reason),
+        None => section.problem(reason),
+    }
+}
+
+/// The phones of a portal: `phone = "office"`, or `phones = ["office", "backup"]`.
+fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>> {
+    let phone = |field: &Field<'_>| {
+        let name = words::name(field)?;
+        if known.contains(&name) {
+            return Ok(name);
+        }
+        Err(super::problem::unknown(&format!("phone \"{name}\""), &name, known))
+    };
+    let single = section.optional("phone", phone);
+    let several = section.list("phones", phone)?;
+    if section.has("phone") && section.has("phones") {
+        told(section, "phones", "phone and phones are both set; keep one");
+        return None;
+    }
+    if several.len() > MOST_PHONES {
+        told(section, "phones", &format!("{} phones, a portal has at most {MOST_PHONES}", several.len()));
+        return None;
+    }
+    if let Some(twice) = several.iter().enumerate().find(|(place, name)| several[..*place].contains(name)) {
+        told(section, "phones", &format!("\"{}\" is there twice", twice.1));
+        return None;
+    }
+    Some(single.into_iter().chain(several).collect())
 }
 
 /// Reads a table of named sections.

@@ -72,7 +72,11 @@ fn nothing_configured_is_the_documented_default() {
     assert_eq!(config.store.durability, Durability::Acknowledged);
     assert_eq!(config.log, Log { format: LogFormat::Text, level: tracing::Level::INFO });
     assert_eq!(config.alerts.cooldown, Duration::from_secs(600));
-    assert!(config.browser.sandbox);
+    assert_eq!((config.limits.relay_per_minute.get(), config.limits.relay_concurrency.get()), (600_000, 256));
+    let Browser { sandbox, recycle_after, recycle_navigations, recycle_memory, .. } = &*config.browser;
+    assert!(*sandbox);
+    assert_eq!((*recycle_after, *recycle_navigations), (Duration::from_secs(86_400), 500));
+    assert_eq!(*recycle_memory, 1 << 30);
     assert!(config.mail.is_none() && config.portals.is_empty() && config.warnings.is_empty());
 }
 
@@ -102,6 +106,8 @@ fn the_environment_sets_lists_tables_and_named_sections() {
             ("NIGHTPORTER_PHONES__HOME", "{ forwarder = \"json\" }"),
             ("NIGHTPORTER_PHONES__HOME__SECRET", "1234"),
             ("NIGHTPORTER_PORTALS__ACME_KR__SESSIONS", "cold-standby"),
+            ("NIGHTPORTER_PORTALS__ACME_KR__QUIET_HOURS", "23:00-04:30"),
+            ("NIGHTPORTER_PORTALS__ACME_KR__DRILL", "off"),
             ("PATH", "/bin"),
         ]),
         ..Sources::default()
@@ -112,6 +118,8 @@ fn the_environment_sets_lists_tables_and_named_sections() {
     assert_eq!(config.phones["home"].forwarder, Forwarder::Json);
     assert_eq!(config.phones["home"].secret.expose(), "1234", "a number-like secret is text");
     assert_eq!(config.portals["acme-kr"].sessions, Sessions::ColdStandby);
+    let acme = &config.portals["acme-kr"];
+    assert_eq!((acme.quiet_hours.to_string().as_str(), acme.drill), ("23:00-04:30", None));
     assert_eq!(config.portals["acme-kr"].recipe, desk.path("acme.toml"));
 }
 

@@ -74,12 +74,27 @@ pub(crate) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&Field<'_>) -> Resu
         if range.contains(&size) {
             return Ok(size);
         }
-        Err(format!("expected between {} and {} bytes, got {size}", range.start(), range.end()))
+        Err(format!(
+            "expected between {} and {}, got {}",
+            in_units(*range.start()),
+            in_units(*range.end()),
+            in_units(size)
+        ))
     }
 }
 
 fn expected() -> String {
     format!("expected a number of bytes, or text with {}", list(&["KiB", "MiB"]))
+}
+
+/// A number of bytes as one would write it here.
+fn in_units(size: usize) -> String {
+    match size {
+        0 => "0 bytes".to_owned(),
+        size if size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
+        size if size.is_multiple_of(1 << 10) => format!("{} KiB", size >> 10),
+        size => format!("{size} bytes"),
+    }
 }
 
 fn size(text: &str) -> Option<usize> {

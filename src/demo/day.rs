@@ -6,6 +6,7 @@ mod browsers;
 mod crash;
 mod evening;
 mod outage;
+mod recycling;
 mod refusal;
 mod silence;
 
@@ -74,6 +75,7 @@ impl Day {
         self.night_batch().await?;
         self.browsers().await?;
         self.outage().await?;
+        self.recycling().await?;
         self.refusal().await?;
         self.crash().await?;
         self.silent_phone().await?;
@@ -124,6 +126,7 @@ impl Day {
                 format!("{}/login  ({} / {})", self.stage.portal_url, self.stage.user, self.stage.password.expose()),
             ),
             ("token", self.caller.token().expose().to_owned()),
+            ("config", self.stage.dir.join("nightporter.toml").display().to_string()),
             ("log", self.stage.log().display().to_string()),
             ("try", format!("curl -H 'Authorization: Bearer TOKEN' {}{ORDERS}", self.stage.url)),
         ] {
@@ -209,7 +212,7 @@ fn in_words(event: &Value) -> String {
         "reauth_requested" => "a fresh login was asked for".to_owned(),
         "reauth_failed" => format!("{detail}; a person is needed"),
         "recovered" => "recovered".to_owned(),
-        "browser_replaced" => format!("session {id}: {detail}"),
+        "browser_replaced" | "browser_recycled" => format!("session {id}: {detail}"),
         other => format!("{other} {detail}"),
     }
 }

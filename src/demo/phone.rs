@@ -1,8 +1,9 @@
-//! A phone on a desk whose app forwards every SMS to the appliance, as android-sms-gateway or a simple JSON app does.
+//! A phone on a desk whose app forwards every SMS to the appliance, in any of the formats that the appliance reads.
 //!
 //! It can be prompt, late, repetitive, silent, or without a network for a while; it retries like the app. It records
 //! what it forwarded and what it was answered. Texts and codes stay on the phone: nothing here logs them.
 
+mod format;
 mod webhook;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::secret::Secret;
 
+pub use format::Webhook;
 use webhook::{Answer, Courier, Event};
 
 /// SMS on their way through the network to one phone, and those kept while it is offline.
@@ -67,8 +69,49 @@ impl Line {
 pub enum Format {
     /// capcom6/android-sms-gateway: its JSON, signed with HMAC-SHA256 over body and timestamp.
     Capcom6,
+    /// httpSMS: its server's CloudEvent with a JSON Web Token.
+    HttpSms,
+    /// pppscn/SmsForwarder: a form with a signed timestamp.
+    SmsForwarder,
+    /// bogkonstantin's SMS to URL forwarder: its JSON with the secret as bearer token.
+    Bogkonstantin,
+    /// textbee: its server's JSON, signed with HMAC-SHA256 over the body.
+    TextBee,
+    /// Twilio: a form, signed with HMAC-SHA1 over address and fields.
+    Twilio,
     /// `{"from","text","received_at"}` with the secret as bearer token.
     Json,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 7] = [
+        Self::Capcom6,
+        Self::HttpSms,
+        Self::SmsForwarder,
+        Self::Bogkonstantin,
+        Self::TextBee,
+        Self::Twilio,
+        Self::Json,
+    ];
+
+    /// Its name in the appliance's configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Capcom6 => "capcom6",
+            Self::HttpSms => "httpsms",
+            Self::SmsForwarder => "smsforwarder",
+            Self::Bogkonstantin => "bogkonstantin",
+            Self::TextBee => "textbee",
+            Self::Twilio => "twilio",
+            Self::Json => "json",
+        }
+    }
+
+    /// Whether the app pings on a timer.
+    const fn pings(self) -> bool {
+        matches!(self, Self::Capcom6 | Self::HttpSms)
+    }
 }
 
 /// How the phone behaves.
@@ -98,6 +141,9 @@ pub struct Settings {
     pub secret: Secret,
     /// What its app posts.
     pub format: Format,
+    /// The appliance's address as the app was told it, where that is not the one that it is connected to: two formats sign
+    /// it.
+    pub public_url: Option<String>,
     /// How often a refused webhook is tried again.
     pub retries: u32,
     /// The pause before the first retry, doubled for each further one up to five minutes.
@@ -112,9 +158,20 @@ impl Settings {
             number: "010-2345-6789".into(),
             secret,
             format: Format::Capcom6,
+            public_url: None,
             retries: 15,
             backoff: Duration::from_secs(10),
         }
+    }
+
+    /// A phone with the app of that format. SmsForwarder and Twilio do not try again unless told to, a script does not
+    /// either; the others are given android-sms-gateway's policy.
+    pub fn new(format: Format, name: impl Into<String>, secret: Secret) -> Self {
+        let retries = match format {
+            Format::SmsForwarder | Format::Twilio | Format::Json => 0,
+            Format::Capcom6 | Format::HttpSms | Format::Bogkonstantin | Format::TextBee => 15,
+        };
+        Self { format, retries, ..Self::capcom6(name, secret) }
     }
 }
 
@@ -223,15 +280,23 @@ impl Phone {
         self.0.mode.send_replace(mode);
     }
 
-    /// Sends one `system:ping`, as the app does on a timer, and tells what came of it. A phone that forwards
-    /// [`Format::Json`] knows no ping and sends nothing, nor does one that is silent or offline.
+    /// Sends one ping, as the app does on a timer, and tells what came of it. An app that knows no ping sends nothing, nor
+    /// does a phone that is silent or offline.
     pub async fn ping(&self) -> Option<Attempt> {
         let mute = matches!(self.mode(), Mode::Silent | Mode::Offline);
-        if mute || self.0.settings.format == Format::Json {
+        if mute || !self.0.settings.format.pings() {
             return None;
         }
         let event = Event::ping(self.0.random.session_id(), self.0.clock.now());
         Some(self.attempt(&event, 1).await)
+    }
+
+    /// What the app would post for an SMS that has just come in, without sending it: for tests that send it changed, late
+    /// or twice. None for what the app does not forward.
+    pub fn webhook(&self, sms: &Sms) -> Option<Webhook> {
+        let (now, appliance) = (self.0.clock.now(), self.0.appliance.borrow().clone().unwrap_or_default());
+        let event = Event::sms(self.0.random.session_id(), sms, now);
+        self.0.courier.webhook(&appliance, &self.0.settings, &event, now)
     }
 
     /// The SMS received, oldest first (the last 1024): the phone's screen.
@@ -361,8 +426,9 @@ impl Phone {
 
     async fn attempt(&self, event: &Event, number: u32) -> Attempt {
         let appliance = self.0.appliance.borrow().clone();
-        let answered = match appliance {
-            Some(base) => self.0.courier.post(&base, &self.0.settings, event, self.0.clock.now()).await,
+        let webhook = |base: &str| self.0.courier.webhook(base, &self.0.settings, event, self.0.clock.now());
+        let answered = match appliance.and_then(|base| webhook(&base).map(|webhook| (base, webhook))) {
+            Some((base, webhook)) => self.0.courier.post(&base, webhook).await,
             None => Err("the phone is not connected to an appliance".to_owned()),
         };
         let (status, answer, error) = match answered {

@@ -6,6 +6,7 @@
 //! reachable by others, since it has an open redirect and echoes requests on purpose.
 
 mod api;
+mod app;
 mod book;
 mod controls;
 mod faults;
@@ -43,7 +44,9 @@ use pages::Pages;
 
 /// The shipped recipe for this portal, with its placeholder address.
 const RECIPE: &str = include_str!("../../data/portals/demo.toml");
-/// The address in the shipped recipe.
+/// The shipped recipe for its single-page app.
+const APP_RECIPE: &str = include_str!("../../data/portals/demo-app.toml");
+/// The address in the shipped recipes.
 const PLACEHOLDER: &str = "http://127.0.0.1:8600";
 /// How long [`Pace::Held`] holds at most.
 const HELD_AT_MOST: Duration = Duration::from_secs(120);
@@ -51,6 +54,11 @@ const HELD_AT_MOST: Duration = Duration::from_secs(120);
 /// The recipe that logs in to a portal at `base_url` (`http://127.0.0.1:PORT`).
 pub fn recipe_toml(base_url: &str) -> String {
     RECIPE.replace(PLACEHOLDER, base_url)
+}
+
+/// The recipe that logs in to the single-page app of a portal at `base_url`.
+pub fn app_recipe_toml(base_url: &str) -> String {
+    APP_RECIPE.replace(PLACEHOLDER, base_url)
 }
 
 /// Who may log in, and how long sessions and codes live.
@@ -132,7 +140,7 @@ impl Portal {
             random: random.clone(),
             stop: life.stopping(),
         }));
-        let router = login::routes(&site).merge(api::routes(&site));
+        let router = login::routes(&site).merge(app::routes(&site)).merge(api::routes(&site));
         serve::start(listener, router, &site, life);
         Ok(Self { address, controls: Controls::new(site) })
     }

@@ -183,6 +183,9 @@ listen = "{listen}"
 [store]
 url = "sled:store"
 
+[browser]
+recycle_after = "45s"
+
 [mail]
 url = "{mail}"
 from = "porter@example.com"

@@ -4,6 +4,7 @@
 //! else, served by the same server, but on a router of its own that no network reaches.
 
 pub mod socket;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,11 +22,11 @@ use super::client::Peer;
 use super::health::Readiness;
 use super::json::Json;
 use super::params::Path;
+use super::portals::Api;
 use super::problem::Problem;
 use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
-use crate::portals::Portals;
 use crate::portals::portal::Portal;
 
 /// What the control routes tell and change.
@@ -119,8 +120,8 @@ pub struct Reach {
     pub operators: Operators,
     /// Which parts are not ready.
     pub readiness: Readiness,
-    /// How the portals are doing.
-    pub portals: Portals,
+    /// How the portals are doing, and what may be wished for.
+    pub api: Api,
     /// Test alerts go out here.
     pub alerts: Alerts,
 }
@@ -134,13 +135,15 @@ impl Control {
 
     /// The routes, closed to every user but our own and root.
     pub fn routes(self) -> OpenApiRouter {
+        let portals = self.0.reach.api.clone().unguarded();
         let routes = OpenApiRouter::new()
             .route("/status", axum::routing::get(status))
             .route("/tokens", axum::routing::get(tokens).post(add_token))
             .route("/tokens/{token}", axum::routing::delete(revoke_token))
             .route("/alerts/test", axum::routing::post(test_alert))
+            .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
             .with_state(self);
-        guard(routes)
+        guard(routes.merge(portals))
     }
 }
 
@@ -164,7 +167,7 @@ async fn only_our_own(request: Request, next: Next) -> Response {
 async fn status(State(control): State<Control>) -> Result<Json<Status>, Problem> {
     let shared = &control.0;
     let portal = |portal: &Portal| Ok::<_, Problem>((portal.name().to_owned(), portal.view()?.state.to_owned()));
-    let portals = shared.reach.portals.all().iter().map(portal).collect::<Result<_, _>>()?;
+    let portals = shared.reach.api.portals.all().iter().map(portal).collect::<Result<_, _>>()?;
     let asked = shared.reach.readiness.ask();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -23,6 +23,7 @@ use super::request_id::{self, RequestId};
 use super::{metrics, openapi};
 use crate::clock::{Clock, Stopwatch};
 use crate::ids::Random;
+use crate::portals::code_link;
 
 /// Paths that are asked for every few seconds by machines; their log lines are for debugging only.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -131,6 +132,11 @@ fn check_path(path: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A path as the log may show it: what follows the place of one-time links is as good as a password.
+fn loggable(path: &str) -> &str {
+    if path.starts_with(code_link::PATH) { code_link::PATH } else { path }
+}
+
 /// The log line and the metrics of one request; holds what is known before the request is handed on.
 struct Line {
     method: String,
@@ -147,7 +153,7 @@ impl Line {
         let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
         Self {
             method: request.method().as_str().to_owned(),
-            path: request.uri().path().to_owned(),
+            path: loggable(request.uri().path()).to_owned(),
             route: route.to_owned(),
         }
     }
@@ -162,5 +168,17 @@ impl Line {
         } else {
             tracing::info!(status, millis, code, "{method} {path} answered {status} in {millis} ms");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_shows_no_token_of_a_link() {
+        assert_eq!(loggable("/code/s3cret"), "/code/");
+        assert_eq!(loggable("/code/s3cret/more"), "/code/");
+        assert_eq!(loggable("/api/portals/a/code"), "/api/portals/a/code");
     }
 }

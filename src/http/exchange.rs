@@ -80,19 +80,19 @@ impl Drop for Busy {
     }
 }
 
-/// An answer's body that keeps its connection busy until hyper lets go of it.
-pub(super) struct Guarded {
+/// An answer's body that keeps something, such as its connection, busy until hyper lets go of it.
+pub(super) struct Guarded<G = Busy> {
     body: Body,
-    _busy: Busy,
+    _guard: G,
 }
 
-impl Guarded {
-    pub(super) const fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+impl<G> Guarded<G> {
+    pub(super) const fn new(body: Body, guard: G) -> Self {
+        Self { body, _guard: guard }
     }
 }
 
-impl hyper::body::Body for Guarded {
+impl<G: Unpin> hyper::body::Body for Guarded<G> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -1,5 +1,8 @@
-//! Prometheus metrics: the process's recorder, the page that shows it, and the request numbers. Labels are drawn from
+//! Prometheus metrics: the process's recorder, the page that shows it, and the request numbers. Domains count what happens
+//! in them with the `metrics` macros; what each name means stands here. Labels are drawn from
 //! closed sets only (route templates, known methods, statuses): a client must not be able to make new series.
+
+mod portals;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,9 +16,23 @@ use utoipa_axum::routes;
 
 use crate::clock;
 use crate::lifecycle::Lifecycle;
+use crate::portals::Portals;
 
 const SECONDS: &str = "nightporter_http_request_seconds";
 const REQUESTS: &str = "nightporter_http_requests_total";
+
+/// What domains count, and what it means.
+const COUNTERS: [(&str, &str); 4] = [
+    (
+        "nightporter_relay_calls_total",
+        "Relayed calls by portal and outcome: ok, resent (the session had expired), parked (no session, then one), cached, \
+         no_live_session, in_doubt, unreachable, session_expired, refused, failed, caller_gone",
+    ),
+    ("nightporter_relay_limited_total", "Calls refused with 429, by reason: per_minute or concurrency"),
+    ("nightporter_logins_total", "Logins by portal and outcome: ok, or the cause of the failure"),
+    ("nightporter_sms_total", "Messages by phone and outcome: handed, buffered, or why one was of no use"),
+];
+const RELAY_SECONDS: &str = "nightporter_relay_seconds";
 
 /// Histogram bounds in seconds: from a jar relay on loopback to a request parked for its full thirty seconds.
 const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -46,7 +63,15 @@ impl Metrics {
         let handle = builder.install_recorder()?;
         let handle = RECORDER.get_or_init(|| handle).clone();
         ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
+        ::metrics::describe_gauge!("nightporter_browser_contexts", "Contexts that a browser holds, by its own word");
         ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
+        for (name, meaning) in COUNTERS {
+            ::metrics::describe_counter!(name, meaning);
+        }
+        ::metrics::describe_histogram!(
+            RELAY_SECONDS,
+            "Seconds from a relayed call's head to its answer's head, by portal"
+        );
         Ok(Self(handle))
     }
 
@@ -61,9 +86,10 @@ impl Metrics {
         });
     }
 
-    /// `/metrics`. Who may read it is the caller's business: layer the check around these routes.
-    pub fn routes(self) -> OpenApiRouter {
-        OpenApiRouter::new().routes(routes!(page)).with_state(self)
+    /// `/metrics`, the state of `portals` included where there are any. Who may read it is the caller's business: layer the
+    /// check around these routes.
+    pub fn routes(self, portals: Option<Portals>) -> OpenApiRouter {
+        OpenApiRouter::new().routes(routes!(page)).with_state((self, portals))
     }
 }
 
@@ -75,8 +101,9 @@ impl Metrics {
     security(("operator" = ["metrics"])),
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
-async fn page(State(metrics): State<Metrics>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.0.render()).into_response()
+async fn page(State((metrics, portals)): State<(Metrics, Option<Portals>)>) -> Response {
+    let page = metrics.0.render() + &portals.as_ref().map(portals::page).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
 /// Counts one answered request.

@@ -1,4 +1,6 @@
-//! The routes of portals and phones: `/api/portals/…`, `/api/phones/{phone}/sms`.
+//! The routes of portals: `/api/portals/…`; those of phones are put beside them.
+
+mod evidence;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -9,18 +11,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth;
-use super::body::Raw;
 use super::json::Json;
 use super::params::{Path, Query};
+use super::phones;
 use super::problem::{Problem, ProblemDocument};
 use super::relay;
 use crate::clock::{Clock, Time};
+use crate::operators::limits::Limiter;
 use crate::operators::{Operators, Scope};
 use crate::portals::Portals;
-use crate::portals::forwarders::{Incoming, Rejected};
 use crate::portals::inbox::NotTyped;
-use crate::portals::phones::{Answer, PhoneError};
-use crate::portals::portal::{Portal, PortalError, View};
+use crate::portals::portal::{By, Portal, PortalError, View};
 use crate::portals::relay::Relay;
 use crate::portals::state::{Event, Role};
 use crate::secret::Secret;
@@ -32,6 +33,8 @@ pub struct Api {
     pub portals: Portals,
     /// The way through to portals.
     pub relay: Relay,
+    /// How much of it a token may use.
+    pub limiter: Limiter,
     /// When a phone's request arrived.
     pub clock: Clock,
 }
@@ -40,24 +43,35 @@ impl Api {
     /// All routes, each behind the scope that it needs. Phones prove themselves by their forwarder's signature.
     pub fn routes(self, operators: &Operators) -> OpenApiRouter {
         let behind = |router: OpenApiRouter<Self>, scope| router.route_layer(auth::require(operators, scope));
-        let read = OpenApiRouter::new()
+        behind(Self::reading().merge(phones::read()), Scope::PortalsRead)
+            .merge(behind(Self::managing(), Scope::PortalsManage))
+            .merge(behind(relay::routes(), Scope::PortalsRelay))
+            .merge(phones::receive())
+            .with_state(self)
+    }
+
+    /// What reads and manages portals, with no guard of its own: for the control socket, which hears our own user only.
+    pub fn unguarded(self) -> OpenApiRouter {
+        Self::reading().merge(Self::managing()).with_state(self)
+    }
+
+    fn reading() -> OpenApiRouter<Self> {
+        OpenApiRouter::new()
             .routes(routes!(list))
             .routes(routes!(show))
             .routes(routes!(session))
             .routes(routes!(events))
-            .routes(routes!(screenshot));
-        let manage = OpenApiRouter::new()
+            .routes(routes!(screenshot))
+            .merge(evidence::routes())
+    }
+
+    fn managing() -> OpenApiRouter<Self> {
+        OpenApiRouter::new()
             .routes(routes!(reauth))
             .routes(routes!(failover))
             .routes(routes!(pause))
             .routes(routes!(resume))
-            .routes(routes!(type_code));
-        let phones = OpenApiRouter::new().routes(routes!(receive_sms));
-        behind(read, Scope::PortalsRead)
-            .merge(behind(manage, Scope::PortalsManage))
-            .merge(behind(relay::routes(), Scope::PortalsRelay))
-            .merge(phones)
-            .with_state(self)
+            .routes(routes!(type_code))
     }
 
     pub(super) fn portal(&self, name: &str) -> Result<Portal, Problem> {
@@ -72,10 +86,13 @@ impl From<PortalError> for Problem {
         match error {
             PortalError::NoLiveSession(_) => Self::not_found("no_live_session", detail),
             PortalError::NoStandby(_) => Self::conflict("no_standby", detail),
+            PortalError::BudgetSpent { .. } => Self::conflict("budget_spent", detail),
             PortalError::Code(NotTyped::NotWaiting) => Self::conflict("no_login_waiting", detail),
-            PortalError::Code(NotTyped::Malformed) => Self::unprocessable("invalid_field", detail).field("code"),
+            PortalError::Code(NotTyped::Malformed | NotTyped::Length(_)) => {
+                Self::unprocessable("invalid_field", detail).field("code")
+            }
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
-            PortalError::Store(_) | PortalError::Inbox(_) => {
+            PortalError::Store(_) | PortalError::Inbox(_) | PortalError::Evidence(_) => {
                 tracing::error!(%error, "a portal's record: {error}");
                 Self::internal()
             }
@@ -149,7 +166,8 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested` or `browser_replaced`.
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `browser_recycled`, `renewed`,
+    /// `renewal_failed`, `drill_passed`, `drill_failed`, `code_typed` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,
     detail: String,
@@ -211,7 +229,7 @@ async fn screenshot(
         (status = 404, description = "`unknown_portal`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn reauth(State(api): State<Api>, Path(name): Path<String>) -> Result<(StatusCode, Json<View>), Problem> {
     let portal = api.portal(&name)?;
-    portal.reauth().await?;
+    portal.reauth(By::Operator).await?;
     Ok((StatusCode::ACCEPTED, Json(portal.view()?)))
 }
 
@@ -273,45 +291,8 @@ async fn type_code(
     Json(typed): Json<TypedCode>,
 ) -> Result<(StatusCode, Json<View>), Problem> {
     let portal = api.portal(&name)?;
-    portal.type_code(&typed.code)?;
+    portal.type_code(&typed.code, By::Operator).await?;
     Ok((StatusCode::ACCEPTED, Json(portal.view()?)))
-}
-
-/// An SMS, from the phone that forwards it
-///
-/// Body and signature are the forwarder's own. Always 200 to an authentic message.
-#[utoipa::path(post, path = "/api/phones/{phone}/sms", tag = "phones", params(("phone" = String, Path)),
-    request_body(content = String, description = "As the phone's forwarder sends it", content_type = "*/*"),
-    responses((status = 200, body = Answer),
-        (status = 400, description = "`malformed_sms`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 401, description = "`bad_signature`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_phone`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn receive_sms(
-    State(api): State<Api>,
-    Path(phone): Path<String>,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Result<Json<Answer>, Problem> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let incoming = Incoming { header: &header, body: &body, now: api.clock.now() };
-    api.portals.receive(&phone, &incoming).await.map(Json).map_err(|error| refusal(&error))
-}
-
-fn refusal(error: &PhoneError) -> Problem {
-    let detail = error.to_string();
-    match error {
-        PhoneError::Unknown(_) => {
-            Problem::not_found("unknown_phone", "No phone of that name is configured.").field("phone")
-        }
-        PhoneError::Rejected(Rejected::Malformed { field }) => {
-            Problem::bad_request("malformed_sms", detail).field(field.clone())
-        }
-        PhoneError::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", detail),
-        PhoneError::Inbox(_) => {
-            tracing::error!(%error, "an SMS could not be kept: {error}");
-            Problem::internal()
-        }
-    }
 }
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("x-session-id");

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::body;
-use super::portals::{Api, SESSION_FALLBACK, SESSION_ID, name_session};
+use super::exchange::Guarded;
+use super::portals::{Api, SESSION_EPOCH, SESSION_FALLBACK, SESSION_ID, name_session};
 use super::problem::{Problem, ProblemDocument};
 use crate::config::duration;
+use crate::operators::Principal;
+use crate::operators::limits::{Limited, Limiter, Place};
 use crate::portals::portal::DEFAULT_PARK;
 use crate::portals::relay::{Call, RelayError};
 use crate::portals::upstream::BoxError;
@@ -24,14 +27,19 @@ use crate::portals::upstream::BoxError;
 const LONGEST_PARK: Duration = Duration::from_secs(600);
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(relay)).routes(routes!(relay_root))
+    // The document can name only the usual methods; the portal decides about every other one.
+    OpenApiRouter::new()
+        .routes(routes!(relay).map(|methods| methods.fallback(relay)))
+        .routes(routes!(relay_root).map(|methods| methods.fallback(relay)))
 }
 
 /// Send a request to the portal inside a live session
 ///
 /// The answer is the portal's own status, headers and body. Its cookies never leave, nor do `Authorization` and `Cookie`
 /// of this request reach it. An answer that means "logged out" is not shown: the standby takes over and the request is
-/// sent again.
+/// sent again. Every method passes but TRACE, those included that this description has no place for. Where the recipe has
+/// `[[relay.cache]]`, `X-Cache` says `hit`, `miss` or `shared` and `Age` how old the answer is; `Cache-Control: no-cache`
+/// asks the portal. An answer of the portal carries `X-Session-Id`, a problem of the relay itself does not.
 #[utoipa::path(
     method(get, head, post, put, patch, delete, options),
     path = "/api/portals/{portal}/relay/{*path}",
@@ -42,6 +50,8 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         ("path" = String, Path, description = "Path at the portal; the query is passed on as well"),
         ("X-Session-Id" = Option<String>, Header, description = "The session to use"),
         ("X-Session-Fallback" = Option<String>, Header, description = "`never`: no other session than the named one"),
+        ("X-Session-Epoch" = Option<u64>, Header,
+            description = "Send it in this epoch of the portal only; 409 `stale_epoch` once another session has taken over"),
         ("X-Park-Timeout" = Option<String>, Header,
             description = "How long to wait for a session, `2s` or plain seconds. Default 30 s"),
         ("Idempotency-Key" = Option<String>, Header,
@@ -50,16 +60,28 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     responses(
         (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
         (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 501, description = "`upgrade_not_supported`: no WebSocket", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`: the token has used up `[limits]`; `Retry-After` tells when to come again", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 501, description = "`upgrade_not_supported`: no WebSocket; `not_supported`: the portal is called by a browser, which cannot send this", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    if request.method() == Method::TRACE {
+        // The answer would be the request, the session's cookies included.
+        return Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "TRACE is not relayed: its answer would hold the portal's cookies.",
+        ));
+    }
     let portal = api.portal(&portal_name(request.uri().path()))?;
+    let place = place(&api.limiter, request.extensions().get())?;
     let call = call(request)?;
     let relayed = api.relay.send(&portal, call).await.map_err(problem)?;
-    let mut answer = relayed.answer.map(Body::new);
+    // Until the last byte of the answer has left, the call is under way.
+    let mut answer = relayed.answer.map(|body| Body::new(Guarded::new(Body::new(body), place)));
     name_session(answer.headers_mut(), &relayed.session_id, relayed.fallback, relayed.epoch);
     Ok(answer.into_response())
 }
@@ -84,6 +106,16 @@ async fn relay_root(state: State<Api>, request: Request) -> Result<Response, Pro
     relay(state, request).await
 }
 
+/// The call's place among those of its token.
+fn place(limiter: &Limiter, principal: Option<&Principal>) -> Result<Place, Problem> {
+    let limited = |limited: Limited| {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", limited.to_string())
+            .retry_after(limited.retry_after())
+    };
+    // The scope's check in front of this route has left the principal there.
+    limiter.admit(&principal.ok_or_else(Problem::internal)?.id).map_err(limited)
+}
+
 /// The portal that the path names. Not by an extractor: that would refuse a path that is not UTF-8 further on, and old
 /// portals have such paths.
 fn portal_name(path: &str) -> Cow<'_, str> {
@@ -98,6 +130,10 @@ fn call(request: Request) -> Result<Call, Problem> {
         None | Some("auto") => true,
         Some("never") => false,
         Some(_) => return Err(invalid("X-Session-Fallback", "expected `never` or `auto`")),
+    };
+    let epoch = match text(&head.headers, SESSION_EPOCH.as_str())? {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("X-Session-Epoch", "expected a whole number"))?),
     };
     let park = match text(&head.headers, "x-park-timeout")? {
         None => DEFAULT_PARK,
@@ -115,6 +151,7 @@ fn call(request: Request) -> Result<Call, Problem> {
         session,
         fallback,
         park,
+        epoch,
     })
 }
 
@@ -142,10 +179,13 @@ fn problem(error: RelayError) -> Problem {
     match error {
         RelayError::NoLiveSession => Problem::unavailable("no_live_session", detail, Duration::from_secs(5)),
         RelayError::SessionGone => Problem::not_found("no_live_session", detail),
+        RelayError::StaleEpoch { now, .. } => Problem::conflict("stale_epoch", detail).with("epoch", now),
         RelayError::InDoubt(_) => bad_gateway("in_doubt", detail),
         RelayError::Unreachable(_) => bad_gateway("portal_unreachable", detail),
         RelayError::NotReplayable => Problem::unavailable("session_expired", detail, Duration::from_secs(1)),
         RelayError::Upgrade => Problem::new(StatusCode::NOT_IMPLEMENTED, "upgrade_not_supported", detail),
+        RelayError::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).closing(),
+        RelayError::Unsupported(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not_supported", detail),
         RelayError::Invalid(_) => Problem::bad_request("invalid_path", detail),
         RelayError::Body(error) => body::failure(&*error),
         RelayError::Store(error) => {

@@ -4,19 +4,33 @@
 //! format, and says what it read in one word: a message, a sign of life, or something else that is none of our business.
 //! Nothing here decides what a message is good for, touches the store, or logs: a text is secret from the first byte on.
 
+mod bogkonstantin;
 mod capcom6;
+mod form;
+mod httpsms;
 mod json;
+mod smsforwarder;
+mod stamp;
+#[cfg(test)]
+mod tests;
+mod textbee;
+mod twilio;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+pub use bogkonstantin::Bogkonstantin;
 pub use capcom6::Capcom6;
+pub use httpsms::HttpSms;
 pub use json::Json;
+pub use smsforwarder::SmsForwarder;
+pub use textbee::TextBee;
+pub use twilio::Twilio;
 
 use crate::clock::Time;
-use crate::secret::Secret;
+use crate::secret::{Secret, same};
 
 /// How far a signed timestamp may be from our clock, either way: what capcom6 and its like document. Long enough for a
 /// phone's clock, short enough that a recorded request is worthless soon.
@@ -28,8 +42,10 @@ const MAX_KIND: usize = 40;
 /// A request as it came from a forwarder.
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
-    /// Looks a header up by its lowercase name; None when it is absent or not visible ASCII.
+    /// Looks a header up by its lowercase name; None when it is absent, there twice, or not visible ASCII.
     pub header: &'a (dyn Fn(&str) -> Option<&'a str> + Sync),
+    /// Path and query as they were asked for: one of the signatures covers them.
+    pub target: &'a str,
     /// The body, byte for byte: signatures cover it.
     pub body: &'a [u8],
     /// When it arrived, on our clock.
@@ -60,7 +76,10 @@ pub enum Event {
     Sms(Message),
     /// The phone says that it is there.
     Ping,
-    /// Anything else, by the forwarder's own name for it; to be acknowledged and ignored.
+    /// The forwarder's server says that it has lost the phone.
+    Gone,
+    /// Anything else, by the forwarder's own name for it; to be acknowledged and ignored. It may come from a server that
+    /// stands between, so it proves nothing about the phone.
     Other(String),
 }
 
@@ -98,6 +117,29 @@ impl Rejected {
     fn field(name: &str) -> Self {
         Self::Malformed { field: name.to_owned() }
     }
+}
+
+/// Whether the request carries `token` as `Authorization: Bearer`.
+fn bears(request: &Incoming<'_>, token: &Secret) -> Result<(), Rejected> {
+    proven(token, token.expose().as_bytes(), bearer(request)?.as_bytes())
+}
+
+/// What the request carries as `Authorization: Bearer`.
+fn bearer<'a>(request: &Incoming<'a>) -> Result<&'a str, Rejected> {
+    let header = (request.header)("authorization").ok_or(Rejected::Signature)?;
+    let (scheme, token) = header.split_once(' ').ok_or(Rejected::Signature)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Rejected::Signature) }
+}
+
+/// Whether `given` is the proof that only who has `key` could make, in time that depends on lengths only.
+fn proven(key: &Secret, expected: &[u8], given: &[u8]) -> Result<(), Rejected> {
+    // Without a key anybody could make it.
+    if !key.expose().is_empty() && same(expected, given) { Ok(()) } else { Err(Rejected::Signature) }
+}
+
+/// Whether something signed at `signed` counts at `now`.
+fn in_window(signed: Time, now: Time) -> Result<(), Rejected> {
+    if now.since(signed).max(signed.since(now)) > WINDOW { Err(Rejected::Window) } else { Ok(()) }
 }
 
 /// Reads a JSON body; a refusal names the field and never the content.

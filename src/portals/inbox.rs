@@ -12,35 +12,42 @@
 
 mod line;
 mod record;
-mod sender;
+pub mod sender;
+mod signs;
+mod status;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::code::{self, Found, MAX_CODE, Rules};
 use super::forwarders::Message;
 use crate::clock::{Clock, Time};
+use crate::config::SilentAfter;
 use crate::lifecycle::Lifecycle;
 use crate::secret::{Secret, Vault, VaultError};
 use crate::store::{Decision, Expires, Store, StoreError};
 use line::{Awaited, Line};
 pub use record::BUFFER_LIFE;
 use record::{Held, Mark, Phone, Print, second};
+pub(super) use signs::News;
+pub use status::{PhoneState, PhoneStatus};
+use turn::Post;
 pub use turn::{Code, NoCode, Turn};
 
 /// How long a login waits for its code unless the recipe says otherwise.
 pub const CODE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How many logins may queue for one phone besides the one that has it. A phone serves a login in about half a minute;
-/// who is further back would only time out.
-pub const QUEUE_MAX: usize = 16;
+/// How many logins may queue for one phone besides the one that has it: one a portal, and a phone for a hundred portals
+/// is more than any team has.
+pub const QUEUE_MAX: usize = 100;
 
 /// How old a carrier time may be, request or not: later it is a replay.
 const OLDEST: Duration = Duration::from_secs(10 * 60);
@@ -62,6 +69,11 @@ struct Shared {
     vault: Arc<Vault>,
     stop: CancellationToken,
     lines: Mutex<BTreeMap<String, Arc<Line>>>,
+    /// When each configured phone is missed.
+    watched: Mutex<BTreeMap<String, SilentAfter>>,
+    started: Time,
+    /// Something is to be said about a phone, perhaps.
+    news: Notify,
 }
 
 /// What a login expects.
@@ -123,27 +135,6 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is known about a phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PhoneStatus {
-    /// When anything authentic last came from it.
-    pub last_seen_at: Option<Time>,
-    /// Whether it can be relied on.
-    pub state: PhoneState,
-}
-
-/// Whether a phone can be relied on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PhoneState {
-    /// A login accepted a code from it within the last 30 days.
-    Proven,
-    /// Nothing speaks for or against it.
-    Unproven,
-    /// The last login that waited for it waited in vain.
-    Silent,
-}
-
 /// Why a login does not get the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
@@ -167,6 +158,9 @@ pub enum NotTyped {
     /// It is not a code.
     #[error("a code has 1 to {MAX_CODE} letters and digits")]
     Malformed,
+    /// It is none of this portal's, whose codes have so many digits.
+    #[error("this portal's codes have {0} digits")]
+    Length(u8),
 }
 
 /// Why the inbox could not do its work.
@@ -183,14 +177,39 @@ pub enum InboxError {
 impl Inbox {
     /// An inbox over `store`; waits end when `life` does.
     pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, life: &Lifecycle) -> Self {
-        Self(Arc::new(Shared { store, clock, vault, stop: life.stopping(), lines: Mutex::default() }))
+        let (stop, started) = (life.stopping(), clock.now());
+        let (lines, watched, news) = (Mutex::default(), Mutex::default(), Notify::new());
+        Self(Arc::new(Shared { store, clock, vault, stop, lines, watched, started, news }))
     }
 
-    /// Waits until the phone is free for a login at `portal`, first come first served.
+    /// Waits until all of `phones` are free for a login at `portal`, first come first served at each. The first named is
+    /// looked at first. One that is silent and has another login waiting in vain is left out, if another one is there.
     ///
     /// # Errors
-    /// [`Busy`]; the phone stays with who has it.
-    pub async fn turn(&self, phone: &str, portal: &str, deadline: Time) -> Result<Turn, Busy> {
+    /// [`Busy`]; the phones stay with who has them.
+    pub async fn turn(&self, phones: &[impl AsRef<str>], portal: &str, deadline: Time) -> Result<Turn, Busy> {
+        let place = |name: &str| phones.iter().position(|phone| phone.as_ref() == name);
+        // In the same order whoever comes, so that no two wait for what the other has.
+        let names: BTreeSet<&str> = phones.iter().map(AsRef::as_ref).collect();
+        let mut posts = Vec::with_capacity(names.len());
+        for name in &names {
+            if names.len() > 1 && self.phone(name).is_ok_and(|status| status.state == PhoneState::Silent) {
+                posts.extend(self.post_at_once(name));
+            } else {
+                posts.push(self.post(name, deadline).await?);
+            }
+        }
+        if posts.is_empty() {
+            for name in &names {
+                posts.push(self.post(name, deadline).await?);
+            }
+        }
+        posts.sort_by_key(|post| place(&post.phone));
+        Ok(Turn::begin(self.clone(), portal, posts))
+    }
+
+    /// Waits at one phone's door.
+    async fn post(&self, phone: &str, deadline: Time) -> Result<Post, Busy> {
         let line = self.line(phone);
         // The one who walks straight in counts as well, for an instant.
         let _place = line.queue(QUEUE_MAX).ok_or(Busy::Full)?;
@@ -202,9 +221,14 @@ impl Inbox {
         };
         // The semaphore is never closed; if it were, nobody would get in before the deadline either.
         let door = entered.ok().and_then(Result::ok).ok_or(Busy::Deadline)?;
-        line.enter(portal);
-        let (phone, portal) = (phone.to_owned(), portal.to_owned());
-        Ok(Turn { inbox: self.clone(), line: Arc::clone(&line), phone, portal, last: None, _door: door })
+        Ok(Post { phone: phone.to_owned(), line: Arc::clone(&line), _door: door })
+    }
+
+    /// Takes one phone that nobody has or waits for.
+    fn post_at_once(&self, phone: &str) -> Option<Post> {
+        let line = self.line(phone);
+        let door = Arc::clone(&line.door).try_acquire_owned().ok()?;
+        Some(Post { phone: phone.to_owned(), line, _door: door })
     }
 
     /// Takes in a message that the phone forwarded. What the receipt says is durable.
@@ -222,13 +246,24 @@ impl Inbox {
         };
         let print = self.message_print(message);
         let ring = line.ring_after();
-        let kept = self.change(phone, |record| record.receive(print, now, &offer)).await?;
+        // The code that another phone of this login brought first: this one is no less alive.
+        let second = awaited.is_some_and(|awaited| awaited.resting)
+            && matches!(offer, Err(Reason::Duplicate | Reason::NoLoginWaiting));
+        let kept = self.change(phone, |record| {
+            let kept = record.receive(print, now, &offer);
+            if second || kept.is_ok() {
+                record.vain_at = None;
+            }
+            kept
+        });
+        let kept = kept.await?;
         // Asked before the ring, which ends the wait.
         let receipt = match (&kept, &offer) {
             (Ok(()), Ok(held)) => line.receipt(held),
             (Err(reason), _) | (_, Err(reason)) => Some(Receipt::Refused(*reason)),
         };
         drop(ring);
+        self.0.news.notify_one();
         // A login that ended meanwhile has no more use for it.
         let receipt = receipt.unwrap_or(Receipt::Refused(Reason::NoLoginWaiting));
         log(phone, message, &receipt);
@@ -251,24 +286,6 @@ impl Inbox {
         if lines.iter().any(|line| line.type_code(portal, &code)) { Ok(()) } else { Err(NotTyped::NotWaiting) }
     }
 
-    /// Notes that something authentic came from the phone, a ping for example.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn seen(&self, phone: &str) -> Result<(), InboxError> {
-        let now = self.now();
-        self.change(phone, |record| record.last_seen_at = Some(now)).await
-    }
-
-    /// What is known about the phone; nothing, for one that never said anything.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn phone(&self, phone: &str) -> Result<PhoneStatus, InboxError> {
-        let record = self.0.store.get::<Phone>(phone)?.map(|stored| stored.value).unwrap_or_default();
-        Ok(record.status(self.now()))
-    }
-
     /// The code that the message offers to the login, sealed; or why it offers none.
     fn judge(
         &self,
@@ -277,7 +294,7 @@ impl Inbox {
         awaited: &Awaited,
         now: Time,
     ) -> Result<Result<Held, Reason>, VaultError> {
-        let Awaited { window, rejected } = awaited;
+        let Awaited { window, rejected, resting } = awaited;
         if !sender::allowed(&message.from, &window.expected.senders) {
             return Ok(Err(Reason::SenderNotAllowed));
         }
@@ -292,6 +309,9 @@ impl Inbox {
         let print = self.code_print(&code);
         if rejected.contains(&print) {
             return Ok(Err(Reason::Duplicate));
+        }
+        if *resting {
+            return Ok(Err(Reason::NoLoginWaiting));
         }
         let sealed = self.0.vault.seal(&place(phone), code.expose().as_bytes())?;
         let mark = Mark { sent_at: message.sent_at, arrived_at: now };
@@ -337,7 +357,7 @@ impl Inbox {
         Arc::clone(self.lines().entry(phone.to_owned()).or_insert_with(|| Arc::new(Line::new())))
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Line>>> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -345,8 +365,8 @@ impl Inbox {
         self.0.clock.now()
     }
 
-    async fn sleep_until(&self, moment: Time) {
-        self.0.clock.sleep_until(moment).await;
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.0.clock.sleep(span)
     }
 
     async fn stopping(&self) {

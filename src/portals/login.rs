@@ -4,26 +4,33 @@
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
 //! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
+mod trace;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Verdict};
-use super::code::Rules;
-use super::inbox::{Code, Expected, NoCode, Turn};
+use super::evidence;
+use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
-use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
+use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
 use super::totp;
+use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
+use crate::secret::Secret;
+pub(super) use trace::Trace;
+pub use trace::{News, Outcome, Progress, StepTaken};
 
 /// How long a step may take unless the recipe says otherwise.
 const STEP: Duration = Duration::from_secs(20);
-/// How long a login waits for its turn at the phone: three others with three minutes each.
-const TURN: Duration = Duration::from_secs(600);
+/// How long a login waits for its turn at the phone before its keeper looks whether it is still wanted: twenty others with
+/// half a minute each, and some that take longer.
+pub(super) const TURN: Duration = Duration::from_secs(900);
 /// Steps that one login may make: a recipe whose branches go in circles ends here.
 const MOST_STEPS: usize = 500;
 /// How long the evidence of a failure may take.
@@ -38,11 +45,45 @@ pub(super) struct LoginFailure {
     pub(super) detail: String,
     /// The page as it was, as PNG with secrets masked.
     pub(super) picture: Option<Vec<u8>>,
+    /// The last steps, the one that failed at the end.
+    pub(super) steps: Vec<StepTaken>,
+    /// The document as it was, without values.
+    pub(super) page: Option<String>,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum NoLogin {
+    /// The phone serves others. The portal has seen nothing, so this is no attempt.
+    Busy(Busy),
+    /// The login failed.
+    Failed(LoginFailure),
+}
+
+impl<T: Into<LoginFailure>> From<T> for NoLogin {
+    fn from(failure: T) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+/// A login to be made.
+#[derive(Debug)]
+pub(super) struct Errand {
+    /// The id of the session to be.
+    pub(super) id: String,
+    /// The browser that it shall live in.
+    pub(super) seat: Seat,
+    /// What it is for.
+    pub(super) purpose: Purpose,
+    /// A place that was kept ready for it.
+    pub(super) ready: Option<Context>,
+    /// Where its steps are recorded, and whoever follows them is told.
+    pub(super) trace: Trace,
 }
 
 impl LoginFailure {
     fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None }
+        Self { cause, detail: detail.into(), picture: None, page: None, steps: Vec::new() }
     }
 }
 
@@ -58,9 +99,16 @@ impl From<BrowserError> for LoginFailure {
 }
 
 /// Why there was nothing to type.
-fn no_code(error: &NoCode, patience: Duration) -> LoginFailure {
+fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
     match error {
-        NoCode::Late => LoginFailure::new(Cause::NoSms, format!("no code came within {} s", patience.as_secs())),
+        NoCode::Late => {
+            let seconds = patience.as_secs();
+            if portal.tools().inbox.all_missed(&portal.settings().phones) {
+                let detail = format!("no code came within {seconds} s, and the phone has not been heard of for long");
+                return LoginFailure::new(Cause::PhoneSilent, detail);
+            }
+            LoginFailure::new(Cause::NoSms, format!("no code came within {seconds} s"))
+        }
         other => failed_inside(other),
     }
 }
@@ -70,24 +118,40 @@ fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
     LoginFailure::new(Cause::BrowserFailed, error.to_string())
 }
 
-/// Logs in anew in the browser on `seat`; `id` becomes the session's.
-pub(super) async fn log_in(portal: &Portal, id: &str, seat: Seat) -> Result<Arc<Session>, LoginFailure> {
-    let turn = turn(portal).await?;
+/// Logs in anew.
+pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Session>, NoLogin> {
+    let Errand { id, seat, purpose, ready, trace } = errand;
+    let turn = turn(portal).await.map_err(NoLogin::Busy)?;
+    portal.publish_login(|login| login.queued = false);
     let recipe = portal.recipe();
     let user_agent = recipe.browser.user_agent.clone();
-    let context = portal.tools().pool.open(seat, ContextOptions { restore: None, user_agent }).await?;
-    let page = context.page(page_options(portal)).await?;
+    let context = match ready.filter(|context| context.is_alive() && !context.is_retiring()) {
+        Some(context) => context,
+        None => portal.pool().open(seat, ContextOptions { restore: None, user_agent }).await?,
+    };
+    let page = Arc::new(context.page(page_options(portal)).await?);
     let deadline = portal.now() + recipe.login.timeout;
-    let values = BTreeMap::new();
-    let mut attempt =
-        Attempt { portal, page, turn, values, spent: false, step: 0, code_asked: false, code_typed: false, deadline };
+    let mut attempt = Attempt {
+        portal,
+        page,
+        turn,
+        values: BTreeMap::new(),
+        typed: vec![portal.settings().password.clone()],
+        trace,
+        spares: purpose.spares(),
+        spent: None,
+        step: 0,
+        code_asked: false,
+        code_typed: false,
+        deadline,
+    };
     let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
         Err(_) => Err(attempt.too_long()),
     };
     match result {
-        Ok(()) => attempt.finish(id, context).await,
-        Err(failure) => Err(attempt.explain(failure).await),
+        Ok(()) => Ok(attempt.finish(&id, context).await?),
+        Err(failure) => Err(attempt.explain(failure).await.into()),
     }
 }
 
@@ -100,26 +164,29 @@ pub(super) fn page_options(portal: &Portal) -> PageOptions {
     PageOptions { allowed_origins: (!others.is_empty()).then_some(allowed) }
 }
 
-/// Waits for the phone, if the recipe needs one.
-async fn turn(portal: &Portal) -> Result<Option<Turn>, LoginFailure> {
-    let Some(phone) = portal.settings().phone.as_deref().filter(|_| portal.recipe().needs_phone()) else {
+/// Waits for the phones, if the recipe needs one.
+async fn turn(portal: &Portal) -> Result<Option<Turn>, Busy> {
+    let phones = &portal.settings().phones;
+    if phones.is_empty() || !portal.recipe().needs_phone() {
         return Ok(None);
-    };
-    let deadline = portal.now() + TURN;
-    match portal.tools().inbox.turn(phone, portal.name(), deadline).await {
-        Ok(turn) => Ok(Some(turn)),
-        Err(busy) => Err(LoginFailure::new(Cause::NoSms, busy.to_string())),
     }
+    let deadline = portal.now() + TURN;
+    portal.tools().inbox.turn(phones, portal.name(), deadline).await.map(Some)
 }
 
 /// A login on its way.
 struct Attempt<'a> {
     portal: &'a Portal,
-    page: Page,
+    page: Arc<Page>,
     turn: Option<Turn>,
     values: BTreeMap<String, String>,
-    /// Whether a login of the budget was taken.
-    spent: bool,
+    /// What no picture may show: the password and every code.
+    typed: Vec<Secret>,
+    trace: Trace,
+    /// Logins of the budget that are not for this one.
+    spares: u32,
+    /// When a login of the budget was taken.
+    spent: Option<Time>,
     /// The step that is being made, from 0.
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
@@ -140,7 +207,10 @@ impl Attempt<'_> {
         let steps = &portal.recipe().login.steps;
         for _ in 0..MOST_STEPS {
             let Some(step) = steps.get(self.step) else { return Ok(()) };
-            match self.make(step).await? {
+            self.trace.begin(self.step, step, portal.now());
+            let next = self.make(step).await?;
+            self.trace.done();
+            match next {
                 Next::Following => self.step += 1,
                 Next::To(index) => self.step = index,
             }
@@ -205,11 +275,14 @@ impl Attempt<'_> {
     async fn branch(&mut self, arms: &[Arm], limit: Duration) -> Result<Next, LoginFailure> {
         let selectors: Vec<_> = arms.iter().map(|arm| arm.selector.as_str()).collect();
         let chosen = self.page.first_of(&selectors, limit).await?;
+        self.trace.saw(format!("\"{}\" is there", selectors.get(chosen).unwrap_or(&"")));
         match arms.get(chosen).map(|arm| arm.then) {
             Some(Then::Next(index)) => Ok(Next::To(index)),
             Some(Then::Fail(cause)) => {
-                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn) {
-                    turn.rejected();
+                if let (Cause::CodeRejected, Some(turn)) = (cause, &mut self.turn)
+                    && let Err(error) = turn.rejected().await
+                {
+                    tracing::error!(portal = self.portal.name(), "a rejected code was not noted: {error}");
                 }
                 Err(LoginFailure::new(cause, format!("the page shows {}", arms[chosen].selector)))
             }
@@ -219,15 +292,7 @@ impl Attempt<'_> {
 
     /// Codes count from now on.
     async fn expect_code(&mut self) -> Result<(), LoginFailure> {
-        let recipe = self.portal.recipe();
-        let (Some(turn), Some(code)) = (&mut self.turn, &recipe.code) else { return Ok(()) };
-        let rules = Rules {
-            length: usize::from(code.length),
-            anchors: code.anchors.clone(),
-            pattern: code.pattern.clone(),
-            host: recipe.base_url.host_str().map(str::to_owned),
-        };
-        let expected = Expected { rules, senders: code.senders.clone(), timeout: code.timeout };
+        let (Some(turn), Some(expected)) = (&mut self.turn, expected(self.portal.recipe())) else { return Ok(()) };
         turn.expect(expected).await.map_err(|error| failed_inside(&error))
     }
 
@@ -246,8 +311,10 @@ impl Attempt<'_> {
             "a code came while it was waited for".to_owned()
         };
         let now = self.portal.now();
-        let noted = self.portal.change(move |record| record.note(now, EventKind::CodeUsed, None, &how)).await;
+        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
         noted.map_err(|error| failed_inside(&error))?;
+        self.typed.push(code.secret.clone());
+        self.trace.saw(how);
         self.page.fill(selector, code.secret.expose(), limit).await?;
         self.code_typed = true;
         Ok(())
@@ -270,7 +337,7 @@ impl Attempt<'_> {
             }
             (code, _) => code,
         };
-        code.map_err(|error| no_code(&error, patience))
+        code.map_err(|error| no_code(self.portal, &error, patience))
     }
 
     fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {
@@ -280,21 +347,22 @@ impl Attempt<'_> {
 
     /// Types the code of the account's authenticator app. One that ends within a moment would be stale when it arrives, so
     /// the next one is waited for.
-    async fn totp(&self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
+    async fn totp(&mut self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
         let none = || LoginFailure::new(Cause::CodeRejected, "no totp_secret is set for this portal");
         let key = self.portal.settings().totp_secret.as_ref().and_then(totp::Key::new).ok_or_else(none)?;
         self.page.wait_for(selector, limit).await?;
         self.portal.tools().clock.sleep_until(totp::good_from(self.portal.now())).await;
-        self.page.fill(selector, key.code(self.portal.now()).expose(), limit).await?;
+        let code = key.code(self.portal.now());
+        self.typed.push(code.clone());
+        self.page.fill(selector, code.expose(), limit).await?;
         Ok(())
     }
 
     fn awaiting_code(&self, waiting: bool) {
-        self.portal.publish(|live| {
-            if let Some(login) = &mut live.login {
-                login.awaiting_code = waiting;
-            }
-        });
+        if waiting {
+            self.trace.awaits_code();
+        }
+        self.portal.publish_login(|login| login.awaiting_code = waiting);
     }
 
     async fn wait_for_url(&self, target: &super::recipe::Target, limit: Duration) -> Result<(), LoginFailure> {
@@ -316,20 +384,27 @@ impl Attempt<'_> {
             Variable::Username => Some(Cow::Borrowed(settings.username.as_str())),
             Variable::Password => Some(Cow::Borrowed(settings.password.expose())),
             Variable::Saved(name) => self.values.get(name).map(|value| Cow::Borrowed(value.as_str())),
+            Variable::Stored { .. } => None,
         });
         rendered.map_err(|missing| LoginFailure::new(Cause::PageChanged, missing.to_string()))
     }
 
     /// Takes one login out of the budget, once, durably, before the portal sees anything of it.
     async fn spend(&mut self) -> Result<(), LoginFailure> {
-        if std::mem::replace(&mut self.spent, true) {
+        if self.spent.is_some() {
             return Ok(());
         }
-        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour);
+        // One that was begun ahead of the second look goes no further before it.
+        let mut live = self.portal.live();
+        let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
+        confirmed.await.map_err(|error| failed_inside(&error))?;
+        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
+        // Before it is: cut in between, it is looked for all the same.
+        self.spent = Some(now);
         match self.portal.change(|record| record.spend_login(per_hour, now)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(when)) => {
-                self.spent = false;
+                self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
                 Err(LoginFailure::new(Cause::BudgetSpent, detail))
@@ -340,9 +415,17 @@ impl Attempt<'_> {
 
     /// Turns a finished walk into a session, and makes sure that it is one.
     async fn finish(mut self, id: &str, context: Context) -> Result<Arc<Session>, LoginFailure> {
-        let (state, identity) = (context.export().await?, context.identity().await?);
+        let keep_tab = self.portal.recipe().browser.keep_tab;
+        let state = if keep_tab { context.export_with(&self.page, None).await? } else { context.export().await? };
+        let identity = context.identity().await?;
         let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
-        let verdict = check::check(&self.portal.tools().upstream, self.portal.recipe(), &session).await;
+        let context = Arc::new(context);
+        session.set_context(Some(Arc::clone(&context)));
+        if keep_tab {
+            self.page.take_calls(page_options(self.portal)).await?;
+            session.tabs().adopt(Arc::clone(&self.page), context).await;
+        }
+        let verdict = check::check(self.portal, &session).await;
         if let Verdict::Expired(why) = verdict {
             let detail = format!("the steps went through, but the check says that nobody is logged in: {why}");
             return Err(self.explain(LoginFailure::new(Cause::PageChanged, detail)).await);
@@ -354,11 +437,12 @@ impl Attempt<'_> {
             // The session works; what is lost is only that the phone has proven itself.
             tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
-        // The tab goes; the context stays with the session.
-        if let Err(error) = self.page.close().await {
+        // The tab goes, unless the session keeps it; the context stays with the session.
+        if let Some(page) = Arc::into_inner(self.page)
+            && let Err(error) = page.close().await
+        {
             tracing::debug!(portal = self.portal.name(), "a tab did not close: {error}");
         }
-        session.set_context(Some(Arc::new(context)));
         Ok(Arc::new(session))
     }
 
@@ -371,19 +455,26 @@ impl Attempt<'_> {
 
     /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
     async fn explain(&mut self, mut failure: LoginFailure) -> LoginFailure {
+        self.trace.failed(&failure.detail);
+        failure.steps = self.trace.last();
         let steps = &self.portal.recipe().login.steps;
         if let Some(step) = steps.get(self.step) {
             failure.detail = format!("step {} (line {}): {}", self.step + 1, step.line, failure.detail);
         }
-        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[])).await {
+        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[], &self.typed)).await {
             failure.picture = Some(picture);
+        }
+        if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
+            // The page may say it in plain words: "user … with password … is unknown".
+            let secrets = self.typed.iter().map(Secret::expose).chain(self.values.values().map(String::as_str));
+            failure.page = Some(evidence::without(page, secrets));
         }
         if failure.cause == Cause::PageChanged && self.portal_is_down().await {
             failure.cause = Cause::PortalDown;
         }
         // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
-        if failure.cause == Cause::PortalDown && self.spent && !self.code_asked {
-            let refund = self.portal.change(super::state::PortalRecord::refund_login).await;
+        if let (Cause::PortalDown, Some(spent), false) = (failure.cause, self.spent, self.code_asked) {
+            let refund = self.portal.change(|record| record.refund_login(spent)).await;
             if let Err(error) = refund {
                 tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
             }
@@ -400,6 +491,13 @@ impl Attempt<'_> {
             Err(_) => true,
         }
     }
+}
+
+/// The code that a login by `recipe` expects, if it expects one.
+pub(super) fn expected(recipe: &Recipe) -> Option<Expected> {
+    let code = recipe.code.as_ref().filter(|_| recipe.needs_phone())?;
+    let rules = code.rules(&recipe.base_url);
+    Some(Expected { rules, senders: code.senders.clone(), timeout: code.timeout })
 }
 
 /// Whether a step tells the portal anything about the account.

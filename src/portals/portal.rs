@@ -10,20 +10,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot, watch};
 
+use super::evidence::{self, Exhibit, Part};
 use super::inbox::{Inbox, InboxError, NotTyped};
+use super::learning::KEPT_EVERY;
 use super::recipe::{Cause, Recipe};
-use super::session::{Session, short};
+use super::session::{SaveError, Session, short};
 use super::state::{Event, EventKind, Expiry, Limits, PortalRecord, Role};
+use super::upkeep::Purpose;
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
-use crate::clock::{self, Clock, Time};
+use crate::clock::{self, Clock, Hours, Time};
 use crate::ids::Random;
 use crate::secret::{Secret, Vault};
 use crate::store::{Decision, Expires, Store, StoreError, Stored};
-pub use view::{FailureView, PhoneView, SlotView, View};
+pub use view::{DrillView, FailureView, LearnedView, PhoneView, SlotView, View};
 
 /// How long a call waits for refreshed values: a page load, and a browser that must be started for it.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -33,6 +36,8 @@ const REFRESH: Duration = Duration::from_secs(60);
 pub enum Sessions {
     /// Two sessions at once: a standby is kept logged in.
     Parallel,
+    /// One session, because a second login ends the first; a place for the next one is kept ready beside it.
+    ColdStandby,
     /// One session; the next one is logged in when it has expired.
     Single,
 }
@@ -42,16 +47,22 @@ pub enum Sessions {
 pub struct Settings {
     /// How to log in.
     pub recipe: Arc<Recipe>,
+    /// Where: the browsers of the program that the recipe names, or of the usual one.
+    pub pool: Pool,
     /// The account's name.
     pub username: String,
     /// The account's password.
     pub password: Secret,
     /// The key of the account's authenticator app, in base32.
     pub totp_secret: Option<Secret>,
-    /// The phone that gets the codes.
-    pub phone: Option<String>,
+    /// The phones that may get the codes, the first choice first.
+    pub phones: Vec<String>,
     /// How many sessions are kept.
     pub sessions: Sessions,
+    /// When logins are made that can wait.
+    pub quiet_hours: Hours,
+    /// How often the standby is logged in afresh to know that it works; None: never.
+    pub drill: Option<Duration>,
     /// Changes when credentials or recipe change.
     pub basis: String,
 }
@@ -69,7 +80,7 @@ pub struct Tools {
     pub vault: Arc<Vault>,
     /// Where codes arrive.
     pub inbox: Inbox,
-    /// Where logins happen.
+    /// The usual browsers, and the way to those of other programs.
     pub pool: Pool,
     /// The way to portals without a browser.
     pub upstream: Upstream,
@@ -83,12 +94,20 @@ pub struct Portal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    name: String,
     settings: Settings,
+    kept: Arc<Kept>,
+}
+
+/// What survives a change of the settings: whoever waits on a handle from before goes on with the sessions of after.
+#[derive(Debug)]
+struct Kept {
+    name: String,
     tools: Tools,
     live: watch::Sender<Live>,
     wake: Notify,
     orders: mpsc::Sender<Order>,
+    /// Held by the keeper while it runs; the next one takes up what the last one left.
+    received: Arc<Mutex<mpsc::Receiver<Order>>>,
 }
 
 /// The present state for readers.
@@ -101,6 +120,7 @@ pub struct Live {
     admitted: Option<Arc<Session>>,
     pub(super) login: Option<Login>,
     pub(super) next_check_at: Option<Time>,
+    pub(super) next_drill_at: Option<Time>,
 }
 
 /// A login under way.
@@ -109,13 +129,36 @@ pub(super) struct Login {
     pub(super) session_id: String,
     pub(super) role: Role,
     pub(super) awaiting_code: bool,
+    /// It waits for its turn at the phone.
+    pub(super) queued: bool,
+    /// It may tell the portal who it is: the session that it replaces is known to be dead.
+    pub(super) confirmed: bool,
 }
 
 /// What the keeper is asked to do with an answer.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Fetch the values that `relay.refresh` names anew; true when they came.
-    Refresh { session_id: String, done: oneshot::Sender<bool> },
+    /// `refused` is the value that the portal did not want.
+    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<bool> },
+}
+
+/// Who asks for something; the history tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// An operator, by the API or on the command line.
+    Operator,
+    /// Whoever opened the one-time link of an alert.
+    Link,
+}
+
+impl std::fmt::Display for By {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Operator => "an operator",
+            Self::Link => "somebody with the one-time link",
+        })
+    }
 }
 
 /// A session that a caller may use.
@@ -138,6 +181,14 @@ pub enum PortalError {
     /// There is no standby to promote.
     #[error("portal {0} has no standby that could take over")]
     NoStandby(String),
+    /// The account's logins of this hour are spent.
+    #[error("{per_hour} logins within an hour are spent; the next is possible at {}", .until.local())]
+    BudgetSpent {
+        /// How many an hour has.
+        per_hour: u32,
+        /// When the next one is possible.
+        until: Time,
+    },
     /// Nobody waits for a code.
     #[error(transparent)]
     Code(#[from] NotTyped),
@@ -147,6 +198,9 @@ pub enum PortalError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Kept evidence cannot be read.
+    #[error(transparent)]
+    Evidence(#[from] SaveError),
     /// The inbox failed.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -157,18 +211,18 @@ impl Portal {
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub(super) fn load(
-        name: &str,
-        settings: Settings,
-        tools: Tools,
-    ) -> Result<(Self, mpsc::Receiver<Order>), StoreError> {
+    pub(super) fn load(name: &str, settings: Settings, tools: Tools) -> Result<Self, StoreError> {
         let (orders, received) = mpsc::channel(64);
         let stored = tools.store.get::<PortalRecord>(name)?;
         let (version, record) = stored.map_or_else(Default::default, |stored| (stored.version, stored.value));
         let mut sessions = BTreeMap::new();
         for (_, slot) in record.slots() {
             match Session::load(name, &slot.session_id, &tools.store, &tools.vault) {
-                Ok(Some(session)) => drop(sessions.insert(slot.session_id.clone(), Arc::new(session))),
+                Ok(Some(session)) => {
+                    // It may have been used later than the record says, and a pause must not look longer than it was.
+                    session.was_alive((slot.pulse.alive_at + KEPT_EVERY).min(tools.clock.now()));
+                    sessions.insert(slot.session_id.clone(), Arc::new(session));
+                }
                 Ok(None) => tracing::warn!(portal = name, "session {} was not saved", short(&slot.session_id)),
                 Err(error) => tracing::error!(
                     portal = name,
@@ -179,13 +233,31 @@ impl Portal {
         }
         let live = Live { version, record: Arc::new(record), sessions, ..Live::default() };
         let (live, _) = watch::channel(live);
-        let inner = Inner { name: name.to_owned(), settings, tools, live, wake: Notify::new(), orders };
-        Ok((Self(Arc::new(inner)), received))
+        let received = Arc::new(Mutex::new(received));
+        let kept = Kept { name: name.to_owned(), tools, live, wake: Notify::new(), orders, received };
+        Ok(Self(Arc::new(Inner { settings, kept: Arc::new(kept) })))
+    }
+
+    /// The same portal, kept in another way from now on.
+    pub(super) fn with(&self, settings: Settings) -> Self {
+        Self(Arc::new(Inner { settings, kept: Arc::clone(&self.0.kept) }))
+    }
+
+    /// What the keeper is asked to do; one keeper at a time has it.
+    pub(super) async fn orders(&self) -> OwnedMutexGuard<mpsc::Receiver<Order>> {
+        Arc::clone(&self.0.kept.received).lock_owned().await
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.kept.name
+    }
+
+    /// Whether a standby is logged in beside the session that serves.
+    pub(super) fn parallel(&self) -> bool {
+        let settings = &self.0.settings;
+        let tolerated = !self.0.kept.live.borrow().record.tolerates_one(&settings.basis);
+        settings.sessions == Sessions::Parallel && tolerated
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -197,7 +269,12 @@ impl Portal {
     }
 
     pub(super) fn tools(&self) -> &Tools {
-        &self.0.tools
+        &self.0.kept.tools
+    }
+
+    /// The browsers that its sessions live in.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.0.settings.pool
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -206,65 +283,97 @@ impl Portal {
     }
 
     pub(super) fn now(&self) -> Time {
-        self.0.tools.clock.now()
+        self.0.kept.tools.clock.now()
     }
 
     pub(super) fn live(&self) -> watch::Receiver<Live> {
-        self.0.live.subscribe()
+        self.0.kept.live.subscribe()
     }
 
     pub(super) fn session(&self, id: &str) -> Option<Arc<Session>> {
-        self.0.live.borrow().sessions.get(id).cloned()
+        self.0.kept.live.borrow().sessions.get(id).cloned()
     }
 
     /// Waits until somebody wants the keeper's attention.
     pub(super) async fn woken(&self) {
-        self.0.wake.notified().await;
+        self.0.kept.wake.notified().await;
     }
 
     pub(super) fn wake(&self) {
-        self.0.wake.notify_one();
+        self.0.kept.wake.notify_one();
     }
 
     /// Changes what readers see beside the record.
     pub(super) fn publish(&self, change: impl FnOnce(&mut Live)) {
-        self.0.live.send_modify(change);
+        self.0.kept.live.send_modify(change);
+    }
+
+    /// Changes what readers see of the login under way, if there is one.
+    pub(super) fn publish_login(&self, change: impl FnOnce(&mut Login)) {
+        self.publish(|live| {
+            if let Some(login) = &mut live.login {
+                change(login);
+            }
+        });
     }
 
     /// Changes the record in one atomic step, durably, and publishes it. `rule` may run again and answers last.
     pub(super) async fn change<R>(&self, mut rule: impl FnMut(&mut PortalRecord) -> R) -> Result<R, StoreError> {
-        let update = self.0.tools.store.update::<PortalRecord, _>(&self.0.name, |old| {
+        let update = self.0.kept.tools.store.update::<PortalRecord, _>(&self.0.kept.name, |old| {
             let before = old.map(|old| old.value.clone()).unwrap_or_default();
             let mut after = before.clone();
             let answer = rule(&mut after);
-            if after == before { Decision::Keep(answer) } else { Decision::Put(after, Expires::Never, answer) }
+            if after == before { Decision::Keep(answer) } else { Decision::Put(after, Expires::Unchanged, answer) }
         });
         let updated = update.await?;
         if let Some(stored) = updated.record {
-            self.0.live.send_if_modified(|live| live.follow(stored));
+            self.0.kept.live.send_if_modified(|live| live.follow(stored));
         }
         Ok(updated.answer)
+    }
+
+    /// Takes back what was decided when the portal was taken out of the configuration: that its record shall go.
+    pub(super) async fn keep_for_good(&self) -> Result<(), StoreError> {
+        let store = &self.0.kept.tools.store;
+        let keep = |old: Option<&Stored<PortalRecord>>| match old {
+            Some(old) if old.expires.is_some() => Decision::Put(old.value.clone(), Expires::Never, true),
+            _ => Decision::Keep(false),
+        };
+        let updated = store.update(self.name(), keep).await?;
+        if updated.answer {
+            Session::keep_copies(self.name(), Expires::Never, store).await?;
+        }
+        if let Some(stored) = updated.record {
+            self.0.kept.live.send_if_modified(|live| live.follow(stored));
+        }
+        Ok(())
     }
 
     /// Publishes a record that was changed by somebody who went away before publishing it: a request whose client has
     /// left, or a call that still holds the handle from before a reload.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
-        let Some(stored) = self.0.tools.store.get::<PortalRecord>(&self.0.name)? else { return Ok(()) };
-        if stored.version > self.0.live.borrow().version {
+        let Some(stored) = self.0.kept.tools.store.get::<PortalRecord>(&self.0.kept.name)? else { return Ok(()) };
+        if stored.version > self.0.kept.live.borrow().version {
             // Readers never see what a crash could take back.
-            self.0.tools.store.flush().await?;
-            self.0.live.send_if_modified(|live| live.follow(stored));
+            self.0.kept.tools.store.flush().await?;
+            self.0.kept.live.send_if_modified(|live| live.follow(stored));
         }
         Ok(())
     }
 
     /// Gives a session that has just logged in its place, and returns that.
-    pub(super) async fn admit(&self, session: &Arc<Session>) -> Result<Role, StoreError> {
+    pub(super) async fn admit(&self, session: &Arc<Session>, purpose: Purpose) -> Result<Role, StoreError> {
         let (now, id) = (self.now(), session.id());
-        let parallel = self.0.settings.sessions == Sessions::Parallel;
+        let parallel = self.parallel();
+        session.proven(&self.tools().clock);
         // Known to readers before the record names it, and past a change in between that has not heard of it.
         self.publish(|live| live.admitted = Some(Arc::clone(session)));
-        let admitted = self.change(|record| record.admit(id, parallel, "logged in", now).0).await;
+        let admit = |record: &mut PortalRecord| {
+            let (role, _) = record.admit(id, parallel, "logged in", now);
+            record.kept_up(purpose, id, now);
+            role
+        };
+        let admitted = self.change(admit).await;
         self.publish(|live| live.admitted = None);
         admitted
     }
@@ -279,13 +388,13 @@ impl Portal {
 
     /// Removes the sealed copies of sessions that have no place any more.
     pub(super) async fn forget_others(&self) -> Result<(), StoreError> {
-        let record = Arc::clone(&self.0.live.borrow().record);
-        Session::forget_others(&self.0.name, |id| record.role_of(id).is_some(), &self.0.tools.store).await
+        let record = Arc::clone(&self.0.kept.live.borrow().record);
+        Session::forget_others(&self.0.kept.name, |id| record.role_of(id).is_some(), &self.0.kept.tools.store).await
     }
 
     /// The session that a caller gets: the one it names, if that lives, else the active one if it allows a fallback.
     pub fn pick(&self, requested: Option<&str>, fallback: bool) -> Option<Picked> {
-        let live = self.0.live.borrow();
+        let live = self.0.kept.live.borrow();
         let epoch = live.record.epoch;
         let named = requested.and_then(|id| live.record.slots().find(|(_, slot)| slot.session_id == id));
         if let Some((_, slot)) = named.filter(|(_, slot)| !slot.expired) {
@@ -311,16 +420,17 @@ impl Portal {
     /// As [`Portal::pick`], waiting until `deadline` for a session to come alive.
     pub(super) async fn pick_by(&self, requested: Option<&str>, fallback: bool, deadline: Time) -> Option<Picked> {
         let mut live = self.live();
-        loop {
-            if let Some(picked) = self.pick(requested, fallback) {
-                return Some(picked);
+        let alive = async {
+            loop {
+                if let Some(picked) = self.pick(requested, fallback) {
+                    return Some(picked);
+                }
+                self.miss().await;
+                live.changed().await.ok()?;
             }
-            self.miss().await;
-            match self.0.tools.clock.until(deadline, live.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return None,
-            }
-        }
+        };
+        // One wait, not one for each change: its length must not depend on a clock that is set meanwhile.
+        self.0.kept.tools.clock.until(deadline, alive).await.ok().flatten()
     }
 
     /// A caller found no session: a person is needed unless recovery is under way.
@@ -328,7 +438,7 @@ impl Portal {
         let asks = |record: &PortalRecord| {
             record.serving().is_none() && record.recovery.given_up.is_some() && record.recovery.alert.is_none()
         };
-        if !asks(&self.0.live.borrow().record) {
+        if !asks(&self.0.kept.live.borrow().record) {
             return;
         }
         let wanted = self.change(|record| {
@@ -338,7 +448,7 @@ impl Portal {
             }
         });
         if let Err(error) = wanted.await {
-            tracing::error!(portal = self.0.name, "portal {}: {error}", self.0.name);
+            tracing::error!(portal = self.0.kept.name, "portal {}: {error}", self.0.kept.name);
         }
         self.wake();
     }
@@ -349,8 +459,22 @@ impl Portal {
     /// When the store fails.
     pub(super) async fn expire(&self, session_id: &str, why: &str) -> Result<Expiry, StoreError> {
         let now = self.now();
-        let expiry = self.change(|record| record.expire(session_id, why, now)).await?;
-        let name = &self.0.name;
+        let session = self.session(session_id);
+        let doubted = session.as_ref().is_some_and(|session| session.is_doubted());
+        let (parallel, basis) = (self.parallel(), &self.0.settings.basis);
+        let expire = |record: &mut PortalRecord| {
+            let expiry = record.expire(session_id, why, now);
+            let conceded = parallel && expiry != Expiry::Known && record.died(session_id, doubted, basis, now);
+            (expiry, conceded)
+        };
+        let (expiry, conceded) = self.change(expire).await?;
+        if let Some(session) = session.filter(|_| expiry != Expiry::Known) {
+            session.denied(now);
+        }
+        let name = &self.0.kept.name;
+        if conceded {
+            tracing::error!(portal = name, "portal {name} tolerates one session only: no standby is kept any more");
+        }
         match expiry {
             Expiry::Known => {}
             Expiry::Marked => {
@@ -370,11 +494,12 @@ impl Portal {
     }
 
     /// Fetches a session's refreshable values anew; several askers share one fetch.
-    pub(super) async fn refresh(&self, session_id: &str) -> bool {
+    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> bool {
         let (done, refreshed) = oneshot::channel();
-        let order = Order::Refresh { session_id: session_id.to_owned(), done };
+        let (session_id, refused) = (session_id.to_owned(), refused.map(str::to_owned));
+        let order = Order::Refresh { session_id, refused, done };
         // A full queue means that refreshing is not what this portal needs now.
-        self.0.orders.try_send(order).is_ok()
+        self.0.kept.orders.try_send(order).is_ok()
             && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
     }
 
@@ -385,9 +510,9 @@ impl Portal {
     pub async fn failover(&self) -> Result<(), PortalError> {
         let now = self.now();
         if !self.change(|record| record.promote(now)).await? {
-            return Err(PortalError::NoStandby(self.0.name.clone()));
+            return Err(PortalError::NoStandby(self.0.kept.name.clone()));
         }
-        tracing::info!(portal = self.0.name, "portal {}: an operator promoted the standby", self.0.name);
+        tracing::info!(portal = self.0.kept.name, "portal {}: an operator promoted the standby", self.0.kept.name);
         self.wake();
         Ok(())
     }
@@ -397,12 +522,13 @@ impl Portal {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn reauth(&self) -> Result<(), PortalError> {
+    pub async fn reauth(&self, by: By) -> Result<(), PortalError> {
         let now = self.now();
+        let asked = format!("{by} asked for a fresh login");
         let ask = |record: &mut PortalRecord| {
             record.start_over();
             record.reauth = true;
-            record.note(now, EventKind::ReauthRequested, None, "an operator asked for a fresh login");
+            record.note(now, EventKind::ReauthRequested, None, &asked);
         };
         self.change(ask).await?;
         self.wake();
@@ -427,17 +553,41 @@ impl Portal {
         Ok(())
     }
 
-    /// Hands a code that an operator typed to the login that is under way.
+    /// Hands a code that a person typed to the login that is under way.
     ///
     /// # Errors
-    /// [`PortalError::Code`] when nobody waits for one, or it is none.
-    pub fn type_code(&self, code: &Secret) -> Result<(), PortalError> {
-        Ok(self.0.tools.inbox.type_code(&self.0.name, code)?)
+    /// [`PortalError::Code`] when nobody waits for one, or it is none of this portal's.
+    pub async fn type_code(&self, code: &Secret, by: By) -> Result<(), PortalError> {
+        self.recipe().code.as_ref().map_or(Ok(()), |rules| rules.admit(code))?;
+        self.0.kept.tools.inbox.type_code(self.name(), code)?;
+        let (now, told) = (self.now(), format!("by {by}"));
+        let noted = self.change(|record| record.note(now, EventKind::CodeTyped, None, &told)).await;
+        if let Err(error) = noted {
+            // The login has the code all the same.
+            tracing::error!(portal = self.name(), "portal {}: a code typed {told} was not noted: {error}", self.name());
+        }
+        Ok(())
     }
 
     /// What happened, newest first.
     pub fn events(&self) -> Vec<Event> {
-        self.0.live.borrow().record.events.iter().rev().cloned().collect()
+        self.0.kept.live.borrow().record.events.iter().rev().cloned().collect()
+    }
+
+    /// What is kept of failed logins, newest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn evidence(&self) -> Result<Vec<Exhibit>, PortalError> {
+        Ok(evidence::list(self.name(), &self.tools().store)?)
+    }
+
+    /// One part of the evidence of that number; None when it is not kept.
+    ///
+    /// # Errors
+    /// When the store fails or the seal does not open.
+    pub fn exhibit(&self, number: u64, part: Part) -> Result<Option<Vec<u8>>, PortalError> {
+        Ok(evidence::read(self.name(), number, part, &self.tools().store, &self.tools().vault)?)
     }
 
     /// A picture of the portal's start page as the session of `role` sees it, with passwords masked.
@@ -445,9 +595,9 @@ impl Portal {
     /// # Errors
     /// [`PortalError::NoLiveSession`], or [`PortalError::NoPicture`] when the browser cannot.
     pub async fn screenshot(&self, role: Role) -> Result<Vec<u8>, PortalError> {
-        let none = || PortalError::NoLiveSession(self.0.name.clone());
+        let none = || PortalError::NoLiveSession(self.0.kept.name.clone());
         let session = {
-            let live = self.0.live.borrow();
+            let live = self.0.kept.live.borrow();
             let slot = match role {
                 Role::Active => live.record.serving(),
                 Role::Standby => live.record.ready_standby(),
@@ -469,7 +619,13 @@ impl Live {
         self.record = Arc::new(stored.value);
         self.sessions.extend(self.admitted.iter().map(|session| (session.id().to_owned(), Arc::clone(session))));
         let Self { record, sessions, .. } = self;
-        sessions.retain(|id, _| record.role_of(id).is_some());
+        sessions.retain(|id, session| {
+            let stays = record.role_of(id).is_some();
+            if !stays {
+                session.end();
+            }
+            stays
+        });
         true
     }
 }

@@ -10,11 +10,14 @@ use std::time::Duration;
 use regex::Regex;
 use url::Url;
 
+use super::code::Rules;
+use super::inbox::NotTyped;
 use crate::config::{
-    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, text,
+    self, Field, Problem, Reading, RecipeCheck, Section, boolean, duration, integer, is_loopback, origin, program, text,
 };
-use crate::secret;
+use crate::secret::{self, Secret};
 
+mod cached;
 mod calls;
 mod cause;
 mod paths;
@@ -26,6 +29,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use cached::Cached;
 pub use calls::{Check, Refresh, Relay, Request, Via};
 pub use cause::{Cause, UnknownCause};
 pub use predicate::{Answer, Predicate, Target};
@@ -66,7 +70,7 @@ pub struct Recipe {
 pub struct Browser {
     /// Whether the tab stays open after the login, for portals that live in `sessionStorage`.
     pub keep_tab: bool,
-    /// Another program than the one of the configuration.
+    /// Another program than the one of the configuration: its own two processes, shared by the portals that name it.
     pub binary: Option<PathBuf>,
     /// What the browser calls itself.
     pub user_agent: Option<String>,
@@ -98,11 +102,36 @@ pub struct Code {
     pub timeout: Duration,
 }
 
+impl Code {
+    /// The rules by which a code for the portal at `base_url` is found.
+    pub fn rules(&self, base_url: &Url) -> Rules {
+        Rules {
+            length: usize::from(self.length),
+            anchors: self.anchors.clone(),
+            pattern: self.pattern.clone(),
+            host: base_url.host_str().map(str::to_owned),
+        }
+    }
+}
+
 impl PartialEq for Code {
     fn eq(&self, other: &Self) -> bool {
         let pattern = |code: &Self| code.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
         (self.length, &self.senders, &self.anchors, self.timeout, pattern(self))
             == (other.length, &other.senders, &other.anchors, other.timeout, pattern(other))
+    }
+}
+
+impl Code {
+    /// Whether a code that a person types can be one of this portal's. With a pattern of the operator's own only the portal
+    /// can tell.
+    ///
+    /// # Errors
+    /// [`NotTyped::Length`].
+    pub fn admit(&self, typed: &Secret) -> Result<(), NotTyped> {
+        let typed = typed.expose().trim();
+        let fits = typed.len() == usize::from(self.length) && typed.bytes().all(|byte| byte.is_ascii_digit());
+        if fits || self.pattern.is_some() { Ok(()) } else { Err(NotTyped::Length(self.length)) }
     }
 }
 
@@ -207,6 +236,9 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
         paths::check(&login.steps, root.reading(), file);
         code_agrees(root, login, code.as_ref().and_then(Option::as_ref));
     }
+    if let (Some(browser), Some(check), Some(relay)) = (&browser, &check, &relay) {
+        calls::agree(root, browser, check, relay);
+    }
     root.finish();
     Some(Recipe {
         base_url: base_url?,
@@ -223,9 +255,8 @@ fn read(root: &Section<'_>, text: &str, file: &Path) -> Option<Recipe> {
 
 fn browser(root: &Section<'_>) -> Option<Browser> {
     let section = root.section_or_empty("browser")?;
-    let keep_tab = section
-        .or("keep_tab", "false", |field| if boolean(field)? { Err(later("a tab that stays open")) } else { Ok(false) });
-    let binary = section.optional("binary", |_| Err::<PathBuf, _>(later("a browser of the recipe's own")));
+    let keep_tab = section.or("keep_tab", "false", boolean);
+    let binary = section.optional("binary", program);
     let user_agent = section.optional("user_agent", |field| {
         let agent = text(field)?;
         if agent.is_ascii() { Ok(agent) } else { Err("a user agent is printable ASCII".to_owned()) }
@@ -233,11 +264,6 @@ fn browser(root: &Section<'_>) -> Option<Browser> {
     let allowed_origins = section.list("allowed_origins", origin);
     section.finish();
     Some(Browser { keep_tab: keep_tab?, binary, user_agent, allowed_origins: allowed_origins? })
-}
-
-/// The contract has it and this version cannot do it: told at once, not when a portal needs it at night.
-fn later(what: &str) -> String {
-    format!("{what} is not supported yet")
 }
 
 fn login(root: &Section<'_>, site: &steps::Site<'_>) -> Option<Login> {

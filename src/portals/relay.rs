@@ -5,37 +5,33 @@
 //! portal's origin because only its path and query are the caller's. A request whose outcome is unknown is sent again
 //! only where that is harmless.
 
+mod cache;
+mod headers;
+mod meter;
+mod outgoing;
+mod target;
+
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use hyper::header::HeaderMap;
 use hyper::{Method, Response, Uri};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use url::Url;
 
 use super::check::{self, Verdict};
 use super::jar::Merge;
 use super::portal::{Picked, Portal};
-use super::session::short;
-use super::upstream::{self, Body, UpstreamError};
+use super::session::{Session, short};
+use super::upstream::{self, Body, Reuse, UpstreamError};
+use super::way::{self, Outbound};
 use crate::clock::Time;
 use crate::store::StoreError;
+use cache::{Cache, Course};
+use meter::Meter;
+use outgoing::{Kept, Outgoing};
 
-/// The largest request body that is kept to be sent again after a promotion.
-const REPLAYABLE: usize = 256 * 1024;
-/// How long the caller may take to send that much.
-const REPLAYABLE_TIME: Duration = Duration::from_secs(30);
-/// Memory for bodies kept, over all calls of the process.
-const KEPT: usize = 64 * 1024 * 1024;
-/// How often one request may be sent: twice through an expiry, once more after refreshed values.
-const SENDS: usize = 4;
+/// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
+/// and after a lost answer.
+const SENDS: usize = 7;
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -53,6 +49,8 @@ pub struct Call {
     pub fallback: bool,
     /// How long to wait for a session.
     pub park: Duration,
+    /// The only epoch in which it may be sent: what was begun on one session may have no sense on another.
+    pub epoch: Option<u64>,
 }
 
 impl fmt::Debug for Call {
@@ -84,6 +82,14 @@ pub enum RelayError {
     /// The session that was named is not alive, and the caller allows no other.
     #[error("the session is not alive, and X-Session-Fallback forbids another")]
     SessionGone,
+    /// The portal's epoch is not the one that the caller insists on; nothing was sent in another.
+    #[error("the portal's epoch is {now}, and X-Session-Epoch allows only {wanted}")]
+    StaleEpoch {
+        /// The epoch that the caller named.
+        wanted: u64,
+        /// The present one.
+        now: u64,
+    },
     /// The request left and no answer came; the portal may have acted on it.
     #[error("whether the portal acted on the request is unknown: {0}")]
     InDoubt(String),
@@ -96,6 +102,12 @@ pub enum RelayError {
     /// The request asks for a WebSocket.
     #[error("the relay carries HTTP requests and answers only, no WebSocket")]
     Upgrade,
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
@@ -107,14 +119,11 @@ pub enum RelayError {
     Store(#[from] StoreError),
 }
 
-/// The relay of the process; clones share its memory budget.
-#[derive(Clone, Debug)]
-pub struct Relay(Arc<Semaphore>);
-
-impl Default for Relay {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(KEPT)))
-    }
+/// The relay of the process; clones share its memory.
+#[derive(Clone, Debug, Default)]
+pub struct Relay {
+    kept: Kept,
+    cache: Cache,
 }
 
 impl Relay {
@@ -123,22 +132,62 @@ impl Relay {
     /// # Errors
     /// [`RelayError`]; only `InDoubt` leaves open whether the portal has acted.
     pub async fn send(&self, portal: &Portal, call: Call) -> Result<Relayed, RelayError> {
-        if wants_websocket(&call.headers) {
+        let mut meter = Meter::new(portal.name());
+        let sent = self.carry(portal, call, &mut meter).await;
+        meter.done(sent.as_ref().err());
+        sent
+    }
+
+    async fn carry(&self, portal: &Portal, call: Call, meter: &mut Meter) -> Result<Relayed, RelayError> {
+        if headers::wants_websocket(&call.headers) {
             return Err(RelayError::Upgrade);
         }
-        let uri = target(&portal.recipe().base_url, &call.path_and_query)?;
+        let uri = target::target(&portal.recipe().base_url, &call.path_and_query)?;
+        let course = cache::course(portal, &call);
         let deadline = portal.now() + call.park;
         let harmless = harmless(&call);
-        let headers = request_headers(portal, &call);
-        let mut body = self.keep(&call.headers, call.body).await?;
-        let (mut refreshed, mut doubted, mut expiries) = (false, false, 0);
+        let headers = headers::request_headers(portal, &call);
+        let body = self.kept.keep(&call.headers, call.body).await?;
+        let Call { method, session, fallback, epoch, path_and_query, .. } = call;
+        let mut sending = Sending { portal, method, uri, headers, session, fallback, epoch, deadline, harmless, body };
+        match course {
+            Course::Past => sending.run(meter).await,
+            Course::Read(part) => self.cache.read(sending, part, &path_and_query, meter).await,
+            Course::Write(parts) => {
+                let _changing = self.cache.change(portal, parts);
+                sending.run(meter).await
+            }
+        }
+    }
+}
+
+/// One request, to be sent until there is an answer for the caller.
+struct Sending<'a> {
+    portal: &'a Portal,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    session: Option<String>,
+    fallback: bool,
+    epoch: Option<u64>,
+    deadline: Time,
+    harmless: bool,
+    body: Outgoing,
+}
+
+impl Sending<'_> {
+    async fn run(&mut self, meter: &mut Meter) -> Result<Relayed, RelayError> {
+        let portal = self.portal;
+        let (mut doubted, mut confirmed, mut expiries) = (false, false, 0);
+        let mut renewals = Renewals::default();
         for _ in 0..SENDS {
-            let picked = pick(portal, call.session.as_deref(), call.fallback, deadline).await?;
-            let mut headers = headers.clone();
-            picked.session.add_headers(&portal.recipe().relay.headers, &mut headers);
-            let (expired, answer) = match ask(portal, &picked, &call.method, &uri, headers, body.take()?).await {
+            let picked = self.pick(meter).await?;
+            let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
+            let (expired, answer) = match self.ask(&picked, doubted).await {
                 Ok(answered) => answered,
-                Err(UpstreamError::InDoubt(_)) if harmless && !doubted && body.again() => {
+                Err(AskError::Upstream(UpstreamError::InDoubt(_)))
+                    if self.harmless && !doubted && self.body.again() =>
+                {
                     doubted = true;
                     continue;
                 }
@@ -146,45 +195,115 @@ impl Relay {
             };
             if let Some(why) = expired {
                 // The first verdict costs nothing. A second one for the same request may be about the request: a path that
-                // this account may not see must not take every session down.
+                // this account may not see must not take every session down. Or the session has healed since, and the
+                // portal is asked once more.
                 expiries += 1;
                 if expiries > 1 && is_alive(portal, &picked).await {
-                    return Ok(relayed(&picked, answer));
+                    if std::mem::replace(&mut confirmed, true) || !self.body.again() {
+                        return Ok(relayed(&picked, answer));
+                    }
+                } else if picked.session.proofs() == proofs {
+                    // Found alive after this request had left, the session is not what the late answer says.
+                    portal.expire(picked.session.id(), &why).await?;
                 }
-                portal.expire(picked.session.id(), &why).await?;
-            } else if !refreshed && wants_refresh(portal, answer.status().as_u16()) && body.again() {
-                refreshed = true;
-                if !portal.refresh(picked.session.id()).await {
+                meter.resent();
+            } else if renewals.may_help(&picked) && wants_refresh(portal, answer.status().as_u16()) && self.body.again()
+            {
+                if !renewals.renew(portal, &picked, value.as_deref()).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
                 return Ok(relayed(&picked, answer));
             }
-            if !body.again() {
+            if !self.body.again() {
                 return Err(RelayError::NotReplayable);
             }
         }
         Err(RelayError::NoLiveSession)
     }
 
-    /// Keeps a small body for a second sending; a large one flows through once.
-    async fn keep(&self, headers: &HeaderMap, body: Body) -> Result<Outgoing, RelayError> {
-        use hyper::body::Body as _;
-        if body.is_end_stream() {
-            return Ok(Outgoing::Kept { bytes: Bytes::new(), _memory: None });
-        }
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        let wanted = length.unwrap_or(REPLAYABLE);
-        if wanted > REPLAYABLE {
-            return Ok(Outgoing::Once(Some(body)));
-        }
-        let permits = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_many_owned(permits) else {
-            return Ok(Outgoing::Once(Some(body)));
+    /// The session for one sending, in the only epoch that the caller allows if it names one.
+    async fn pick(&mut self, meter: &mut Meter) -> Result<Picked, RelayError> {
+        let Some(wanted) = self.epoch else { return self.pick_in_any(meter).await };
+        let portal = self.portal;
+        let stale = |now| RelayError::StaleEpoch { wanted, now };
+        let picked = tokio::select! {
+            // An epoch never comes back: there is nothing to be parked for.
+            biased;
+            now = left(portal, wanted) => return Err(stale(now)),
+            picked = self.pick_in_any(meter) => picked?,
         };
-        let peeked = upstream::peek(body, REPLAYABLE, REPLAYABLE_TIME).await;
-        let (seen, whole, ended) = peeked.map_err(RelayError::Body)?;
-        Ok(if ended { Outgoing::Kept { bytes: seen, _memory: Some(permit) } } else { Outgoing::Once(Some(whole)) })
+        if picked.epoch == wanted { Ok(picked) } else { Err(stale(picked.epoch)) }
+    }
+
+    async fn pick_in_any(&mut self, meter: &mut Meter) -> Result<Picked, RelayError> {
+        let (portal, named) = (self.portal, self.session.as_deref());
+        let picked = match portal.pick(named, self.fallback) {
+            Some(picked) => picked,
+            None if named.is_some() && !self.fallback => return Err(RelayError::SessionGone),
+            None => {
+                meter.parked();
+                let parked = portal.pick_by(named, self.fallback, self.deadline).await;
+                parked.ok_or(RelayError::NoLiveSession)?
+            }
+        };
+        if let (true, Some(named)) = (picked.fallback, named) {
+            let (named, serving) = (short(named), short(picked.session.id()));
+            tracing::info!(portal = portal.name(), "[Session Fallback] requested({named}) → active({serving})");
+        }
+        Ok(picked)
+    }
+
+    /// Sends the request once. Returns the answer, and why it means "logged out" if it does.
+    async fn ask(&mut self, picked: &Picked, doubted: bool) -> Result<(Option<String>, Response<Body>), AskError> {
+        let portal = self.portal;
+        let body = self.body.take().ok_or(AskError::NotReplayable)?;
+        let reuse = match self.harmless && self.body.again() {
+            true if doubted => Reuse::Never,
+            true => Reuse::Any,
+            false => Reuse::Young,
+        };
+        let (method, headers) = (self.method.clone(), self.headers.clone());
+        let templates = &portal.recipe().relay.headers;
+        let outbound = Outbound { method, uri: &self.uri, headers, templates, body, reuse };
+        let answer = way::send(portal, &picked.session, outbound).await?;
+        if picked.session.unsaved() == Merge::Changed {
+            // A value that the portal changed must survive our own death, or the session might not.
+            portal.save(&picked.session).await;
+        }
+        let looked = check::logged_out(portal.recipe(), &self.uri, answer).await;
+        if looked.as_ref().is_ok_and(|(expired, answer)| expired.is_none() && answer.status().as_u16() < 400) {
+            picked.session.proven(&portal.tools().clock);
+        }
+        looked.map_err(|error| UpstreamError::InDoubt(error.to_string()).into())
+    }
+}
+
+/// Why one sending got no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("the body was sent already")]
+    NotReplayable,
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+impl From<AskError> for RelayError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NotReplayable => Self::NotReplayable,
+            AskError::Upstream(error) => error.into(),
+        }
+    }
+}
+
+/// Waits until the portal has left `epoch`, and tells the one that it is in then.
+async fn left(portal: &Portal, epoch: u64) -> u64 {
+    let mut live = portal.live();
+    let now = live.wait_for(|live| live.record.epoch != epoch).await.map(|live| live.record.epoch);
+    match now {
+        Ok(now) => now,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -194,79 +313,20 @@ impl From<UpstreamError> for RelayError {
             UpstreamError::NotSent(why) => Self::Unreachable(why),
             UpstreamError::InDoubt(why) => Self::InDoubt(why),
             UpstreamError::Body(cause) => Self::Body(cause),
+            UpstreamError::TooLarge(limit) => Self::TooLarge(limit),
+            UpstreamError::Unsupported(why) => Self::Unsupported(why),
             UpstreamError::Invalid(why) => Self::Invalid(why),
         }
     }
 }
 
-/// Sends the request once. Returns the answer, and why it means "logged out" if it does.
-async fn ask(
-    portal: &Portal,
-    picked: &Picked,
-    method: &Method,
-    uri: &Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(Option<String>, Response<Body>), UpstreamError> {
-    let answer = portal.tools().upstream.send(&picked.session, method.clone(), uri, headers, body).await?;
-    if picked.session.unsaved() == Merge::Changed {
-        // A value that the portal changed must survive our own death, or the session might not.
-        portal.save(&picked.session).await;
-    }
-    let looked = check::logged_out(portal.recipe(), uri, answer).await;
-    looked.map_err(|error| UpstreamError::InDoubt(error.to_string()))
-}
-
 /// What the recipe's own check says about the session.
 async fn is_alive(portal: &Portal, picked: &Picked) -> bool {
-    check::check(&portal.tools().upstream, portal.recipe(), &picked.session).await == Verdict::Alive
-}
-
-/// Other upgrades may be ignored (RFC 9110, 7.8), and must be: some clients offer `h2c` with every request.
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    let offered = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    offered.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
-}
-
-/// A request body, kept or not.
-enum Outgoing {
-    Kept { bytes: Bytes, _memory: Option<OwnedSemaphorePermit> },
-    Once(Option<Body>),
-}
-
-impl Outgoing {
-    fn again(&self) -> bool {
-        matches!(self, Self::Kept { .. } | Self::Once(Some(_)))
-    }
-
-    fn take(&mut self) -> Result<Body, RelayError> {
-        match self {
-            Self::Kept { bytes, .. } => Ok(Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()),
-            Self::Once(body) => body.take().ok_or(RelayError::NotReplayable),
-        }
-    }
-}
-
-async fn pick(portal: &Portal, named: Option<&str>, fallback: bool, deadline: Time) -> Result<Picked, RelayError> {
-    if named.is_some() && !fallback {
-        return portal.pick(named, false).ok_or(RelayError::SessionGone);
-    }
-    let picked = portal.pick_by(named, fallback, deadline).await.ok_or(RelayError::NoLiveSession)?;
-    if let (true, Some(named)) = (picked.fallback, named) {
-        let serving = picked.session.id();
-        tracing::info!(
-            portal = portal.name(),
-            "[Session Fallback] requested({}) → active({})",
-            short(named),
-            short(serving)
-        );
-    }
-    Ok(picked)
+    check::check(portal, &picked.session).await == Verdict::Alive
 }
 
 fn relayed(picked: &Picked, mut answer: Response<Body>) -> Relayed {
-    strip_hop_by_hop(answer.headers_mut());
-    answer.headers_mut().remove(SET_COOKIE);
+    headers::answer_headers(answer.headers_mut());
     Relayed { answer, session_id: picked.session.id().to_owned(), fallback: picked.fallback, epoch: picked.epoch }
 }
 
@@ -275,109 +335,41 @@ fn wants_refresh(portal: &Portal, status: u16) -> bool {
     portal.recipe().relay.refresh.as_ref().is_some_and(|refresh| refresh.status.contains(&status))
 }
 
+/// The value that `relay.refresh` renews, as the session has it now.
+pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> {
+    portal.recipe().relay.refresh.as_ref().and_then(|refresh| session.value(&refresh.save))
+}
+
+/// What was done about refused values for one request.
+#[derive(Default)]
+struct Renewals {
+    /// The session that last got a new value for it.
+    renewed: Option<String>,
+    /// How often none could be had: a browser died, or the session is over and its next answer says so.
+    failed: u32,
+}
+
+impl Renewals {
+    /// A refusal of a fresh value is the portal's own.
+    fn may_help(&self, picked: &Picked) -> bool {
+        self.renewed.as_deref() != Some(picked.session.id()) && self.failed < 2
+    }
+
+    /// Sees to it that the session has another value than the refused one; false where the portal has no other. Where that
+    /// could not be found out, the refused request has done nothing and may be sent again.
+    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>) -> bool {
+        let is_new = || refreshable(portal, &picked.session).as_deref() != refused;
+        let fetched = is_new() || portal.refresh(picked.session.id(), refused).await;
+        match (is_new(), fetched) {
+            (true, _) => self.renewed = Some(picked.session.id().to_owned()),
+            (false, true) => return false,
+            (false, false) => self.failed += 1,
+        }
+        true
+    }
+}
+
 /// Sending it twice does no harm, by HTTP's own rules or by the caller's word.
 fn harmless(call: &Call) -> bool {
     matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) || call.headers.contains_key("idempotency-key")
-}
-
-/// Puts the caller's path and query behind the portal's origin, byte for byte, and nowhere else.
-fn target(base: &Url, path_and_query: &str) -> Result<Uri, RelayError> {
-    let invalid = || RelayError::Invalid("the path must begin with a slash and stay on the portal".to_owned());
-    // Never parsed as a reference: "//evil", "/@evil" and "/..;" are paths on the portal here.
-    if !path_and_query.starts_with('/') || path_and_query.contains(['\\', '#']) {
-        return Err(invalid());
-    }
-    let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
-    let uri = Uri::builder().scheme(base.scheme()).authority(authority).path_and_query(path_and_query);
-    uri.build().map_err(|_| invalid())
-}
-
-/// The caller's headers as the portal may see them.
-fn request_headers(portal: &Portal, call: &Call) -> HeaderMap {
-    let mut headers = call.headers.clone();
-    strip_hop_by_hop(&mut headers);
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HOST, FORWARDED, CONTENT_LENGTH, EXPECT, ORIGIN] {
-        headers.remove(name);
-    }
-    if call.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
-        // A body sets its own length; where there is none nothing does, and some servers refuse a POST without one.
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
-    let ours = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-session-") || name.starts_with("x-forwarded-") || name == "x-park-timeout"
-    };
-    let names: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
-    let origin = portal.recipe().base_url.origin().ascii_serialization();
-    if let Ok(referer) = HeaderValue::try_from(format!("{origin}/")) {
-        headers.insert(REFERER, referer);
-    }
-    if !matches!(call.method, Method::GET | Method::HEAD)
-        && let Ok(origin) = HeaderValue::try_from(origin)
-    {
-        headers.insert(ORIGIN, origin);
-    }
-    if portal.recipe().check.expiry_needs_body() {
-        // The expiry shows in the body, and a compressed one cannot be read on the way.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
-    headers
-}
-
-/// Removes what belongs to one connection only (RFC 9110, 7.6.1).
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<_> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in listed {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_path_leaves_the_portal() {
-        let base = Url::parse("https://acme.example").unwrap();
-        for (path, wanted) in [
-            ("/api/orders?x=1%2F&y=%EA%B0%80", "https://acme.example/api/orders?x=1%2F&y=%EA%B0%80"),
-            ("/a/../b", "https://acme.example/a/../b"),
-            ("//evil.example/x", "https://acme.example//evil.example/x"),
-            ("/@evil.example", "https://acme.example/@evil.example"),
-            ("/https://evil.example/", "https://acme.example/https://evil.example/"),
-            ("/a?u=http://evil.example", "https://acme.example/a?u=http://evil.example"),
-            ("/a%2e%2e/b%00", "https://acme.example/a%2e%2e/b%00"),
-        ] {
-            assert_eq!(target(&base, path).unwrap().to_string(), wanted, "{path}");
-        }
-        for path in ["", "evil.example", "http://evil.example/", "/\\evil.example", "?x", "/a#b"] {
-            assert!(target(&base, path).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn hop_by_hop_headers_stay_behind() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("connection", "close, x-mine"), ("x-mine", "1"), ("keep-alive", "5"), ("te", "trailers"), ("x-kept", "1")]
-        {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
-    }
 }

@@ -1,68 +1,231 @@
 //! What the browser does for a session after its login: a second look when it seems dead, fresh values, a new place after
 //! the browser died, a picture.
 //!
-//! The jar is the truth while no tab is open: it is pushed into the context before browser work and pulled after it.
+//! Where the jar makes the calls, it is the truth: it is lent to the context before browser work and taken back after it,
+//! also when the work failed or was cut off, and merged with what calls under way changed meanwhile. Where the browser makes
+//! them, the jar follows the browser. A session that keeps its tab is looked after in that tab, never in a new one, where
+//! nobody would be logged in. One works in a session at a time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
+use url::Url;
+
 use super::check::{self, Verdict};
+use super::jar::Lent;
 use super::login::{page_options, read_value};
 use super::portal::Portal;
-use super::recipe::Action;
-use super::session::Session;
-use crate::browsers::{BrowserError, Context, ContextOptions, Page, Seat};
+use super::recipe::{Action, Answer};
+use super::session::{Session, short};
+use super::tab;
+use crate::browsers::{BrowserError, Context, ContextOptions, Page, SavedState, Seat};
+use crate::clock;
 
 const LOAD: Duration = Duration::from_secs(20);
 const READ: Duration = Duration::from_secs(10);
+/// How long one waits for another's work in the session: a browser's start, a load and a read.
+const TURN: Duration = Duration::from_secs(60);
+/// How often the browser is looked at again because a call's answer changed the session meanwhile.
+const LOOKS: usize = 3;
 
-/// Gives a session a context in the browser on `seat`, from what is saved.
-pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<Context>, BrowserError> {
+/// Gives a session a context in the browser on `seat`, from what is saved and what its tab has done since.
+pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
+    if let Err(error) = tab::follow(portal, session).await {
+        tracing::debug!(portal = portal.name(), "what a tab did last is lost: {error}");
+    }
+    move_to(portal, session, seat).await?;
+    session.tabs().forget().await;
+    if portal.recipe().browser.keep_tab
+        && let Err(error) = tab::open(portal, session).await
+    {
+        // The next call or check tries again.
+        tracing::warn!(portal = portal.name(), "the tab of session {} is not back: {error}", short(session.id()));
+    }
+    Ok(())
+}
+
+async fn move_to(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<Context>, BrowserError> {
     let user_agent = portal.recipe().browser.user_agent.clone();
     let options = ContextOptions { restore: Some(session.state()), user_agent };
-    let context = Arc::new(portal.tools().pool.open(seat, options).await?);
+    let context = Arc::new(portal.pool().open(seat, options).await?);
     session.set_context(Some(Arc::clone(&context)));
     Ok(context)
 }
 
-/// The session's context with the jar's cookies in it; a new one when its browser has died.
-async fn context(portal: &Portal, session: &Session) -> Result<Arc<Context>, BrowserError> {
-    match session.context().filter(|context| context.is_alive()) {
+/// The session's context with the jar's cookies in it; a new one when its browser has died. Where the browser itself calls,
+/// its cookies are the newer ones already.
+pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Context>, BrowserError> {
+    let former = session.context();
+    match former.as_ref().filter(|context| context.is_alive()) {
         Some(context) => {
-            context.set_cookies(&session.jar().export()).await?;
-            Ok(context)
+            if !tab::leads(portal.recipe()) {
+                context.set_cookies(&session.jar().export()).await?;
+            }
+            Ok(Arc::clone(context))
         }
-        None => place(portal, session, Seat::A).await,
+        None => move_to(portal, session, former.map_or(Seat::A, |context| context.seat())).await,
     }
+}
+
+/// Takes back what an earlier worker was given who was cut off. Who is cut off in this leaves it to the next one.
+pub(super) async fn reclaim(session: &Session, lent: &mut Option<Lent>) -> Result<(), BrowserError> {
+    if let (Some(context), Some(former)) = (session.context().filter(|context| context.is_alive()), lent.as_ref())
+        && !former.was_refused()
+    {
+        session.take_back(former, context.export().await?);
+    }
+    *lent = None;
+    Ok(())
+}
+
+/// Where browser work is done: a tab for it alone, or the one that the session keeps.
+enum Bench {
+    Own(Box<Page>),
+    Kept(tab::Work),
+}
+
+/// One piece of browser work in a session.
+struct Work<'a> {
+    portal: &'a Portal,
+    session: &'a Session,
+    context: Arc<Context>,
+    bench: Bench,
+    lent: MutexGuard<'a, Option<Lent>>,
+}
+
+impl<'a> Work<'a> {
+    /// Opens a tab in the session's context, or takes the one that it keeps, with the jar's cookies in it; in a new context
+    /// when its browser has died.
+    async fn begin(portal: &'a Portal, session: &'a Session) -> Result<Self, BrowserError> {
+        let busy = BrowserError::Hung { call: "the work before", limit: TURN };
+        let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
+        reclaim(session, &mut lent).await?;
+        let kept = if portal.recipe().browser.keep_tab { Some(tab::work(portal, session).await?) } else { None };
+        let context = context(portal, session).await?;
+        if !tab::leads(portal.recipe()) {
+            *lent = Some(lend(session, &context).await?);
+        }
+        let bench = match kept {
+            Some(kept) => Bench::Kept(kept),
+            None => Bench::Own(Box::new(context.page(page_options(portal)).await?)),
+        };
+        Ok(Self { portal, session, context, bench, lent })
+    }
+
+    fn page(&self) -> &Page {
+        match &self.bench {
+            Bench::Own(page) => page,
+            Bench::Kept(work) => work.page(),
+        }
+    }
+
+    /// Loads a page of the portal.
+    async fn goto(&mut self, url: &Url) -> Result<(), BrowserError> {
+        if let Some(lent) = self.lent.as_mut() {
+            lent.asks(self.session.jar().ask());
+        }
+        let landing = self.page().goto(url.as_str(), LOAD).await?;
+        let check = &self.portal.recipe().check;
+        let body = if check.expiry_needs_body() { Some(self.page().html().await?) } else { None };
+        let body = body.as_deref().map(str::as_bytes);
+        let here = Url::parse(&landing.url).ok().filter(|here| here != url);
+        // The browser has followed the redirect, if there was one.
+        let sent_away = Answer { status: 302, location: here.as_ref(), body: None };
+        let shown = Answer { status: landing.status, location: None, body };
+        if let Some(lent) = self.lent.as_mut().filter(|_| check.is_expired(&sent_away) || check.is_expired(&shown)) {
+            lent.refused();
+        }
+        Ok(())
+    }
+
+    /// Has the session take over what was done, and closes the tab unless the session keeps it.
+    async fn end(mut self) -> Result<(), BrowserError> {
+        match self.lent.take() {
+            Some(lent) => {
+                let taken = self.take_back(&lent).await;
+                if taken.is_err() {
+                    *self.lent = Some(lent);
+                }
+                taken?;
+            }
+            None => self.follow().await?,
+        }
+        match self.bench {
+            Bench::Own(page) => page.close().await,
+            // Its page goes on by itself, and may change cookies until the next work.
+            Bench::Kept(_) if !tab::leads(self.portal.recipe()) => {
+                *self.lent = Some(lend(self.session, &self.context).await?);
+                Ok(())
+            }
+            Bench::Kept(_) => Ok(()),
+        }
+    }
+
+    async fn export(&self) -> Result<SavedState, BrowserError> {
+        match &self.bench {
+            Bench::Own(_) => self.context.export().await,
+            Bench::Kept(work) => work.export(self.session.state().kept).await,
+        }
+    }
+
+    /// Merges what the browser holds into the session.
+    async fn take_back(&self, lent: &Lent) -> Result<(), BrowserError> {
+        if !lent.was_refused() {
+            self.session.take_back(lent, self.export().await?);
+        }
+        Ok(())
+    }
+
+    /// Has the jar follow a browser that makes the calls itself.
+    async fn follow(&self) -> Result<(), BrowserError> {
+        for _ in 0..LOOKS {
+            let seen = self.session.changes();
+            if self.session.follow(self.export().await?, seen, true) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the jar's cookies into a browser.
+async fn lend(session: &Session, context: &Context) -> Result<Lent, BrowserError> {
+    let jar = session.jar().export();
+    let held = context.replace_cookies(&jar).await?;
+    Ok(Lent::new(jar, held))
 }
 
 /// Lets the browser look at a session that seems expired: some portals only want their page loaded again. The verdict is
 /// the check's after that.
 pub(super) async fn second_look(portal: &Portal, session: &Session) -> Result<Verdict, BrowserError> {
-    let recipe = portal.recipe();
-    let first = check::check(&portal.tools().upstream, recipe, session).await;
+    let look = || check::check(portal, session);
+    let mut first = look().await;
+    if matches!(first, Verdict::Expired(_)) && session.concede() {
+        first = look().await;
+    }
     if !matches!(first, Verdict::Expired(_)) {
         return Ok(first);
     }
-    let context = context(portal, session).await?;
-    let page = context.page(page_options(portal)).await?;
-    page.goto(recipe.base_url.as_str(), LOAD).await?;
-    session.take_over(context.export().await?, BTreeMap::new());
-    page.close().await?;
-    Ok(check::check(&portal.tools().upstream, recipe, session).await)
+    let mut work = Work::begin(portal, session).await?;
+    let loaded = work.goto(&tab::home(portal, session)).await;
+    let ended = work.end().await;
+    loaded.and(ended)?;
+    Ok(look().await)
 }
 
 /// Reads the value that `relay.refresh` names from its page.
 pub(super) async fn refresh(portal: &Portal, session: &Session) -> Result<(), BrowserError> {
-    let recipe = portal.recipe();
-    let Some(refresh) = &recipe.relay.refresh else { return Ok(()) };
-    let context = context(portal, session).await?;
-    let page = context.page(page_options(portal)).await?;
-    page.goto(refresh.page.as_str(), LOAD).await?;
-    let value = saved_value(portal, &page, &refresh.save).await?;
-    session.take_over(context.export().await?, BTreeMap::from([(refresh.save.clone(), value)]));
-    page.close().await
+    let Some(refresh) = &portal.recipe().relay.refresh else { return Ok(()) };
+    let mut work = Work::begin(portal, session).await?;
+    let read = async {
+        work.goto(&refresh.page).await?;
+        saved_value(portal, work.page(), &refresh.save).await
+    };
+    let read = read.await;
+    let ended = work.end().await;
+    session.set_value(&refresh.save, read?);
+    ended
 }
 
 /// The first of the recipe's `save` steps of that name that finds something.
@@ -79,13 +242,18 @@ async fn saved_value(portal: &Portal, page: &Page, name: &str) -> Result<String,
     Err(missing)
 }
 
-/// A picture of the start page in the session.
+/// A picture of the start page in the session, or of the tab that it keeps, as it is.
 pub(super) async fn picture(portal: &Portal, session: &Session) -> Result<Vec<u8>, BrowserError> {
-    let context = context(portal, session).await?;
-    let page = context.page(page_options(portal)).await?;
-    page.goto(portal.recipe().base_url.as_str(), LOAD).await?;
-    let picture = page.screenshot(&[]).await?;
-    session.take_over(context.export().await?, BTreeMap::new());
-    page.close().await?;
-    Ok(picture)
+    let secrets = std::slice::from_ref(&portal.settings().password);
+    if portal.recipe().browser.keep_tab {
+        return tab::open(portal, session).await?.page().screenshot(&[], secrets).await;
+    }
+    let mut work = Work::begin(portal, session).await?;
+    let shown = async {
+        work.goto(&portal.recipe().base_url).await?;
+        work.page().screenshot(&[], secrets).await
+    };
+    let shown = shown.await;
+    work.end().await?;
+    shown
 }

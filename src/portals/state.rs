@@ -3,24 +3,29 @@
 //! [`PortalRecord`] is the record; its methods are the rules, pure and synchronous, to be used inside `store::update`.
 //! Nothing here waits, logs or looks at a clock.
 
+mod rivalry;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::learning::{Learned, Lives, Pulse};
 use super::recipe::Cause;
+use super::upkeep::{Drill, Upkeep};
 use crate::clock::Time;
 use crate::store::Record;
+pub use rivalry::Rivalry;
 
 /// Events kept per portal; older ones fall out.
 const EVENTS: usize = 100;
 /// The longest detail of an event or failure in bytes: a hundred of them fit well into a record.
 const DETAIL: usize = 240;
 /// The window of the login budget.
-const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
+pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
 /// The longest pause between two attempts of one recovery.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
 /// How long after giving up recovery is tried again by itself where that spends a login.
-const SLOW_RETRY: Duration = Duration::from_secs(3600);
+pub(super) const SLOW_RETRY: Duration = Duration::from_secs(3600);
 /// The same where it spends nothing, because the portal cannot even be reached.
 const SLOW_RETRY_FREE: Duration = Duration::from_secs(60);
 
@@ -47,6 +52,14 @@ pub struct PortalRecord {
     pub events: Vec<Event>,
     /// How many events there have ever been.
     pub event_count: u64,
+    /// How earlier sessions lived and ended.
+    pub lives: Lives,
+    /// Where logins stand that are made before they are needed.
+    pub upkeep: Upkeep,
+    /// The last of them that came to an end.
+    pub last_drill: Option<Drill>,
+    /// Whether two sessions get along at this portal.
+    pub rivalry: Rivalry,
 }
 
 impl Record for PortalRecord {
@@ -63,6 +76,8 @@ pub struct Slot {
     pub expired: bool,
     /// When it logged in.
     pub authenticated_at: Time,
+    /// What is known about its life since.
+    pub pulse: Pulse,
 }
 
 /// How far recovery has come.
@@ -144,8 +159,22 @@ pub enum EventKind {
     Resumed,
     /// An operator asked for a fresh login.
     ReauthRequested,
-    /// The browser died or was replaced.
+    /// The browser died, or hung and was killed, and was replaced.
     BrowserReplaced,
+    /// The standby was logged in afresh before its learned end.
+    Renewed,
+    /// That did not succeed; the former standby lives on.
+    RenewalFailed,
+    /// The standby was logged in afresh, so credentials, phone and recipe work today.
+    DrillPassed,
+    /// That did not succeed; the former standby lives on.
+    DrillFailed,
+    /// A person typed a code for a login.
+    CodeTyped,
+    /// The portal tolerates one session only, so no second one is kept.
+    StandbyGivenUp,
+    /// The browser had been in use for long enough and was replaced by a fresh one.
+    BrowserRecycled,
 }
 
 impl EventKind {
@@ -165,6 +194,13 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::ReauthRequested => "reauth_requested",
             Self::BrowserReplaced => "browser_replaced",
+            Self::Renewed => "renewed",
+            Self::RenewalFailed => "renewal_failed",
+            Self::DrillPassed => "drill_passed",
+            Self::DrillFailed => "drill_failed",
+            Self::CodeTyped => "code_typed",
+            Self::StandbyGivenUp => "standby_given_up",
+            Self::BrowserRecycled => "browser_recycled",
         }
     }
 }
@@ -222,6 +258,17 @@ impl PortalRecord {
         self.standby.as_ref().filter(|slot| !slot.expired)
     }
 
+    /// Whether every wanted session lives; `parallel` says whether a standby is wanted.
+    pub fn whole(&self, parallel: bool) -> bool {
+        self.serving().is_some() && (!parallel || self.ready_standby().is_some())
+    }
+
+    /// What the lives of this portal's sessions teach.
+    pub fn learned(&self, now: Time) -> Learned {
+        let living = self.slots().filter(|(_, slot)| !slot.expired);
+        self.lives.learned(living.map(|(_, slot)| (slot.authenticated_at, &slot.pulse)), now)
+    }
+
     /// The place of a session.
     pub fn role_of(&self, session_id: &str) -> Option<Role> {
         let holds = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.session_id == session_id);
@@ -248,14 +295,59 @@ impl PortalRecord {
 
     /// Swaps active and standby if the standby is alive. Returns whether it happened.
     pub fn promote(&mut self, now: Time) -> bool {
+        self.promote_because(now, "the standby took over")
+    }
+
+    /// As [`PortalRecord::promote`], with what the history says of it.
+    pub fn promote_because(&mut self, now: Time, why: &str) -> bool {
         if self.ready_standby().is_none() {
             return false;
         }
         std::mem::swap(&mut self.active, &mut self.standby);
         self.epoch += 1;
         let to = self.active.as_ref().map(|slot| slot.session_id.clone()).unwrap_or_default();
-        self.note(now, EventKind::Failover, Some(&to), &format!("the standby took over, epoch {}", self.epoch));
+        self.note(now, EventKind::Failover, Some(&to), &format!("{why}, epoch {}", self.epoch));
         true
+    }
+
+    /// A second look confirms that a session ended at `at`; `pulse` is what is known about its life.
+    pub fn bury(&mut self, session_id: &str, pulse: &Pulse, at: Time) {
+        let born = self.slots().find(|(_, slot)| slot.session_id == session_id).map(|(_, slot)| slot.authenticated_at);
+        if let Some(born) = born {
+            self.lives.ended(born, pulse, at);
+        }
+    }
+
+    /// Every wanted session lives although recovery had given up: it is over, and the next one starts afresh. Not where
+    /// trying again is forbidden until something changes.
+    pub fn end_recovery(&mut self, now: Time) {
+        if matches!(self.recovery.given_up, Some(Cause::BadCredentials | Cause::Captcha)) {
+            return;
+        }
+        if let Some(cause) = self.recovery.given_up {
+            self.note(now, EventKind::Recovered, None, &format!("the sessions live again, after {cause}"));
+        }
+        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+    }
+
+    /// Whether a moment of the past lies ahead of `now`, by more than clocks are moved in passing.
+    pub fn is_ahead(&self, now: Time) -> bool {
+        let slots = self.slots().flat_map(|(_, slot)| [slot.authenticated_at, slot.pulse.alive_at]);
+        let drill = self.last_drill.iter().map(|drill| drill.at);
+        slots.chain(drill).chain(self.logins.iter().copied()).any(|at| at > now + Duration::from_secs(1))
+    }
+
+    /// Takes moments that lie ahead of `now` for `now`: the clock has been set back since.
+    pub fn not_ahead(&mut self, now: Time) {
+        for slot in [&mut self.active, &mut self.standby].into_iter().flatten() {
+            slot.authenticated_at = slot.authenticated_at.min(now);
+            slot.pulse.alive_at = slot.pulse.alive_at.min(now);
+        }
+        self.logins.iter_mut().for_each(|at| *at = (*at).min(now));
+        self.lives.not_ahead(now);
+        if let Some(drill) = &mut self.last_drill {
+            drill.at = drill.at.min(now);
+        }
     }
 
     /// A session that was marked expired turned out to be alive.
@@ -287,7 +379,8 @@ impl PortalRecord {
     ///
     /// The place is decided here and not when the login began: another session may have come back to life meanwhile.
     pub fn admit(&mut self, session_id: &str, parallel: bool, detail: &str, now: Time) -> (Role, Option<Slot>) {
-        let slot = Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now };
+        let slot =
+            Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now, pulse: Pulse::new(now) };
         let fresh = std::mem::take(&mut self.reauth);
         let role = if parallel && !fresh && self.serving().is_some() { Role::Standby } else { Role::Active };
         let replaced = match role {
@@ -307,7 +400,10 @@ impl PortalRecord {
         if self.recovery.given_up.is_some() {
             self.note(now, EventKind::Recovered, Some(session_id), "recovery succeeded");
         }
-        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+        if let Some(Slot { expired: false, authenticated_at, pulse, .. }) = &replaced {
+            self.lives.replaced(*authenticated_at, pulse, now);
+        }
+        self.start_over();
         (role, replaced)
     }
 
@@ -327,9 +423,20 @@ impl PortalRecord {
         Ok(())
     }
 
-    /// Puts the last login back: it turned out that the portal was down.
-    pub fn refund_login(&mut self) {
-        self.logins.pop();
+    /// Puts the login back that was spent at that moment: it turned out that the portal was down.
+    pub fn refund_login(&mut self, spent: Time) {
+        if let Some(index) = self.logins.iter().rposition(|at| *at == spent) {
+            self.logins.remove(index);
+        }
+    }
+
+    /// Notes that a login begins. With other credentials or another recipe than those that failed, recovery begins anew:
+    /// its attempts and pauses are no longer those of the failure.
+    pub fn begin_login(&mut self, session_id: &str, detail: &str, basis: &str, now: Time) {
+        if self.recovery.given_up.is_some() && self.recovery.basis != basis {
+            self.start_over();
+        }
+        self.note(now, EventKind::LoginStarted, Some(session_id), detail);
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
@@ -363,7 +470,7 @@ impl PortalRecord {
         if finally && !known {
             self.recovery.given_up = Some(cause);
             self.recovery.basis = basis.to_owned();
-            self.note(at, EventKind::ReauthFailed, None, &format!("gave up after {failures} attempts: {cause}"));
+            self.note(at, EventKind::ReauthFailed, None, &gave_up(failures, cause));
             self.want_alert(cause, &detail);
         }
         finally && !known
@@ -376,6 +483,7 @@ impl PortalRecord {
 
     /// Forgets earlier failures, because an operator asked or something changed.
     pub fn start_over(&mut self) {
+        self.upkeep = Upkeep::default();
         self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
     }
 
@@ -402,7 +510,14 @@ impl PortalRecord {
     }
 }
 
-fn shorten(text: &str) -> String {
+fn gave_up(failures: u32, cause: Cause) -> String {
+    match failures {
+        1 => format!("gave up after one attempt: {cause}"),
+        _ => format!("gave up after {failures} attempts: {cause}"),
+    }
+}
+
+pub(super) fn shorten(text: &str) -> String {
     text[..text.floor_char_boundary(DETAIL)].to_owned()
 }
 

@@ -1,7 +1,8 @@
 //! The HTTP client towards portals: one request, one answer, no redirects followed, no cookies kept.
 //!
 //! It speaks for a session by carrying what the browser would: its cookies and its identity headers. What it does not do
-//! is decide: verdicts are `check`'s, retries are `relay`'s.
+//! is decide: verdicts are `check`'s, retries are `relay`'s. An answer whose framing can be read in two ways leaves here
+//! with one.
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::Body as _;
-use hyper::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use hyper::{Method, Request, Response, Uri};
+use hyper::header::{
+    ACCEPT, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,14 +31,36 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long the portal may take to begin its answer, and how long it may pause within it.
-const ANSWER: Duration = Duration::from_secs(60);
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Kept connections per portal: enough for a batch job's workers.
 const IDLE_CONNECTIONS: usize = 64;
+/// How long a connection may have been idle for [`Reuse::Any`] and [`Reuse::Young`]. Servers close idle connections after
+/// 5 s (Apache, Node) to 75 s (nginx); 2 s leaves the shortest of them room for a slow network.
+const IDLE_ANY: Duration = Duration::from_secs(30);
+const IDLE_YOUNG: Duration = Duration::from_secs(2);
+
+type Connections = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// A client with its own connections; clones share them.
 #[derive(Clone, Debug)]
-pub struct Upstream(Client<HttpsConnector<HttpConnector>, Body>);
+pub struct Upstream {
+    any: Connections,
+    young: Connections,
+    new: Connections,
+}
+
+/// Which connection a request may go out on. A portal may close an idle one just as a request leaves on it; whether it
+/// has read the request is unknown then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any that is kept: for what may be sent again.
+    Any,
+    /// Only one that was in use a moment ago, which no portal closes yet: for what may not.
+    Young,
+    /// None: for what has met a dead one.
+    Never,
+}
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +74,12 @@ pub enum UpstreamError {
     /// The caller's body broke off while it was passed on: the portal has no complete request.
     #[error("the request body broke off")]
     Body(#[source] BoxError),
+    /// The body is larger than the way to this portal carries, in bytes.
+    #[error("a request to this portal has a body of at most {0} bytes")]
+    TooLarge(usize),
+    /// The way to this portal cannot carry such a request.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request cannot be expressed in HTTP.
     #[error("the request cannot be sent: {0}")]
     Invalid(String),
@@ -69,12 +100,18 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(https);
-        Ok(Self(client))
+        let client = |idle, connections| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(idle)
+                .pool_max_idle_per_host(connections)
+                .build(https.clone())
+        };
+        Ok(Self {
+            any: client(IDLE_ANY, IDLE_CONNECTIONS),
+            young: client(IDLE_YOUNG, IDLE_CONNECTIONS),
+            new: client(IDLE_YOUNG, 0),
+        })
     }
 
     /// Sends a request in the name of `session` and returns the answer's head with its body still to come. The answer's
@@ -82,8 +119,9 @@ impl Upstream {
     ///
     /// # Errors
     /// [`UpstreamError`], told apart by whether sending again is safe.
-    pub async fn send(
+    pub async fn send_on(
         &self,
+        reuse: Reuse,
         session: &Session,
         method: Method,
         uri: &Uri,
@@ -96,23 +134,49 @@ impl Upstream {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         identify(session, request.headers_mut());
-        if let Some(cookies) = session.jar().header(&url) {
+        let (cookies, asked) = session.jar().header(&url);
+        if let Some(cookies) = cookies {
             let value = HeaderValue::try_from(cookies).map_err(|error| invalid(&error))?;
             request.headers_mut().insert(COOKIE, value);
         }
-        let answer = match clock::within(ANSWER, self.0.request(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_connect() => return Err(UpstreamError::NotSent(root_cause(&error))),
-            Ok(Err(error)) if is_of_body(&error) => return Err(UpstreamError::Body(error.into())),
-            Ok(Err(error)) => return Err(UpstreamError::InDoubt(root_cause(&error))),
+        let connections = match reuse {
+            Reuse::Any => &self.any,
+            Reuse::Young => &self.young,
+            Reuse::Never => &self.new,
+        };
+        let answer = match clock::within(ANSWER, connections.request(request)).await {
+            Ok(answer) => answer.map_err(failure)?,
             Err(_) => return Err(UpstreamError::InDoubt(format!("no answer within {} s", ANSWER.as_secs()))),
         };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::InDoubt("it switched to another protocol, unasked".to_owned()));
+        }
         let (mut head, body) = answer.into_parts();
         let set = head.headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-        session.merged(session.jar().merge(&url, set));
+        session.merged(session.jar().merge(&url, asked, set));
         head.headers.remove(SET_COOKIE);
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // RFC 9112, 6.3: the length beside it is wrong, and whoever believed it would take the rest for an answer.
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        // What the portal speaks is between it and us.
+        head.version = Version::HTTP_11;
         Ok(Response::from_parts(head, bounded_in_time(body)))
     }
+}
+
+/// What a failure says about whether the request has left.
+fn failure(error: hyper_util::client::legacy::Error) -> UpstreamError {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    if error.is_connect() || cause.is_some_and(hyper::Error::is_canceled) {
+        // Canceled: the connection was closed before the request was written to it.
+        return UpstreamError::NotSent(root_cause(&error));
+    }
+    if cause.is_some_and(hyper::Error::is_user) {
+        // Not the portal failed but the body that we were to send.
+        return UpstreamError::Body(error.into());
+    }
+    UpstreamError::InDoubt(root_cause(&error))
 }
 
 /// Adds what the browser of the session says about itself. What a caller accepts is the caller's to say.
@@ -136,12 +200,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// Whether it was not the portal that failed but the body that we were to send.
-fn is_of_body(error: &hyper_util::client::legacy::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_user)
 }
 
 /// A body without bytes.
@@ -196,7 +254,11 @@ pub async fn peek(body: Body, limit: usize, time: Duration) -> Result<(Bytes, Bo
     if let Ok(result) = clock::within(time, read).await {
         result?;
     }
-    let rest = stream::unfold(body, |mut body| async move { body.frame().await.map(|frame| (frame, body)) });
+    // What has ended is not asked again: a stream may panic then, and somebody else may have looked into it before.
+    let rest = stream::unfold((!ended).then_some(body), |body| async move {
+        let mut body = body?;
+        body.frame().await.map(|frame| (frame, Some(body)))
+    });
     let whole = futures_util::StreamExt::chain(stream::iter(frames.into_iter().map(Ok)), rest);
     Ok((Bytes::from(seen), StreamBody::new(whole).boxed_unsync(), ended))
 }

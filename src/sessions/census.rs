@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Limits, SessionError, SessionRecord, prefix};
+use super::{Quotas, SessionError, SessionRecord, prefix};
 use crate::store::{ChangeKind, Store};
 
 /// The counts; clones share them.
@@ -45,7 +45,7 @@ impl Census {
     ///
     /// # Errors
     /// [`SessionError::SpaceFull`], [`SessionError::TooManySpaces`], or a failing store.
-    pub(super) async fn reserve(&self, space: &str, limits: &Limits, store: &Store) -> Result<Place, SessionError> {
+    pub(super) async fn reserve(&self, space: &str, limits: &Quotas, store: &Store) -> Result<Place, SessionError> {
         if let Some(place) = self.take(space, limits.max_records) {
             return Ok(place);
         }

@@ -74,7 +74,7 @@ impl House {
             limits,
         };
         let health = Health::new(readiness.clone(), &settings.clock);
-        let routes = routes(gate.clone()).merge(health.routes()).merge(Metrics::install().unwrap().routes());
+        let routes = routes(gate.clone()).merge(health.routes()).merge(Metrics::install().unwrap().routes(None));
         let server = Server::new(Edge::new(routes, settings), limits, &life, stop.clone());
         Self { server, life, stop, gate, readiness }
     }

@@ -7,7 +7,7 @@ mod batch;
 #[path = "chaos/blow.rs"]
 mod blow;
 #[path = "chaos/census.rs"]
-mod census;
+pub(crate) mod census;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +46,8 @@ struct Storm {
 struct Steady {
     before: Census,
     after: Census,
+    /// In both browsers, by their own word.
+    contexts: (f64, f64),
 }
 
 /// Every blow once.
@@ -78,12 +80,12 @@ async fn ten_minutes_of_storm_leave_nothing_behind() {
     let storming = async {
         let watch = Stopwatch::start();
         storm.rage(&watch, lasting / 5, Blow::ALL).await;
-        let before = storm.rest().await;
+        let (before, held) = (storm.rest().await, storm.contexts().await);
         let one_process: Vec<_> = Blow::ALL.iter().copied().filter(|blow| *blow != Blow::ApplianceKilled).collect();
         storm.rage(&watch, lasting, &one_process).await;
-        let after = storm.rest().await;
+        let (after, holds) = (storm.rest().await, storm.contexts().await);
         storm.weather.over();
-        (Steady { before, after }, watch.elapsed())
+        (Steady { before, after, contexts: (held, holds) }, watch.elapsed())
     };
     let (tally, (steady, lasted)) = tokio::join!(batch.run(), storming);
     storm.report(&tally, &steady, lasted);
@@ -157,12 +159,7 @@ impl Storm {
     /// Waits until both sessions were found alive at the portal since now.
     async fn checked(&self) {
         let now = serde_json::to_value(self.stage.clock.now()).unwrap();
-        let well = |state: &Value| {
-            let seen_since =
-                |slot: &Value| slot["last_check_at"].as_str() > now.as_str() && slot["last_check_ok"] == true;
-            missing(state) == 0 && ["active", "standby"].iter().all(|slot| seen_since(&state[*slot]))
-        };
-        self.stage.when("both sessions checked", well).await;
+        self.stage.when("both sessions checked", |state| blow::checked_since(state, &now)).await;
     }
 
     /// Waits until everything is well and quiet, and counts what is there.
@@ -184,6 +181,24 @@ impl Storm {
         }
     }
 
+    /// How many contexts both browsers hold, once that is one for each session.
+    async fn contexts(&self) -> f64 {
+        let counting = async {
+            loop {
+                let page = self.stage.get("/metrics").await;
+                let text = String::from_utf8(page.body.to_vec()).unwrap();
+                let lines = text.lines().filter(|line| line.starts_with("nightporter_browser_contexts{"));
+                let held: f64 = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+                if held <= 2.0 {
+                    return held;
+                }
+                clock::pause(Duration::from_millis(500)).await;
+            }
+        };
+        let counted = clock::within(PATIENCE, counting).await;
+        counted.unwrap_or_else(|_| panic!("more contexts than sessions: {}", self.stage.log()))
+    }
+
     fn judge(&self, tally: &Tally) {
         assert!(tally.failures.is_empty(), "seed {}: {:#?}\n{}", self.seed, tally.failures, self.stage.log());
         let counters = self.stage.counters();
@@ -195,7 +210,7 @@ impl Storm {
     }
 
     fn report(&self, tally: &Tally, steady: &Steady, lasted: Duration) {
-        let (counters, Steady { before, after }) = (self.stage.counters(), steady);
+        let (counters, Steady { before, after, .. }) = (self.stage.counters(), steady);
         let blows: Vec<_> = self.blows.iter().map(|(name, times)| format!("{name} {times}")).collect();
         let (sms, logins) = (counters.codes_sent, counters.codes_accepted);
         tell(&format!("\nA storm of {} s, seed {}", lasted.as_secs(), self.seed));
@@ -205,6 +220,7 @@ impl Storm {
             ("SMS", format!("{sms} sent, {} needed; {logins} logins", self.needed)),
             ("orders", format!("{} sent in, {} made", tally.orders, counters.orders_created)),
             ("mails", self.stage.mailbox.count().to_string()),
+            ("contexts", format!("{} before, {} after", steady.contexts.0, steady.contexts.1)),
             ("processes", format!("{} of Chromium before, {} after", before.processes, after.processes)),
             ("descriptors", format!("{} before, {} after", before.descriptors, after.descriptors)),
             ("appliance", format!("{} MiB before, {} MiB after", before.rss / 1024, after.rss / 1024)),
@@ -223,7 +239,8 @@ fn tell(line: &str) {
 
 impl Steady {
     fn judge(&self) {
-        let Self { before, after } = self;
+        let Self { before, after, contexts } = self;
+        assert!(contexts.1 <= contexts.0, "contexts: {contexts:?}");
         assert!(after.descriptors <= before.descriptors + DESCRIPTORS, "descriptors: {before:?} {after:?}");
         assert!(after.rss <= before.rss + SLACK, "memory: {before:?} {after:?}");
     }

@@ -50,7 +50,17 @@ async fn a_silent_phone_is_told_once_also_across_a_restart() {
     assert_eq!((counters.logins_attempted, counters.codes_sent), (2, 4), "two attempts that ask twice each");
     let mail = stage.mail(1).await;
     shows(&mail, "no SMS code arrived", true);
-    for part in ["No session is alive", "battery", "/api/portals/hanbit/reauth", "no_sms"] {
+    for part in [
+        "No session is alive",
+        "battery",
+        "/api/portals/hanbit/reauth",
+        "no_sms",
+        "nightporter portal code hanbit",
+        "What was tried: 2 logins, which failed.",
+        "By itself it is tried again at ",
+        "  9  click \"#send\"  ",
+        " s  FAILED: no code came within 2 s",
+    ] {
         assert!(mail.body().contains(part), "{part} is not in {}", mail.body());
     }
     is_parked(&stage).await;
@@ -159,7 +169,7 @@ async fn a_portal_that_is_down_spends_no_login_and_is_found_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spent_budget_sends_nothing_to_the_portal_for_an_hour() {
     let recipe = [("logins_per_hour = 20", "logins_per_hour = 1")];
-    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe }).await;
+    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe, ..Scene::default() }).await;
     stage.start().await;
     stage.live().await;
     assert!(stage.portal.expire(&stage.served().await));

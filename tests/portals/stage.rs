@@ -60,13 +60,15 @@ pub(crate) struct Scene<'a> {
     pub(crate) clock: Clock,
     /// `sessions` of the portal.
     pub(crate) sessions: &'a str,
+    /// The shipped recipe, for the portal's address.
+    pub(crate) text: fn(&str) -> String,
     /// Words of the shipped recipe and what they are replaced with.
     pub(crate) recipe: &'a [(&'a str, &'a str)],
 }
 
 impl Default for Scene<'_> {
     fn default() -> Self {
-        Self { clock: Clock::system(), sessions: "parallel", recipe: &[] }
+        Self { clock: Clock::system(), sessions: "parallel", text: portal::recipe_toml, recipe: &[] }
     }
 }
 
@@ -74,7 +76,7 @@ impl Stage {
     /// Neighbours on a good day and a configuration; the appliance is not started.
     pub(crate) async fn set(scene: Scene<'_>) -> Self {
         let place = PLACES.acquire().await.unwrap();
-        let Scene { clock, sessions, recipe } = scene;
+        let Scene { clock, sessions, text, recipe } = scene;
         let dir = tempfile::tempdir().unwrap();
         // The browser's account must be able to pass through.
         fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
@@ -94,7 +96,7 @@ impl Stage {
         let (app, child, starts, url) = (None, None, 0, String::new());
         let stage =
             Self { portal, phone, mailbox, clock, password, caller, url, dir, life, app, child, starts, _place: place };
-        stage.write("hanbit.toml", &hurried(&portal::recipe_toml(&base_url), recipe));
+        stage.write("hanbit.toml", &hurried(&text(&base_url), recipe));
         stage.write("password", stage.password.expose());
         stage.write("phone-secret", "phone secret");
         stage.write("nightporter.toml", &stage.configuration(&user, sessions));
@@ -161,7 +163,8 @@ impl Stage {
         assert!(self.app.take().unwrap().stop(DRAIN).await, "something did not stop in time");
     }
 
-    fn program(&self) -> Command {
+    /// The real binary, in the stage's directory.
+    pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
         command.current_dir(self.dir.path()).env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -193,6 +196,7 @@ impl Stage {
         let mut command = self.program();
         command.args(["token", "add", "test", "--config", "nightporter.toml"]);
         command.args(["--scope", "portals:read", "--scope", "portals:relay", "--scope", "portals:manage"]);
+        command.args(["--scope", "metrics"]);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -336,7 +340,9 @@ impl Stage {
     pub(crate) fn browsers(&self) -> BTreeSet<i32> {
         let leads =
             |pid: &i32| rustix::process::getpgid(Pid::from_raw(*pid)).is_ok_and(|group| group.as_raw_pid() == *pid);
-        processes_of(&self.path("run")).into_iter().filter(leads).collect()
+        // A crash handler leads a group of its own for a moment.
+        let main = |pid: &i32| !command_line(*pid).contains("crashpad");
+        processes_of(&self.path("run")).into_iter().filter(leads).filter(main).collect()
     }
 
     /// The process numbers of everything that belongs to a browser.
@@ -347,6 +353,11 @@ impl Stage {
     /// Those that are not a browser's main process.
     pub(crate) fn browser_parts(&self) -> BTreeSet<i32> {
         &self.browser_processes() - &self.browsers()
+    }
+
+    /// The process numbers of the browsers' renderers.
+    pub(crate) fn renderers(&self) -> BTreeSet<i32> {
+        self.browser_processes().into_iter().filter(|pid| command_line(*pid).contains("--type=renderer")).collect()
     }
 
     /// Stops everything in order.

@@ -149,9 +149,25 @@ async fn a_path_that_is_refused_to_living_sessions_is_the_caller_s_to_see() {
     mirror.answer("/admin", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
     let answer = running.get("/admin").await;
     assert_eq!((answer.status().as_u16(), served(&answer)), (401, ["b", "false", "2"].map(str::to_owned)));
-    assert_eq!((answer.text().await.unwrap().as_str(), mirror.seen("/admin").len()), ("no", 2));
+    assert_eq!((answer.text().await.unwrap().as_str(), mirror.seen("/admin").len()), ("no", 3));
     assert_eq!(running.get("/x").await.status().as_u16(), 200);
     assert_eq!(running.told("").await["active"]["status"], "authenticated");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_heals_before_it_is_confirmed_dead_serves() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    for _ in 0..2 {
+        mirror.answer_once("/order", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+    }
+    let answer = running.relay(Method::POST, "/order").body("떡볶이").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), served(&answer)), (200, ["b", "false", "2"].map(str::to_owned)));
+    let bodies: Vec<_> = mirror.seen("/order").into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies, ["떡볶이".as_bytes(); 3]);
+    assert_eq!((running.events("expired").await, mirror.seen("/check").len()), (1, 1));
     running.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! A whole Nightporter in this process with one portal whose sessions are saved already, and no browser: its program is
-//! `/bin/false`, so whatever needs one fails at once.
+//! A whole Nightporter in this process with one portal whose sessions are saved already, and mostly no browser: its program
+//! is `/bin/false` then, so whatever needs one fails at once.
 #![allow(dead_code, reason = "each binary that shares this uses its part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nightporter::app::{self, App, Setup};
 use nightporter::browsers::{Cookie, Identity, SameSite, SavedState};
-use nightporter::clock::{Clock, Time};
+use nightporter::clock::{Clock, Time, within};
 use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
@@ -40,7 +40,7 @@ impl Seed {
         Self { id: id.to_owned(), cookies: vec![("SID".to_owned(), sid.to_owned())], values: BTreeMap::new() }
     }
 
-    fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         let cookie = |(name, value): &(String, String)| Cookie {
             name: name.clone(),
             value: value.clone(),
@@ -82,11 +82,22 @@ impl House {
     /// An appliance whose portal has the `seeds` as active and standby. It is paused, so that nothing but the relay
     /// touches the portal.
     pub(crate) async fn new(recipe: &str, seeds: &[Seed], clock: &Clock) -> Self {
+        Self::furnished(recipe, seeds, clock, "binary = \"/bin/false\"\n").await
+    }
+
+    /// The same with a real browser.
+    pub(crate) async fn with_browser(recipe: &str, seeds: &[Seed], clock: &Clock) -> Self {
+        Self::furnished(recipe, seeds, clock, "").await
+    }
+
+    async fn furnished(recipe: &str, seeds: &[Seed], clock: &Clock, browser: &str) -> Self {
         let house = Self { dir: tempfile::tempdir().unwrap(), clock: clock.clone() };
+        // The browser's account must be able to pass through.
+        std::fs::set_permissions(house.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let path = |name| house.path(name).display().to_string();
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{}\"\n\
-             [browser]\nbinary = \"/bin/false\"\nruntime_dir = \"{}\"\n\
+             [browser]\n{browser}runtime_dir = \"{}\"\n\
              [phones.office]\nforwarder = \"json\"\nsecret = \"{PHONE_SECRET}\"\n\
              [phones.desk]\nforwarder = \"capcom6\"\nsecret = \"{PHONE_SECRET}\"\n\
              [portals.{PORTAL}]\nrecipe = \"{}\"\nphone = \"office\"\nusername = \"partner01\"\npassword = \"x\"\n",
@@ -98,6 +109,14 @@ impl House {
         std::fs::write(house.path("recipe.toml"), recipe).unwrap();
         house.seed(seeds).await;
         house
+    }
+
+    /// The same with more lines in its configuration.
+    pub(crate) fn configured(self, lines: &str) -> Self {
+        let path = self.path("nightporter.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}{lines}\n")).unwrap();
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -188,6 +207,16 @@ impl Running {
     pub(crate) async fn events(&self, kind: &str) -> usize {
         let told = self.told("/events").await;
         told["events"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count()
+    }
+
+    /// Waits until a session that seemed dead was found alive.
+    pub(crate) async fn restored(&self) {
+        let look = async {
+            while self.events("restored").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(PATIENCE, look).await.unwrap();
     }
 
     pub(crate) async fn stop(self) {

@@ -42,6 +42,7 @@ impl Seen {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     answers: Mutex<BTreeMap<String, Vec<u8>>>,
+    once: Mutex<Vec<(String, Vec<u8>)>>,
     dead: Mutex<BTreeSet<String>>,
     written: AtomicU64,
     refused: AtomicU64,
@@ -92,6 +93,21 @@ impl Mirror {
         self.shared.answers.lock().unwrap().insert(path.to_owned(), bytes.into());
     }
 
+    /// The next request for `path` is answered with these bytes.
+    pub(crate) fn answer_once(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.shared.once.lock().unwrap().push((path.to_owned(), bytes.into()));
+    }
+
+    fn written_for(&self, path: &str) -> Vec<u8> {
+        let mut once = self.shared.once.lock().unwrap();
+        if let Some(index) = once.iter().position(|(of, _)| of == path) {
+            return once.remove(index).1;
+        }
+        let written = self.shared.answers.lock().unwrap().get(path).cloned();
+        let plain = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_vec();
+        written.unwrap_or(plain)
+    }
+
     /// Sessions with these cookies are logged out, all others are not.
     pub(crate) fn log_out(&self, sids: &[&str]) {
         *self.shared.dead.lock().unwrap() = sids.iter().map(|sid| (*sid).to_owned()).collect();
@@ -131,7 +147,7 @@ impl Mirror {
         within(PATIENCE, self.shared.entered.notified()).await.unwrap();
     }
 
-    /// Answers a request for `/hold`.
+    /// Answers a request for `/hold`, as written down for it if it is.
     pub(crate) fn release(&self) {
         self.shared.open.notify_one();
     }
@@ -158,9 +174,7 @@ impl Mirror {
             "/endless" => self.endless(stream).await,
             "/hold" => self.hold(stream).await,
             _ => {
-                let written = self.shared.answers.lock().unwrap().get(&path).cloned();
-                let plain = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_vec();
-                let written = written.unwrap_or(plain);
+                let written = self.written_for(&path);
                 // It closes after each answer and says so: a client that reused the connection would be in doubt.
                 let line = find(&written, b"\r\n").unwrap();
                 let closing = [&written[..line], b"\r\nConnection: close", &written[line..]].concat();
@@ -189,7 +203,9 @@ impl Mirror {
         let mut byte = [0];
         tokio::select! {
             () = self.shared.open.notified() => {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld").await;
+                let held = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nheld".to_vec();
+                let written = self.shared.answers.lock().unwrap().get("/hold").cloned().unwrap_or(held);
+                let _ = stream.write_all(&written).await;
             }
             _ = stream.read(&mut byte) => self.shared.cut.notify_one(),
         }
@@ -197,7 +213,7 @@ impl Mirror {
 }
 
 /// Reads one request; None when it does not come whole.
-async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = find(&bytes, b"\r\n\r\n") {

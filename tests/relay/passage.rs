@@ -3,8 +3,8 @@
 use reqwest::Method;
 
 use super::demo::Demo;
-use super::house::{held, problem};
-use super::mirror::{Mirror, call};
+use super::house::{PORTAL, held, problem};
+use super::mirror::{Mirror, call, speak};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn method_path_query_and_body_arrive_as_they_were_sent() {
@@ -12,7 +12,9 @@ async fn method_path_query_and_body_arrive_as_they_were_sent() {
     let clock = held();
     let running = mirror.house(&clock).await.start().await;
     let target = "/a%20b/%EA%B0%80%2F/../c;d=1?x=1%2F&&y=%ed%95%9c&z&q=a+b?";
-    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+    let usual = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let unusual = ["PROPFIND", "REPORT", "MKCOL", "LOCK", "PURGE", "M-SEARCH", "QUERY", "X_Own.1"];
+    for method in usual.into_iter().chain(unusual) {
         let answer = call(&running, method, target, "", "한글\0\r\n".as_bytes()).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
         assert_eq!(answer.head.all("x-session-id"), ["a"]);
@@ -29,11 +31,16 @@ async fn method_path_query_and_body_arrive_as_they_were_sent() {
         let answer = call(&running, "GET", path, "", b"").await;
         assert_eq!((answer.status, mirror.seen(path).len()), (200, 1), "{path}");
     }
+    // So does a query of nearly all that a head may hold.
+    let long = format!("/long?{}", "가".repeat(9000).bytes().map(|byte| format!("%{byte:02X}")).collect::<String>());
+    let long = &long[..30_000];
+    assert_eq!((call(&running, "GET", long, "", b"").await.status, mirror.seen(long).len()), (200, 1));
     let before = mirror.count();
     // TRACE would send the session's cookies back to the caller.
-    for method in ["TRACE", "PROPFIND"] {
-        let answer = call(&running, method, "/x", "", b"").await;
-        assert_eq!(answer.status, 405, "{method}");
+    for (method, path, status) in [("TRACE", "/x", 405), ("GET", &*"/x".repeat(20_000), 431), ("CONNECT", "/x", 400)] {
+        let answer = call(&running, method, path, "", b"").await;
+        // 414 where the line alone was read when it was found too long.
+        assert!(answer.status == status || (status, answer.status) == (431, 414), "{method}: {}", answer.status);
     }
     assert_eq!(mirror.count(), before);
     running.stop().await;
@@ -44,7 +51,8 @@ async fn the_portal_sees_its_browser_and_nothing_of_the_caller_s_connection() {
     let mirror = Mirror::start().await;
     let clock = held();
     let running = mirror.house(&clock).await.start().await;
-    let headers = "Cookie: SID=mine; a=b\r\nX-Session-Id: a\r\nX-Session-Fallback: never\r\nX-Park-Timeout: 1\r\n\
+    let headers = "Cookie: SID=mine; a=b\r\nCookie2: $Version=1\r\nX-Real-IP: 10.0.0.1\r\nVia: 1.1 inner\r\n\
+        Proxy-Secret: x\r\nCF-Connecting-IP: 10.0.0.1\r\nTrailer: x-late\r\nX-Session-Epoch: 1\r\nX-Session-Id: a\r\nX-Session-Fallback: never\r\nX-Park-Timeout: 1\r\n\
         Proxy-Authorization: Basic eA==\r\nForwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Host: h\r\n\
         Connection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUser-Agent: curl/8\r\n\
         Accept-Language: en\r\nAccept: text/csv\r\nAccept-Encoding: br\r\nOrigin: https://evil.example\r\n\
@@ -54,6 +62,13 @@ async fn the_portal_sees_its_browser_and_nothing_of_the_caller_s_connection() {
         let seen = mirror.seen("/x").pop().unwrap();
         for gone in [
             "authorization",
+            "cookie2",
+            "x-real-ip",
+            "via",
+            "proxy-secret",
+            "cf-connecting-ip",
+            "trailer",
+            "x-session-epoch",
             "x-session-id",
             "x-session-fallback",
             "x-park-timeout",
@@ -132,6 +147,75 @@ async fn the_portal_s_answer_is_the_answer() {
     let mut cookies: Vec<_> = last.all("cookie")[0].split("; ").collect();
     cookies.sort_unstable();
     assert_eq!(cookies, ["SID=sid-a2", "other=1"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_pass_as_bytes_as_often_as_they_are_there_and_with_their_status_line() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    // UTF-8, and EUC-KR, which is no UTF-8.
+    let (utf8, euc) = ("한글".as_bytes(), &b"\xc7\xd1\xb1\xdb"[..]);
+    let lines = [b"X-Utf8: ", utf8, b"\r\nX-Euc: ", euc, b"\r\nX-Twice: 1\r\nX-Twice: 2\r\nX-Empty: \r\n"].concat();
+    mirror.answer(
+        "/bytes",
+        [&b"HTTP/1.1 207 Own Words\r\n"[..], &lines, b"WWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"].concat(),
+    );
+    let head = format!(
+        "GET /api/portals/{PORTAL}/relay/bytes HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n",
+        running.token
+    );
+    let answer = speak(running.app.address(), &[head.as_bytes(), &lines, b"\r\n"].concat()).await;
+    let latin = |bytes: &[u8]| bytes.iter().map(|byte| char::from(*byte)).collect::<String>();
+    assert_eq!(answer.head.line, "HTTP/1.1 207 Own Words");
+    for seen in [&answer.head, &mirror.seen("/bytes")[0]] {
+        assert_eq!((seen.all("x-utf8"), seen.all("x-euc")), (vec![latin(utf8).as_str()], vec![latin(euc).as_str()]));
+        assert_eq!((seen.all("x-twice"), seen.all("x-empty")), (vec!["1", "2"], vec![""]));
+    }
+    assert_eq!(answer.head.all("www-authenticate"), ["Basic"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_interim_answers_and_old_protocols_come_through() {
+    let mirror = Mirror::start().await;
+    let clock = held();
+    let running = mirror.house(&clock).await.start().await;
+    mirror.answer("/part", "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/9\r\nContent-Length: 2\r\n\r\nbc");
+    let part = call(&running, "GET", "/part", "Range: bytes=1-2\r\nIf-Range: \"x\"\r\n", b"").await;
+    assert_eq!((part.status, part.head.all("content-range"), part.text().as_str()), (206, vec!["bytes 1-2/9"], "bc"));
+    let seen = &mirror.seen("/part")[0];
+    assert_eq!((seen.all("range"), seen.all("if-range")), (vec!["bytes=1-2"], vec!["\"x\""]));
+
+    let early = "HTTP/1.1 100 Continue\r\n\r\n".repeat(50);
+    let early = format!("{early}HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+    mirror
+        .answer("/interim", format!("HTTP/1.1 102 Wait\r\n\r\n{early}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let last = call(&running, "POST", "/interim", "", b"x").await;
+    assert_eq!((last.status, last.text().as_str(), last.head.all("link")), (200, "ok", vec![]));
+
+    // Without a length the end of the connection is the end of the answer; the caller's has an end of its own.
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        mirror.answer("/old", format!("{version} 200 OK\r\nContent-Type: text/plain\r\n\r\nall of it"));
+        let old = call(&running, "GET", "/old", "", b"").await;
+        assert_eq!((old.head.line.as_str(), old.text().as_str()), ("HTTP/1.1 200 OK", "all of it"), "{version}");
+        assert_eq!(old.head.all("transfer-encoding"), ["chunked"], "{version}");
+    }
+
+    // A trailer stays behind; the body is whole.
+    let body = "4\r\nbody\r\n0\r\nX-Late: 1\r\nSet-Cookie: SID=stolen\r\n\r\n";
+    mirror.answer("/late", format!("HTTP/1.1 200 OK\r\nTrailer: X-Late\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+    let late = running.relay(Method::GET, "/late").header("te", "trailers").send().await.unwrap();
+    assert!(!late.headers().contains_key("trailer"));
+    assert_eq!(late.text().await.unwrap(), "body");
+    let head = format!(
+        "POST /api/portals/{PORTAL}/relay/up HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTrailer: X-Late\r\n\
+         Authorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n{body}",
+        running.token
+    );
+    assert_eq!(speak(running.app.address(), head.as_bytes()).await.status, 200);
+    assert_eq!(mirror.seen("/up")[0].body, b"body");
     running.stop().await;
 }
 

@@ -18,7 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::wire;
+use super::{surrogates, wire};
 use crate::browsers::error::BrowserError;
 use crate::browsers::frames::{Frame, Frames};
 use crate::clock;
@@ -188,7 +188,8 @@ impl Connection {
     }
 
     fn dispatch(&self, bytes: &[u8]) {
-        let Ok(incoming) = serde_json::from_slice::<Incoming>(bytes) else {
+        let read = serde_json::from_slice::<Incoming>(bytes);
+        let Ok(incoming) = read.or_else(|_| serde_json::from_slice(&surrogates::mended(bytes))) else {
             // Its content stays out of the log: it may be a page's.
             tracing::warn!("skipped a message of the browser that is no CDP ({} bytes)", bytes.len());
             return;
@@ -274,13 +275,15 @@ mod tests {
         let connection = Connection::open(to, from, &life);
         let mut far_in = Frames::new(far_in, 0, 1000);
         let limit = Duration::from_secs(5);
-        let reply = |id| format!("not json\0{{\"id\":999,\"result\":{{}}}}\0{{\"id\":{id},\"result\":{{\"새\":1}}}}\0");
+        let reply = |id| {
+            format!("not json\0{{\"id\":999,\"result\":{{}}}}\0{{\"id\":{id},\"result\":{{\"새\":\"\\ud83d\"}}}}\0")
+        };
         let (called, ()) =
-            tokio::join!(connection.call(None, &wire::GetVersion {}, limit), answer(&mut far_in, &mut far_out, reply));
+            tokio::join!(connection.call(None, &wire::Close {}, limit), answer(&mut far_in, &mut far_out, reply));
         called.unwrap();
         let reply = |id| format!("{{\"id\":{id},\"error\":{{\"code\":-1,\"message\":\"no such tab\"}}}}\0");
         let (called, ()) =
-            tokio::join!(connection.call(None, &wire::GetVersion {}, limit), answer(&mut far_in, &mut far_out, reply));
+            tokio::join!(connection.call(None, &wire::Close {}, limit), answer(&mut far_in, &mut far_out, reply));
         assert!(called.unwrap_err().to_string().contains("no such tab"));
     }
 
@@ -289,11 +292,11 @@ mod tests {
         let life = Lifecycle::new();
         let ((to, _far_in), (far_out, from)) = (pair(), pair());
         let connection = Connection::open(to, from, &life);
-        let hung = connection.call(None, &wire::GetVersion {}, Duration::from_millis(1)).await.unwrap_err();
-        assert!(matches!(hung, BrowserError::Hung { call: "Browser.getVersion", .. }));
+        let hung = connection.call(None, &wire::Close {}, Duration::from_millis(1)).await.unwrap_err();
+        assert!(matches!(hung, BrowserError::Hung { call: "Browser.close", .. }));
         assert!(connection.routes().calls.is_empty());
         drop(far_out);
-        let gone = connection.call(None, &wire::GetVersion {}, Duration::from_secs(60)).await.unwrap_err();
+        let gone = connection.call(None, &wire::Close {}, Duration::from_secs(60)).await.unwrap_err();
         assert_eq!(gone, BrowserError::Gone);
     }
 

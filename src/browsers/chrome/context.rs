@@ -10,11 +10,17 @@ use url::Url;
 use super::identity::{self, Identity};
 use super::page::{Page, PageOptions};
 use super::storage::Storage;
+use super::tab::{Tab, Traffic};
 use super::{Chrome, Litter, wire};
 use crate::browsers::error::BrowserError;
-use crate::browsers::pool::Seat;
+use crate::browsers::seat::{Entry, Seat};
 use crate::browsers::state::{Cookie, SavedState};
+use crate::browsers::tenancy::Tenant;
+use crate::clock::Time;
 
+/// The most that is exported of a context's storages, in bytes: with its cookies it must fit into a record of the store
+/// (64 KiB).
+pub(super) const BUDGET: usize = 32 * 1024;
 /// Origins a context remembers for export; a portal has a handful.
 const ORIGINS: usize = 32;
 
@@ -37,19 +43,16 @@ pub struct Context {
     generation: u64,
     user_agent: Option<String>,
     visited: Origins,
+    tenant: Tenant,
 }
 
 impl Context {
-    /// Opens a context in `chrome`, which sits on `seat` as its `generation`th process, and restores what was saved.
-    pub(in crate::browsers) async fn open(
-        chrome: Chrome,
-        seat: Seat,
-        generation: u64,
-        options: ContextOptions,
-    ) -> Result<Self, BrowserError> {
+    /// Opens a context in the process that was entered, and restores what was saved.
+    pub(in crate::browsers) async fn open(entry: Entry, options: ContextOptions) -> Result<Self, BrowserError> {
+        let Entry { chrome, seat, generation, tenant } = entry;
         let id = chrome.call(wire::create_context()).await?.browser_context_id;
         let visited = Origins::default();
-        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited };
+        let context = Self { chrome, id, seat, generation, user_agent: options.user_agent, visited, tenant };
         let deny = Browser::SetDownloadBehavior {
             behavior: Browser::SetDownloadBehaviorBehaviorOption::Deny,
             browser_context_id: Some(context.id.clone()),
@@ -78,6 +81,18 @@ impl Context {
         !self.chrome.gone().is_cancelled()
     }
 
+    /// Whether its process has lost its seat to a fresh one and waits for its contexts to move there. It still works, for
+    /// ten minutes at most.
+    pub fn is_retiring(&self) -> bool {
+        self.tenant.is_retiring()
+    }
+
+    /// Says whether callers are served from this context's session; of two processes that are due to be replaced, the one
+    /// from which fewer are served goes first.
+    pub fn set_serving(&self, serving: bool) {
+        self.tenant.set_serving(serving);
+    }
+
     /// Cancelled when its process has died.
     pub fn gone(&self) -> CancellationToken {
         // A child: what a caller does with it must not reach the connection.
@@ -90,6 +105,13 @@ impl Context {
     /// When the process has died or does not answer.
     pub async fn page(&self, options: PageOptions) -> Result<Page, BrowserError> {
         Page::open(&self.chrome, &self.id, self.user_agent.as_deref(), options, self.visited.clone()).await
+    }
+
+    /// Opens a tab that goes nowhere: every page that it visits is an empty one of ours.
+    pub(super) async fn offline_page(&self) -> Result<Page, BrowserError> {
+        let user_agent = self.user_agent.as_deref();
+        let tab = Tab::open(&self.chrome, &self.id, user_agent, Traffic::Offline, self.visited.clone()).await?;
+        Ok(Page { tab })
     }
 
     /// All cookies of the context, HttpOnly included.
@@ -124,6 +146,21 @@ impl Context {
         Ok(())
     }
 
+    /// Makes these the context's cookies: sets them and removes every other one. Returns what the context holds then, in
+    /// the browser's own words.
+    ///
+    /// # Errors
+    /// When the process has died or does not answer.
+    pub async fn replace_cookies(&self, cookies: &[Cookie]) -> Result<Vec<Cookie>, BrowserError> {
+        let stays = |held: &Cookie| cookies.iter().any(|cookie| cookie.same_place(held));
+        let gone = self.cookies().await?.into_iter().filter(|held| !stays(held));
+        // What has expired is what a browser removes.
+        let gone: Vec<_> = gone.map(|cookie| Cookie { expires: Some(Time::from_millis(1000)), ..cookie }).collect();
+        self.set_cookies(&gone).await?;
+        self.set_cookies(cookies).await?;
+        self.cookies().await
+    }
+
     async fn set(&self, cookies: &[wire::WireCookie]) -> Result<(), BrowserError> {
         self.chrome.call(wire::SetCookies { browser_context_id: &self.id, cookies }).await.map(drop)
     }
@@ -135,15 +172,19 @@ impl Context {
     /// # Errors
     /// When the process has died or does not answer.
     pub async fn export(&self) -> Result<SavedState, BrowserError> {
+        self.export_within(BUDGET).await
+    }
+
+    pub(super) async fn export_within(&self, budget: usize) -> Result<SavedState, BrowserError> {
         let cookies = self.cookies().await?;
         let origins = self.visited.all();
         if origins.is_empty() {
             return Ok(SavedState { cookies, ..SavedState::default() });
         }
         let storage = Storage::open(&self.chrome, &self.id).await?;
-        let local_storage = storage.read(&origins).await?;
+        let local_storage = storage.read(&origins, budget).await?;
         storage.close().await?;
-        Ok(SavedState { cookies, local_storage })
+        Ok(SavedState { cookies, local_storage, ..SavedState::default() })
     }
 
     async fn restore(&self, state: &SavedState) -> Result<(), BrowserError> {

@@ -1,4 +1,5 @@
-//! Looking into a page: runs the functions of `eyes.js` in an isolated world of its main frame.
+//! Looking into a page: runs the functions of `eyes.js`, and those of `calls.js` for `fetch`, in an isolated world of its
+//! main frame.
 //!
 //! A world dies with its document, so a navigation in the middle of a look is normal: the look is taken again in the new
 //! document. Arguments travel as JSON, which is JavaScript; nothing from a recipe is ever pasted in as code.
@@ -18,6 +19,8 @@ use crate::clock;
 
 /// Evaluates to the object of functions; kept in the isolated world under a name.
 const EYES: &str = include_str!("eyes.js");
+/// More of them: what a page is asked to send.
+const CALLS: &str = include_str!("calls.js");
 
 /// Between two looks at a page that is not yet as wanted.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(40);
@@ -39,6 +42,17 @@ pub(super) struct Eyes {
     frame: String,
     /// The execution context of the present document's isolated world, once made.
     world: Mutex<Option<u32>>,
+}
+
+/// Why a function that must not run twice has no value.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// It has not run.
+    #[error("{0}")]
+    Before(String),
+    /// It may have run.
+    #[error("{0}")]
+    Within(String),
 }
 
 /// How one attempt to look ended, if not with a value.
@@ -92,6 +106,26 @@ impl Eyes {
         looked
     }
 
+    /// The isolated world of the present document, or of one that has just gone: [`run`] tells.
+    pub(super) async fn world(&self) -> Result<u32, BrowserError> {
+        let mut world = self.world.lock().await;
+        if let Some(context) = *world {
+            return Ok(context);
+        }
+        match self.open_world().await {
+            Ok(context) => Ok(*world.insert(context)),
+            Err(Missed::Moved) => Err(unexpected("the page is moving".to_owned())),
+            Err(Missed::Threw(words)) => Err(thrown(&words)),
+            Err(Missed::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Gives up a world that has gone.
+    pub(super) async fn forget(&self, gone: u32) {
+        let mut world = self.world.lock().await;
+        *world = world.filter(|context| *context != gone);
+    }
+
     async fn open_world(&self) -> Result<u32, Missed> {
         let method = Page::CreateIsolatedWorld {
             frame_id: self.frame.clone(),
@@ -99,7 +133,8 @@ impl Eyes {
             grant_univeral_access: None,
         };
         let made = self.session.call(method).await.map_err(sort)?;
-        self.evaluate(format!("void (globalThis.porter ??= {EYES})"), made.execution_context_id).await?;
+        let open = format!("void (globalThis.porter ??= Object.freeze({{ ...{EYES}, ...{CALLS} }}))");
+        self.evaluate(open, made.execution_context_id).await?;
         Ok(made.execution_context_id)
     }
 
@@ -110,6 +145,29 @@ impl Eyes {
             Some(thrown) => Err(Missed::Threw(words_of(thrown))),
         }
     }
+}
+
+/// The value of an expression in the world `world` of `session`; never tried twice.
+pub(super) async fn run<T: DeserializeOwned>(
+    session: &Session,
+    world: u32,
+    expression: &str,
+    limit: Duration,
+) -> Result<T, Lost> {
+    let answer = match session.call_within(limit, wire::evaluate(expression.to_owned(), world)).await {
+        Ok(answer) => answer,
+        Err(error) if is_before(&error) => return Err(Lost::Before("the page has just gone".to_owned())),
+        Err(error) => return Err(Lost::Within(error.to_string())),
+    };
+    if let Some(thrown) = answer.exception_details {
+        return Err(Lost::Within(words_of(thrown)));
+    }
+    serde_json::from_value(answer.result.value.unwrap_or_default()).map_err(|error| Lost::Within(error.to_string()))
+}
+
+/// Whether the browser refused because the world had gone already.
+fn is_before(error: &BrowserError) -> bool {
+    matches!(error, BrowserError::Protocol { detail, .. } if detail.contains(MOVED[0]))
 }
 
 fn words_of(thrown: Runtime::ExceptionDetails) -> String {

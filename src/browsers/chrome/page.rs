@@ -21,9 +21,12 @@ use super::tab::{Tab, Traffic};
 use super::{Chrome, wire};
 use crate::browsers::error::{BrowserError, NetCause};
 use crate::clock;
+use crate::secret::Secret;
 
 /// The most of a document that [`Page::html`] returns, in UTF-16 units as the browser counts.
 const HTML_LIMIT: usize = 512 * 1024;
+/// The most of a document that [`Page::outline`] returns, counted likewise.
+const OUTLINE_LIMIT: usize = 128 * 1024;
 /// Always masked in pictures, whatever else is.
 const SECRET_FIELDS: [&str; 2] = ["input[type=password]", "input[autocomplete=one-time-code]"];
 /// Pictures that may turn out to show another document than was masked, before giving up.
@@ -49,7 +52,7 @@ pub struct Landing {
 /// A tab, closed when dropped. Windows that it opens are closed at once; a recipe goes to their address instead.
 #[derive(Debug)]
 pub struct Page {
-    tab: Tab,
+    pub(super) tab: Tab,
 }
 
 /// What `eyes.js` says about something it was to use: done, or what is in the way.
@@ -82,8 +85,7 @@ impl Page {
         options: PageOptions,
         visited: Origins,
     ) -> Result<Self, BrowserError> {
-        let traffic = options.allowed_origins.map_or(Traffic::Free, |allowed| Traffic::Only(origins(allowed)));
-        Ok(Self { tab: Tab::open(chrome, context, user_agent, traffic, visited).await? })
+        Ok(Self { tab: Tab::open(chrome, context, user_agent, options.into(), visited).await? })
     }
 
     /// Loads `url` and waits until its document is parsed.
@@ -295,21 +297,34 @@ impl Page {
         self.tab.eyes.see("html", json!([HTML_LIMIT])).await
     }
 
+    /// The document as evidence, its first 128 Ki characters: HTML without scripts, with the attributes that selectors need
+    /// and the text that a person reads. Values of fields, hidden ones and those in other attributes, are not in it.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn outline(&self) -> Result<String, BrowserError> {
+        self.tab.eyes.see("outline", json!([OUTLINE_LIMIT])).await
+    }
+
     /// What the page's dialogs (alert, confirm, prompt, "leave this page?") have said, oldest first; the last ten. They are
     /// accepted at once.
     pub fn dialogs(&self) -> Vec<String> {
         self.tab.dialogs()
     }
 
-    /// A PNG of the window. Password fields, one-time codes and everything that matches `masked` are grey boxes in it.
+    /// A PNG of the window. Password fields, one-time codes and everything that matches `masked` are grey boxes in it, and so
+    /// is every field and every text that holds one of `secrets`: with spaces or dashes in it too, and spread over several
+    /// boxes. Not looked into are frames and closed shadow trees. A secret of less than four characters is hidden only where
+    /// it is all that a field holds.
     ///
     /// # Errors
     /// [`BrowserError::InvalidSelector`], or when the page has gone, does not answer, or keeps changing its document, so
     /// that no picture is sure to be masked.
-    pub async fn screenshot(&self, masked: &[&str]) -> Result<Vec<u8>, BrowserError> {
+    pub async fn screenshot(&self, masked: &[&str], secrets: &[Secret]) -> Result<Vec<u8>, BrowserError> {
         let selectors: BTreeSet<&str> = SECRET_FIELDS.iter().chain(masked).copied().collect();
+        let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
         for _ in 0..PICTURES {
-            self.see::<()>(&masked.join(", "), "mask", json!([selectors])).await?;
+            self.see::<()>(&masked.join(", "), "mask", json!([selectors, secrets])).await?;
             let picture = self.tab.session.call(capture()).await;
             let was_masked: bool = self.tab.eyes.see("lift", json!([])).await?;
             if was_masked {
@@ -395,6 +410,9 @@ fn not_found(selector: &str) -> BrowserError {
     BrowserError::NotFound { selector: selector.to_owned() }
 }
 
-fn origins(allowed: Vec<String>) -> Vec<String> {
-    allowed.into_iter().map(|url| origin_of(&url).unwrap_or(url)).collect()
+impl From<PageOptions> for Traffic {
+    fn from(options: PageOptions) -> Self {
+        let origins = |allowed: Vec<String>| allowed.into_iter().map(|url| origin_of(&url).unwrap_or(url)).collect();
+        options.allowed_origins.map_or(Self::Free, |allowed| Self::Only(origins(allowed)))
+    }
 }

@@ -1,6 +1,7 @@
 //! One attached tab on the pipe: calls that fail at once when the tab has crashed or closed, instead of at their deadline.
 //! (A crashed renderer never answers; the browser only tells of it by an event.)
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Session {
     connection: Connection,
     id: Arc<str>,
     end: Arc<End>,
+    /// Calls that are not answered yet.
+    awaited: Arc<AtomicUsize>,
 }
 
 /// Why the session ended, once it has.
@@ -37,8 +40,8 @@ impl Session {
         let method = Target::AttachToTarget { target_id, flatten: Some(true) };
         let attached = connection.call(None, &method, CALL_LIMIT).await?;
         let events = connection.subscribe(&attached.session_id);
-        let session = Self { connection: connection.clone(), id: attached.session_id.into(), end: Arc::default() };
-        Ok((session, events))
+        let (connection, id) = (connection.clone(), attached.session_id.into());
+        Ok((Self { connection, id, end: Arc::default(), awaited: Arc::default() }, events))
     }
 
     /// Calls `method` in the tab with the usual limit.
@@ -52,11 +55,27 @@ impl Session {
         limit: Duration,
         method: M,
     ) -> Result<M::ReturnObject, BrowserError> {
+        let _awaited = Awaited::one_more(&self.awaited);
         tokio::select! {
             biased;
             () = self.end.came.cancelled() => Err(self.end.reason.get().cloned().unwrap_or(BrowserError::Closed)),
             answer = self.connection.call(Some(&self.id), &method, limit) => answer,
         }
+    }
+
+    /// Whether somebody waits for an answer of the tab.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether calls can still be answered.
+    pub(super) fn is_open(&self) -> bool {
+        !self.end.came.is_cancelled() && !self.connection.gone().is_cancelled()
+    }
+
+    /// Waits until the session has ended.
+    pub(super) async fn ended(&self) {
+        self.end.came.cancelled().await;
     }
 
     /// Ends the session for everyone who holds it; the first reason stays. Calls under way return it.
@@ -69,6 +88,22 @@ impl Session {
     pub(super) fn end_with_pipe(&self) {
         let gone = self.connection.gone().is_cancelled();
         self.end(if gone { BrowserError::Gone } else { BrowserError::Closed });
+    }
+}
+
+/// Counts a call until it is answered or given up.
+struct Awaited<'a>(&'a AtomicUsize);
+
+impl<'a> Awaited<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

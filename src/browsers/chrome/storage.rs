@@ -13,14 +13,25 @@ use crate::browsers::error::{BrowserError, NetCause};
 use crate::browsers::state::StorageText;
 use crate::clock;
 
-/// The most that is exported of a context, in bytes: with its cookies it must fit into a record of the store (64 KiB).
-const BUDGET: usize = 32 * 1024;
+/// The storage that this is about.
+const LOCAL: &str = "localStorage";
 
 /// What `eyes.js` found stored.
 #[derive(Deserialize)]
-struct Stored {
-    text: Option<String>,
+pub(super) struct Stored {
+    /// As much of it as the budget allowed; `None` when that is nothing.
+    pub(super) text: Option<String>,
     left_out: u32,
+}
+
+impl Stored {
+    /// Tells what the budget did not allow.
+    pub(super) fn warn(&self, origin: &str) {
+        let left_out = self.left_out;
+        if left_out > 0 {
+            tracing::warn!(origin, left_out, "{left_out} large entries in the storage of {origin} are not saved");
+        }
+    }
 }
 
 /// An offline tab in one context.
@@ -32,16 +43,18 @@ impl Storage {
         Tab::open(chrome, context, None, Traffic::Offline, Origins::default()).await.map(Self)
     }
 
-    /// What is stored for each of `origins`, as far as the budget reaches, the smallest entries of each first.
-    pub(super) async fn read(&self, origins: &[String]) -> Result<BTreeMap<String, StorageText>, BrowserError> {
-        let (mut found, mut budget) = (BTreeMap::new(), BUDGET);
+    /// What is stored for each of `origins`, as far as `budget` bytes reach, the smallest entries of each first.
+    pub(super) async fn read(
+        &self,
+        origins: &[String],
+        mut budget: usize,
+    ) -> Result<BTreeMap<String, StorageText>, BrowserError> {
+        let mut found = BTreeMap::new();
         for origin in origins {
-            self.visit(origin).await?;
-            let Stored { text, left_out } = self.0.eyes.see("stored", json!([budget])).await?;
-            if left_out > 0 {
-                tracing::warn!(origin, left_out, "{left_out} large entries in the storage of {origin} are not saved");
-            }
-            if let Some(text) = text {
+            visit(&self.0, origin).await?;
+            let stored: Stored = self.0.eyes.see("stored", json!([LOCAL, budget])).await?;
+            stored.warn(origin);
+            if let Some(text) = stored.text {
                 budget = budget.saturating_sub(text.len());
                 found.insert(origin.clone(), StorageText(text));
             }
@@ -51,28 +64,29 @@ impl Storage {
 
     /// Stores `entries` for `origin` beside what is there.
     pub(super) async fn write(&self, origin: &str, entries: &StorageText) -> Result<(), BrowserError> {
-        self.visit(origin).await?;
-        self.0.eyes.see("restore", json!([entries.0])).await
+        visit(&self.0, origin).await?;
+        self.0.eyes.see("restore", json!([LOCAL, entries.0])).await
     }
 
     /// Closes the tab.
     pub(super) async fn close(self) -> Result<(), BrowserError> {
         self.0.close().await
     }
+}
 
-    async fn visit(&self, origin: &str) -> Result<(), BrowserError> {
-        let navigated = self.0.session.call(wire::navigate(&format!("{origin}/"))).await?;
-        if let Some(text) = navigated.error_text {
-            let cause = NetCause::from_chromium(&text);
-            return Err(BrowserError::Navigation { url: origin.to_owned(), cause });
-        }
-        let arriving = async {
-            while !self.0.eyes.see::<String>("url", json!([])).await?.starts_with(origin) {
-                clock::pause(eyes::LOOK_AGAIN).await;
-            }
-            Ok(())
-        };
-        let hung = BrowserError::Hung { call: "Page.navigate", limit: CALL_LIMIT };
-        clock::within(CALL_LIMIT, arriving).await.unwrap_or(Err(hung))
+/// Brings a tab that is offline to `origin`.
+pub(super) async fn visit(tab: &Tab, origin: &str) -> Result<(), BrowserError> {
+    let navigated = tab.session.call(wire::navigate(&format!("{origin}/"))).await?;
+    if let Some(text) = navigated.error_text {
+        let cause = NetCause::from_chromium(&text);
+        return Err(BrowserError::Navigation { url: origin.to_owned(), cause });
     }
+    let arriving = async {
+        while !tab.eyes.see::<String>("url", json!([])).await?.starts_with(origin) {
+            clock::pause(eyes::LOOK_AGAIN).await;
+        }
+        Ok(())
+    };
+    let hung = BrowserError::Hung { call: "Page.navigate", limit: CALL_LIMIT };
+    clock::within(CALL_LIMIT, arriving).await.unwrap_or(Err(hung))
 }

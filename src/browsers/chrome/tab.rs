@@ -1,7 +1,7 @@
 //! A tab: a target of our own with a session on it, eyes, and somebody who answers its events.
 //!
-//! The answering task accepts dialogs, decides on paused requests and notices a crash. It ends with the session; the tab
-//! is closed when dropped.
+//! The answering task accepts dialogs, decides on paused requests, passes on what is observed of calls and notices a
+//! crash. It ends with the session; the tab is closed when dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,14 @@ use headless_chrome::protocol::cdp::{Emulation, Fetch, Network, Page, Target};
 use tokio::sync::mpsc;
 
 use super::address::permits;
+use super::calls::Calls;
 use super::connection::Event;
 use super::context::Origins;
 use super::eyes::Eyes;
 use super::session::Session;
-use super::{Chrome, Litter, wire};
+use super::{Chrome, Litter, pulse, wire};
 use crate::browsers::error::BrowserError;
+use crate::browsers::tenancy::Tenancy;
 
 /// Texts of dialogs kept a tab, and characters a text.
 const DIALOGS: usize = 10;
@@ -24,13 +26,17 @@ const DIALOG_TEXT: usize = 500;
 /// A tab of ours; closed when dropped.
 #[derive(Debug)]
 pub(super) struct Tab {
-    chrome: Chrome,
+    /// The browser that it is in.
+    pub(super) chrome: Chrome,
     /// Its name in the protocol; empty once closed.
     target: String,
     /// Calls into the tab.
     pub(super) session: Session,
     /// Looks into the tab.
     pub(super) eyes: Eyes,
+    /// What is observed of the calls that it makes for us.
+    pub(super) calls: Calls,
+    traffic: Rules,
     dialogs: Dialogs,
 }
 
@@ -44,6 +50,9 @@ pub(super) enum Traffic {
     /// Go nowhere: every request is answered with an empty page.
     Offline,
 }
+
+/// What holds at present.
+type Rules = Arc<Mutex<Traffic>>;
 
 /// Texts of the dialogs a page has shown, oldest first.
 type Dialogs = Arc<Mutex<VecDeque<String>>>;
@@ -63,10 +72,18 @@ impl Tab {
         let (session, events) = Session::attach(&chrome.connection, target.clone()).await?;
         litter.attached();
         let eyes = Eyes::on(session.clone(), target.clone());
-        let dialogs = Dialogs::default();
-        let tab = Self { chrome: chrome.clone(), target, session: session.clone(), eyes, dialogs: dialogs.clone() };
-        let answerer = Answerer { session, traffic: traffic.clone(), visited, dialogs };
+        let (dialogs, calls, rules) = (Dialogs::default(), Calls::default(), Arc::new(Mutex::new(traffic.clone())));
+        let answerer = Answerer {
+            session: session.clone(),
+            traffic: Arc::clone(&rules),
+            visited,
+            dialogs: dialogs.clone(),
+            calls: calls.clone(),
+            tenancy: chrome.tenancy.clone(),
+        };
+        let tab = Self { chrome: chrome.clone(), target, session, eyes, calls, traffic: rules, dialogs };
         chrome.life.spawn("browser tab", answerer.run(events));
+        chrome.life.spawn("browser tab's pulse", pulse::watch(tab.session.clone(), tab.target.clone(), chrome.clone()));
         tab.prepare(user_agent, &traffic).await?;
         Ok(tab)
     }
@@ -87,9 +104,19 @@ impl Tab {
         if !matches!(traffic, Traffic::Free) {
             // A service worker would answer requests before we see them.
             self.session.call(Network::SetBypassServiceWorker { bypass: true }).await?;
-            self.session.call(Fetch::Enable { patterns: None, handle_auth_requests: None }).await?;
+            self.session.call(wire::intercept(false)).await?;
         }
         Ok(())
+    }
+
+    /// Gets ready for calls that the page makes for us, and lets requests do from now on what `traffic` says.
+    pub(super) async fn take_calls(&self, traffic: Traffic) -> Result<(), BrowserError> {
+        let scripts_only = matches!(traffic, Traffic::Free);
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner) = traffic;
+        self.session.call(wire::NetworkEnable::QUIET).await?;
+        // A service worker would answer in the portal's place.
+        self.session.call(Network::SetBypassServiceWorker { bypass: true }).await?;
+        self.session.call(wire::intercept(scripts_only)).await.map(drop)
     }
 
     /// Texts of the last dialogs the page showed, oldest first.
@@ -137,9 +164,11 @@ impl Drop for Unattached<'_> {
 /// Answers a tab's events until there are no more.
 struct Answerer {
     session: Session,
-    traffic: Traffic,
+    traffic: Rules,
     visited: Origins,
     dialogs: Dialogs,
+    calls: Calls,
+    tenancy: Tenancy,
 }
 
 impl Answerer {
@@ -151,6 +180,7 @@ impl Answerer {
             }
         }
         self.session.end_with_pipe();
+        self.calls.end();
     }
 
     async fn answer(&self, event: Event) -> Result<(), BrowserError> {
@@ -167,6 +197,8 @@ impl Answerer {
                     && frame.parent_id.is_none()
                 {
                     self.visited.add(&frame.url);
+                    self.calls.end();
+                    self.tenancy.navigated();
                 }
             }
             "Fetch.requestPaused" => {
@@ -174,7 +206,12 @@ impl Answerer {
                     self.decide(paused).await?;
                 }
             }
-            _ => {}
+            "Fetch.authRequired" => {
+                if let Some(wire::AuthRequired { request_id }) = event.read() {
+                    self.session.call(wire::no_password(request_id)).await?;
+                }
+            }
+            _ => self.calls.hear(event),
         }
         Ok(())
     }
@@ -189,7 +226,8 @@ impl Answerer {
 
     async fn decide(&self, paused: wire::RequestPaused) -> Result<(), BrowserError> {
         let wire::RequestPaused { request_id, request } = paused;
-        match &self.traffic {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match &traffic {
             Traffic::Offline => self.session.call(wire::fulfil_empty(request_id)).await.map(drop),
             Traffic::Only(allowed) if !permits(allowed, &request.url) => {
                 let error_reason = Network::ErrorReason::BlockedByClient;

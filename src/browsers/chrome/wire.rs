@@ -2,8 +2,10 @@
 //! cookie where the protocol has a list, and its events refuse values that a newer browser has invented. Only fields that
 //! we read are here. Below them, the generated calls that need more words than they mean.
 
+use std::collections::BTreeMap;
+
 use headless_chrome::protocol::cdp::types::Method;
-use headless_chrome::protocol::cdp::{Fetch, Page, Runtime, Target};
+use headless_chrome::protocol::cdp::{Fetch, Network, Page, Runtime, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::browsers::state::{Cookie, Partition, SameSite};
@@ -27,10 +29,27 @@ macro_rules! plain_methods {
 }
 
 plain_methods! {
-    GetVersion = "Browser.getVersion",
     Close = "Browser.close",
     InspectorEnable = "Inspector.enable",
     PageEnable = "Page.enable",
+    PageCrash = "Page.crash",
+}
+
+/// `Target.getBrowserContexts`.
+#[derive(Debug, Serialize)]
+pub(super) struct GetBrowserContexts {}
+
+/// The contexts beside the one that every browser has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BrowserContexts {
+    /// Their names.
+    pub(super) browser_context_ids: Vec<String>,
+}
+
+impl Method for GetBrowserContexts {
+    const NAME: &'static str = "Target.getBrowserContexts";
+    type ReturnObject = BrowserContexts;
 }
 
 /// `Storage.getCookies`.
@@ -155,6 +174,92 @@ pub(super) struct SetFocusEmulationEnabled {
 
 impl Method for SetFocusEmulationEnabled {
     const NAME: &'static str = "Emulation.setFocusEmulationEnabled";
+    type ReturnObject = Done;
+}
+
+/// `Network.enable`, without copies of the bodies that pass.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NetworkEnable {
+    max_total_buffer_size: u32,
+    max_resource_buffer_size: u32,
+    max_post_data_size: u32,
+}
+
+impl NetworkEnable {
+    pub(super) const QUIET: Self =
+        Self { max_total_buffer_size: 0, max_resource_buffer_size: 0, max_post_data_size: 0 };
+}
+
+impl Method for NetworkEnable {
+    const NAME: &'static str = "Network.enable";
+    type ReturnObject = Done;
+}
+
+/// `Network.requestWillBeSent`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RequestWillBeSent {
+    /// Its name in the protocol.
+    pub(super) request_id: String,
+    /// What is sent.
+    pub(super) request: SentRequest,
+}
+
+/// A request that leaves a page, as far as we care.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SentRequest {
+    /// What stands behind its address, `#` included.
+    pub(super) url_fragment: Option<String>,
+}
+
+/// `Network.responseReceivedExtraInfo`: the head of an answer as it came.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResponseExtra {
+    /// Which request's.
+    pub(super) request_id: String,
+    /// The status.
+    pub(super) status_code: u16,
+    /// The headers; those of one name joined by a line feed.
+    pub(super) headers: BTreeMap<String, String>,
+    /// The same as text, where the protocol has one.
+    pub(super) headers_text: Option<String>,
+}
+
+/// `Network.loadingFailed`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoadingFailed {
+    /// Which request.
+    pub(super) request_id: String,
+    /// Chromium's name for the failure.
+    pub(super) error_text: String,
+}
+
+/// `Fetch.authRequired`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AuthRequired {
+    /// How to answer it.
+    pub(super) request_id: String,
+}
+
+/// `Runtime.evaluate` in its shortest form: does the page's main thread still answer?
+#[derive(Debug, Serialize)]
+pub(super) struct Pulse {
+    expression: &'static str,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { expression: "0" }
+    }
+}
+
+impl Method for Pulse {
+    const NAME: &'static str = "Runtime.evaluate";
     type ReturnObject = Done;
 }
 
@@ -298,6 +403,23 @@ pub(super) fn fulfil_empty(request_id: String) -> Fetch::FulfillRequest {
         body: None,
         response_phrase: None,
     }
+}
+
+/// Ask before requests leave and before a person would be asked for a password: all requests, or those that scripts make.
+pub(super) fn intercept(scripts_only: bool) -> Fetch::Enable {
+    let pattern = Fetch::RequestPattern {
+        url_pattern: Some("*".into()),
+        resource_Type: scripts_only.then_some(Network::ResourceType::Xhr),
+        request_stage: Some(Fetch::RequestStage::Request),
+    };
+    Fetch::Enable { patterns: Some(vec![pattern]), handle_auth_requests: Some(true) }
+}
+
+/// Nobody is there to type a password: the page gets the answer as it is.
+pub(super) fn no_password(request_id: String) -> Fetch::ContinueWithAuth {
+    let response = Fetch::AuthChallengeResponseResponse::CancelAuth;
+    let auth_challenge_response = Fetch::AuthChallengeResponse { response, username: None, password: None };
+    Fetch::ContinueWithAuth { request_id, auth_challenge_response }
 }
 
 /// Let a paused request go on as it is.

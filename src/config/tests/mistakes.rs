@@ -8,7 +8,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[serverr]\n", "nightporter.toml:1: serverr: unknown key, did you mean \"server\"?"),
     (
         "[flows.identity]\nfile = \"x\"",
-        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, browser, phones and portals",
+        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, limits, browser, phones and portals",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),
@@ -46,7 +46,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "[server]\nmax_body = \"1 MB\"",
         "nightporter.toml:2: server.max_body: expected a number of bytes, or text with KiB and MiB",
     ),
-    ("[server]\nmax_body = 5", "nightporter.toml:2: server.max_body: expected between 1024 and 268435456 bytes, got 5"),
+    ("[server]\nmax_body = 5", "nightporter.toml:2: server.max_body: expected between 1 KiB and 256 MiB, got 5 bytes"),
     (
         "[server]\ntls = { cert = \"no.pem\" }",
         "nightporter.toml:2: server.tls.cert: cannot read no.pem: No such file or directory (os error 2)\n\
@@ -89,9 +89,28 @@ const MISTAKES: &[(&str, &str)] = &[
              letter or a digit",
     ),
     (
-        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"",
-        "nightporter.toml:2: phones.office.forwarder: \"twilio\" is not supported yet; supported are \"capcom6\" \
-             and \"json\"",
+        "[phones.office]\nforwarder = \"twilio\"\nsecret = \"s\"\n[phones.home]\nforwarder = \"httpsms\"\nsecret = \"s\"",
+        "nightporter.toml:1: phones.office: twilio signs the address that it sends to: set server.public_url\n\
+             nightporter.toml:4: phones.home: httpsms signs the address that it sends to: set server.public_url",
+    ),
+    (
+        "[phones.office]\nforwarder = \"json\"\nsecret = \"s\"\nsilent_after = \"1m\"",
+        "nightporter.toml:4: phones.office.silent_after: expected between 10m and 60d, got \"1m\"; or \"learned\" or \"off\"",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphone = \"a\"\nphones = [\"a\"]",
+        "nightporter.toml:9: portals.acme.phones: phone and phones are both set; keep one",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"b\", \"a\"]",
+        "nightporter.toml:8: portals.acme.phones[1]: unknown phone \"b\", did you mean \"a\"?",
+    ),
+    (
+        "[phones.a]\nforwarder = \"json\"\nsecret = \"s\"\n[portals.acme]\nrecipe = \"acme.toml\"\nusername = \"u\"\n\
+         password = \"p\"\nphones = [\"a\", \"a\"]",
+        "nightporter.toml:8: portals.acme.phones: \"a\" is there twice",
     ),
     (
         "[phones.office]\nforwarder = \"capcom\"",
@@ -105,6 +124,12 @@ const MISTAKES: &[(&str, &str)] = &[
              nightporter.toml:3: portals.acme.username: must not be empty\n\
              nightporter.toml:4: portals.acme.password_file: cannot read gone: No such file or directory (os error 2)\n\
              nightporter.toml:5: portals.acme.phone: unknown phone \"home\"",
+    ),
+    (
+        "[limits]\nrelay_per_minute = 0\nrelay_concurrency = \"many\"\nrelay_per_hour = 1",
+        "nightporter.toml:2: limits.relay_per_minute: expected between 1 and 60000000, got 0\n\
+             nightporter.toml:3: limits.relay_concurrency: expected an integer, got text\n\
+             nightporter.toml:4: limits.relay_per_hour: unknown key; known: relay_per_minute and relay_concurrency",
     ),
     ("a = 1\na = 2", "nightporter.toml:2: not valid TOML: duplicate key"),
     (

@@ -11,7 +11,7 @@ use crate::demo::voice::Who;
 impl Day {
     /// SIGKILL, and not a single SMS for coming back.
     pub(super) async fn crash(&mut self) -> io::Result<()> {
-        self.voice.title("6  The appliance is killed");
+        self.voice.title("7  The appliance is killed");
         let sms = self.sms();
         let pid = self.stage.pid().unwrap_or_default();
         self.stage.kill().await?;

@@ -9,7 +9,7 @@ use crate::demo::voice::Who;
 
 impl Day {
     pub(super) async fn refusal(&mut self) -> io::Result<()> {
-        self.voice.title("5  The portal refuses the first code");
+        self.voice.title("6  The portal refuses the first code");
         let before = self.stage.portal.counters(&self.stage.user);
         self.stage.portal.faults(|faults| faults.reject_codes = 1);
         self.voice.say(Who::You, "somebody asks for a fresh login");

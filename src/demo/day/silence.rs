@@ -12,7 +12,7 @@ use crate::demo::voice::Who;
 impl Day {
     /// Nothing helps now but a person, who is told once.
     pub(super) async fn silent_phone(&mut self) -> io::Result<()> {
-        self.voice.title("7  The phone goes silent, and both sessions die");
+        self.voice.title("8  The phone goes silent, and both sessions die");
         let mails = self.stage.mailbox.count();
         self.stage.phone.set_mode(Mode::Silent);
         self.stage.portal.expire_of(&self.stage.user, Pick::Newest);

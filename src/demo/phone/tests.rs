@@ -9,7 +9,7 @@ use axum::routing::post;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::webhook::signature;
+use super::format::signature;
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -64,7 +64,7 @@ impl Desk {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         life.spawn("receiver", async { axum::serve(listener, router).await.unwrap() });
-        let settings = Settings { format, ..Settings::capcom6("office", Secret::new("testkey1")) };
+        let settings = Settings { retries: 15, ..Settings::new(format, "office", Secret::new("testkey1")) };
         let phone = Phone::start(settings, &clock, &Random::seeded(3), &life);
         phone.connect(&base);
         Self { phone, clock, hooks, life }
@@ -88,6 +88,17 @@ impl Desk {
 fn the_signature_is_the_published_one() {
     let published = "5b28e05f025d90ee09f676000cc2a76de9fc7eed8c2c46dec37bffbe22233854";
     assert_eq!(signature(b"testkey1", br#"{"event":"sms:received"}"#, "1700000000"), published);
+}
+
+#[tokio::test]
+async fn the_signed_form_has_the_published_signature_encoded_twice() {
+    let (life, clock) = (Lifecycle::new(), Clock::held(START));
+    let settings = Settings::new(Format::SmsForwarder, "office", Secret::new("secret"));
+    let phone = Phone::start(settings, &clock, &Random::seeded(3), &life);
+    let sms = Sms { from: "1".into(), to: "2".into(), text: "인증 1+1".into(), sent_at: START };
+    let body = String::from_utf8(phone.webhook(&sms).unwrap().body).unwrap();
+    let sign = "OuzzJR5%252BxZ4%252FEYwqtNt6sMYZQMTa%252FHEGvc9miJe7XzY%253D";
+    assert_eq!(body, format!("from=1&content=%EC%9D%B8%EC%A6%9D%201%2B1&timestamp=1700000000000&sign={sign}"));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -56,6 +56,7 @@ pub(super) struct Entered {
     pub(super) member: Member,
     pub(super) token: String,
     ticket: Option<String>,
+    sid: Option<String>,
 }
 
 impl Entered {
@@ -64,30 +65,42 @@ impl Entered {
         if let Ok(id) = HeaderValue::from_str(&self.member.id) {
             answer.headers_mut().insert("x-portal-session", id);
         }
-        let ticket = self.ticket.as_ref().map(|ticket| format!("{TICKET}={ticket}; Path=/; HttpOnly; SameSite=Lax"));
-        if let Some(Ok(ticket)) = ticket.map(HeaderValue::try_from) {
-            answer.headers_mut().append(SET_COOKIE, ticket);
+        for (name, value) in [(TICKET, &self.ticket), (SID, &self.sid)] {
+            let set = value.as_ref().map(|value| format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax"));
+            if let Some(Ok(set)) = set.map(HeaderValue::try_from) {
+                answer.headers_mut().append(SET_COOKIE, set);
+            }
         }
         answer
     }
 }
 
-/// Lets a request in by its cookies.
+/// Lets a request in by its cookies, or by the token of the app.
 ///
 /// # Errors
 /// When they are no live member's.
 pub(super) fn enter(site: &Site, headers: &HeaderMap) -> Result<Entered, NotAMember> {
-    let sid = cookie(headers, SID).ok_or(NotAMember)?;
-    let ticket = site.faults().rotating_cookie.then(|| site.0.random.session_id());
+    let shown = bearer(headers).or_else(|| cookie(headers, SID)).ok_or(NotAMember)?;
+    let faults = site.faults();
+    let ticket = faults.rotating_cookie.then(|| site.0.random.session_id());
+    let renewed = faults.rotating_session.then(|| site.0.random.session_id());
     let now = site.0.clock.now();
     site.book(|book| {
+        let sid = &book.key(shown);
         let member = book.enter(sid, now)?;
         if let Some(fresh) = &ticket {
             book.rotate(sid, cookie(headers, TICKET), fresh.clone(), now)?;
         }
+        if let Some(fresh) = &renewed {
+            book.renew(sid, fresh.clone());
+        }
         let token = book.visit(sid).map(|visit| visit.token.clone()).ok_or(NotAMember)?;
-        Ok(Entered { member, token, ticket })
+        Ok(Entered { member, token, ticket, sid: renewed })
     })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 async fn members_only(State(site): State<Site>, mut request: Request, next: Next) -> Response {
@@ -142,6 +155,9 @@ async fn place_order(
     Json(wish): Json<Wish>,
 ) -> Response {
     let user = &entered.member.user;
+    if site.faults().orders_forbidden {
+        return (StatusCode::FORBIDDEN, Json(json!({"ok": false, "error": "forbidden"}))).into_response();
+    }
     if headers.get("x-csrf").is_none_or(|token| token != entered.token.as_str()) {
         site.book(|book| book.count(user, |counters| counters.csrf_refused += 1));
         return (StatusCode::FORBIDDEN, Json(json!({"ok": false, "error": "csrf"}))).into_response();
@@ -231,7 +247,10 @@ struct Span {
 
 async fn slow(State(site): State<Site>, Query(Span { ms }): Query<Span>) -> Response {
     tokio::select! {
-        () = clock::pause(Duration::from_millis(ms).min(SLOW)) => {}
+        () = async {
+            clock::pause(Duration::from_millis(ms).min(SLOW)).await;
+            site.pace(|faults| faults.slow).await;
+        } => {}
         () = site.0.stop.cancelled() => {}
     }
     Json(json!({"ok": true, "ms": ms})).into_response()

@@ -19,6 +19,8 @@ const VISITS: usize = 512;
 const TICKETS: usize = 1024;
 /// Login ids remembered for one account.
 const LOGINS: usize = 1024;
+/// Values of a rotating session cookie that count: the present one and the last one before it.
+const COOKIES: usize = 2;
 /// Wrong passwords in a row that lock an account.
 const LOCK_AFTER: u32 = 5;
 /// How long an account stays locked.
@@ -47,6 +49,8 @@ pub struct Counters {
     pub api_calls: u64,
     /// Calls of `/api/orders` inside a live session.
     pub order_calls: u64,
+    /// Home pages shown inside a live session; counted before [`super::Faults::home_page`] holds them.
+    pub home_pages: u64,
     /// Orders made.
     pub orders_created: u64,
     /// Calls refused for a missing or stale `x-csrf`.
@@ -77,6 +81,8 @@ pub(super) struct Visit {
     last_seen: Time,
     /// The rotating cookie's values, none at all being the first; with the moment at which each was superseded.
     tickets: VecDeque<(Option<String>, Option<Time>)>,
+    /// The values of the session cookie that open the door, newest last; the first one at the beginning is its own key.
+    cookies: VecDeque<String>,
 }
 
 /// How far a visit has come.
@@ -131,6 +137,8 @@ struct Ledger {
 /// The portal's memory.
 pub(super) struct Book {
     visits: BTreeMap<String, Visit>,
+    /// Later values of rotating session cookies, each with the key of its visit.
+    renewed: BTreeMap<String, String>,
     ledgers: BTreeMap<String, Ledger>,
     /// Cookies of ended sessions and whose they were, so that an expired call is counted for its account.
     ended: VecDeque<(String, String)>,
@@ -150,6 +158,7 @@ impl Book {
         };
         Self {
             visits: BTreeMap::new(),
+            renewed: BTreeMap::new(),
             ledgers: settings.accounts.iter().map(|account| (account.user.clone(), ledger(account))).collect(),
             ended: VecDeque::new(),
             idle: settings.idle,
@@ -193,16 +202,42 @@ impl Book {
             }
         }
         let id = secret::fingerprint(sid.as_bytes())[..8].to_owned();
-        let visit = Visit { id, token, stage, created_at: now, last_seen: now, tickets: VecDeque::new() };
+        let (tickets, cookies) = (VecDeque::new(), VecDeque::from([sid.to_owned()]));
+        let visit = Visit { id, token, stage, created_at: now, last_seen: now, tickets, cookies };
         self.visits.insert(sid.to_owned(), visit);
     }
 
     /// Ends a visit; its cookie opens nothing any more.
     pub(super) fn end(&mut self, sid: &str) {
-        if let Some(Visit { stage: Stage::Member { user, .. }, .. }) = self.visits.remove(sid) {
-            self.ended.push_back((sid.to_owned(), user));
-            if self.ended.len() > VISITS {
-                self.ended.pop_front();
+        let Some(visit) = self.visits.remove(sid) else { return };
+        for cookie in visit.cookies {
+            self.renewed.remove(&cookie);
+            if let Stage::Member { user, .. } = &visit.stage {
+                self.ended.push_back((cookie, user.clone()));
+            }
+        }
+        while self.ended.len() > VISITS {
+            self.ended.pop_front();
+        }
+    }
+
+    /// The key of the visit that a cookie opens. One that opens nothing comes back as it is.
+    pub(super) fn key(&self, cookie: &str) -> String {
+        let superseded =
+            self.visits.get(cookie).is_some_and(|visit| !visit.cookies.iter().any(|valid| valid == cookie));
+        // What is superseded is no key any more: a stranger's.
+        let unknown = if superseded { String::new() } else { cookie.to_owned() };
+        self.renewed.get(cookie).cloned().unwrap_or(unknown)
+    }
+
+    /// Renews the session cookie of a visit. Of the values before it only the last one still counts.
+    pub(super) fn renew(&mut self, sid: &str, fresh: String) {
+        let Some(visit) = self.visits.get_mut(sid) else { return };
+        visit.cookies.push_back(fresh.clone());
+        self.renewed.insert(fresh, sid.to_owned());
+        while visit.cookies.len() > COOKIES {
+            if let Some(superseded) = visit.cookies.pop_front() {
+                self.renewed.remove(&superseded);
             }
         }
     }

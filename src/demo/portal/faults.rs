@@ -21,6 +21,18 @@ pub struct Faults {
     pub single_session: bool,
     /// Every answer to a member renews the cookie `TICKET`; the superseded value is good for [`TICKET_GRACE`].
     pub rotating_cookie: bool,
+    /// Every answer to a member renews the session cookie itself; of the superseded values only the last one still counts.
+    pub rotating_session: bool,
+    /// The portal is of an older make: pages are EUC-KR, and pages and JSON are compressed whatever was asked for.
+    pub dated: bool,
+    /// How long the home page takes after it has let a member in, its answer being decided by then.
+    pub home_page: Pace,
+    /// How long the page after a right password takes.
+    pub verify_page: Pace,
+    /// How long `/api/slow` takes beside what it was asked for.
+    pub slow: Pace,
+    /// Orders are refused with 403 whatever token they carry: this account may place none.
+    pub orders_forbidden: bool,
     /// How the portal says that a session is over.
     pub logged_out: LoggedOut,
 }
@@ -37,6 +49,8 @@ pub enum Outage {
     Closing,
     /// Requests are carried out, but the connection is cut instead of answering: the outcome is in doubt.
     CutAnswers,
+    /// Requests are carried out, but every answer breaks off in its middle.
+    HalfAnswers,
 }
 
 /// How fast something goes. Real time: the portal is the outside world.

@@ -62,16 +62,18 @@ struct Seen {
 
 impl Site {
     fn seen(&self, headers: &HeaderMap) -> Option<Seen> {
-        let sid = cookie(headers, SID)?;
+        let shown = cookie(headers, SID)?;
         self.book(|book| {
-            let visit = book.visit(sid)?;
-            Some(Seen { sid: sid.to_owned(), token: visit.token.clone(), stage: visit.stage.clone() })
+            let sid = book.key(shown);
+            let visit = book.visit(&sid)?;
+            let (token, stage) = (visit.token.clone(), visit.stage.clone());
+            Some(Seen { sid, token, stage })
         })
     }
 
     /// Starts a visit, in place of the one under `old`, and returns its cookie and token. A new cookie at every step up
     /// is what protects a real portal against session fixation, and what a cookie jar has to follow.
-    fn welcome(&self, old: Option<&str>, stage: Stage) -> (String, String) {
+    pub(super) fn welcome(&self, old: Option<&str>, stage: Stage) -> (String, String) {
         let (sid, token) = (self.0.random.session_id(), self.0.random.session_id());
         let now = self.0.clock.now();
         self.book(|book| {
@@ -150,6 +152,7 @@ async fn login(State(site): State<Site>, headers: HeaderMap, Form(entry): Form<E
 }
 
 async fn verify_page(State(site): State<Site>, headers: HeaderMap) -> Response {
+    site.pace(|faults| faults.verify_page).await;
     match site.seen(&headers) {
         Some(Seen { token, stage, .. }) if awaits_code(&stage) => {
             let user = stage.user().unwrap_or_default();
@@ -172,16 +175,7 @@ async fn send_code(State(site): State<Site>, headers: HeaderMap, Form(entry): Fo
         let page = site.pages().verify(&seen.token, user, &number, Message::Blocked);
         return (StatusCode::BAD_REQUEST, page).into_response();
     }
-    let (code, now) = (site.0.random.code(6), site.0.clock.now());
-    let sent = site.book(|book| book.code_sent(&seen.sid, &code, now));
-    if let Some(account) = sent.as_deref().and_then(|user| site.account(user)) {
-        account.line.deliver(Sms {
-            from: site.0.settings.sender.clone(),
-            to: account.number.clone(),
-            text: format!("[Web발신]\n[한빛택배] 인증번호 [{code}] 를 입력해 주세요."),
-            sent_at: now,
-        });
-    }
+    site.send_code(&seen.sid);
     to("/login/code")
 }
 
@@ -216,8 +210,38 @@ async fn enter_code(State(site): State<Site>, headers: HeaderMap, Form(entry): F
 }
 
 impl Site {
+    /// Sends a code to whoever this visit is of; false when its password was not right yet.
+    pub(super) fn send_code(&self, sid: &str) -> bool {
+        let (code, now) = (self.0.random.code(6), self.0.clock.now());
+        let sent = self.book(|book| book.code_sent(sid, &code, now));
+        let Some(account) = sent.as_deref().and_then(|user| self.account(user)) else { return false };
+        account.line.deliver(Sms {
+            from: self.0.settings.sender.clone(),
+            to: account.number.clone(),
+            text: format!("[Web발신]\n[한빛택배] 인증번호 [{code}] 를 입력해 주세요."),
+            sent_at: now,
+        });
+        true
+    }
+
+    /// Completes a login under a new cookie, which is returned with its token.
+    pub(super) fn make_member(&self, old: &str, stage: &Stage) -> Option<(String, String)> {
+        let user = stage.user()?.to_owned();
+        if self.faults().single_session {
+            self.book(|book| book.end_members(|member| member.user == user));
+        }
+        let member = Stage::Member { user: user.clone(), since: self.0.clock.now() };
+        let (sid, token) = self.welcome(Some(old), member);
+        self.book(|book| {
+            if let Some(id) = book.visit(&sid).map(|visit| visit.id.clone()) {
+                book.logged_in(&user, id);
+            }
+        });
+        Some((sid, token))
+    }
+
     /// Uses up one of the refusals that were switched on.
-    fn refuse_next_code(&self) -> bool {
+    pub(super) fn refuse_next_code(&self) -> bool {
         self.0.faults.send_if_modified(|faults| {
             let refuse = faults.reject_codes > 0;
             faults.reject_codes = faults.reject_codes.saturating_sub(1);
@@ -227,18 +251,10 @@ impl Site {
 }
 
 fn admit(site: &Site, seen: &Seen) -> Response {
-    let Some(user) = seen.stage.user().map(str::to_owned) else { return to("/login") };
-    if site.faults().single_session {
-        site.book(|book| book.end_members(|member| member.user == user));
+    match site.make_member(&seen.sid, &seen.stage) {
+        Some((sid, _)) => (set_sid(&sid), to("/home")).into_response(),
+        None => to("/login"),
     }
-    let member = Stage::Member { user: user.clone(), since: site.0.clock.now() };
-    let (sid, _) = site.welcome(Some(&seen.sid), member);
-    site.book(|book| {
-        if let Some(id) = book.visit(&sid).map(|visit| visit.id.clone()) {
-            book.logged_in(&user, id);
-        }
-    });
-    (set_sid(&sid), to("/home")).into_response()
 }
 
 async fn home(State(site): State<Site>, headers: HeaderMap) -> Response {
@@ -260,6 +276,8 @@ async fn home(State(site): State<Site>, headers: HeaderMap) -> Response {
             latest: orders.latest(SHOWN),
         }
     };
+    site.book(|book| book.count(&entered.member.user, |counters| counters.home_pages += 1));
+    site.pace(|faults| faults.home_page).await;
     entered.sign(site.pages().home(&overview))
 }
 

@@ -17,6 +17,7 @@ const VERIFY: &str = include_str!("pages/verify.html");
 const CODE: &str = include_str!("pages/code.html");
 const CAPTCHA: &str = include_str!("pages/captcha.html");
 const HOME: &str = include_str!("pages/home.html");
+const APP: &str = include_str!("pages/app.html");
 const MAINTENANCE: &str = "<h1>서비스 점검 중입니다</h1><p class=\"sub\">더 나은 서비스를 위해 시스템을 점검하고 있습니다. \
     잠시 후 다시 접속해 주세요.</p>";
 
@@ -109,6 +110,11 @@ impl Pages {
         values.push(("style", STYLE));
         values.extend(self.ids());
         page(StatusCode::OK, fill(HOME, &values))
+    }
+
+    /// The single-page app: everything that it shows it fetches itself.
+    pub(super) fn app(self) -> Response {
+        page(StatusCode::OK, fill(APP, &[("style", STYLE)]))
     }
 
     fn ids(self) -> Ids {

@@ -1,15 +1,20 @@
 //! The portal's socket: its own accept loop, because a portal that is down must be able to slam the door and to hang
 //! up in the middle of an answer, which no router can.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{StreamExt, stream};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +31,9 @@ const CONNECTIONS: usize = 512;
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept, so that running out of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest answer that a fault rewrites.
+const WHOLE: usize = 4 << 20;
 
 /// Serves `router` on `listener` until `life` stops.
 pub(super) fn start(listener: TcpListener, router: Router, site: &Site, life: &Lifecycle) {
@@ -67,10 +75,11 @@ async fn serve(stream: TcpStream, router: Router, site: &Site) {
         let (router, site) = (router.clone(), site.clone());
         async move {
             let Ok(response) = router.oneshot(request.map(Body::new)).await;
-            if site.outage() == Some(Outage::CutAnswers) {
-                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            match site.outage() {
+                Some(Outage::CutAnswers) => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
+                Some(Outage::HalfAnswers) => Ok(half(response).await),
+                _ => Ok(response),
             }
-            Ok(response)
         }
     };
     let connection = hyper::server::conn::http1::Builder::new()
@@ -86,13 +95,50 @@ async fn serve(stream: TcpStream, router: Router, site: &Site) {
     }
 }
 
-/// What befalls every request alike: maintenance and slowness.
+/// An answer that breaks off in its middle.
+async fn half(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let whole = axum::body::to_bytes(body, WHOLE).await.unwrap_or_default();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len().max(2)));
+    let first = stream::iter([Ok(whole.slice(..whole.len() / 2))]);
+    let hang_up = stream::once(async {
+        // A turn of the loop in which hyper flushes what it has.
+        tokio::task::yield_now().await;
+        Err(io::Error::from(io::ErrorKind::ConnectionAborted))
+    });
+    Response::from_parts(head, Body::from_stream(first.chain(hang_up)))
+}
+
+/// An answer as an older portal gives it: pages in EUC-KR, and compressed.
+async fn dated(response: Response) -> Response {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+    let is_page = kind.starts_with("text/html");
+    if !is_page && !kind.contains("json") {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, WHOLE).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let bytes = if is_page { encoding_rs::EUC_KR.encode(&text).0.into_owned() } else { text.into_owned().into_bytes() };
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing to a vector cannot fail.
+    let packed = gzip.write_all(&bytes).and_then(|()| gzip.finish()).unwrap_or_default();
+    if is_page {
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=EUC-KR"));
+    }
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(packed.len()));
+    Response::from_parts(head, Body::from(packed))
+}
+
+/// What befalls every request alike: maintenance, slowness and age.
 async fn weather(State(site): State<Site>, request: Request, next: Next) -> Response {
     site.pace(|faults| faults.pace).await;
     if site.outage() == Some(Outage::Maintenance) {
         return site.pages().maintenance();
     }
-    next.run(request).await
+    let answer = next.run(request).await;
+    if site.faults().dated { dated(answer).await } else { answer }
 }
 
 impl Site {

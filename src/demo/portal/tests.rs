@@ -168,6 +168,7 @@ async fn a_whole_login_by_form_and_sms() {
         passwords_accepted: 1,
         passwords_rejected: 1,
         codes_sent: 1,
+        home_pages: 1,
         codes_accepted: 1,
         codes_rejected: 1,
         ..Counters::default()

@@ -1,45 +1,54 @@
-//! Domain-bound codes: a last line that names the site and the code, `@acme.example #123456`.
+//! Domain-bound codes: a line that names the site and the code, `@acme.example #123456`.
 //!
 //! The format is WICG's "origin-bound one-time codes". The point of it is that a code for one site is never given to
-//! another; so a line for a foreign site condemns the whole message.
+//! another; so a line for a foreign site condemns the whole message. WICG wants it to be the last line. Forwarders append
+//! lines of their own or make one line of all, so it counts wherever it stands.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+use url::Host;
 
 use super::MAX_CODE;
 
-/// What the last line says.
+/// A code bound to a site.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bound {
-    /// The code, for our site.
-    Code(String),
-    /// A code, for another site.
-    Elsewhere,
-    /// Nothing of the kind, or there is no host to compare with.
-    No,
+pub(super) struct Bound {
+    /// Where the code stands.
+    pub(super) place: Range<usize>,
+    /// Whom it is for.
+    pub(super) site: Site,
 }
 
-/// Reads the last line for the portal at `host`.
-pub(super) fn read(text: &str, host: Option<&str>) -> Bound {
-    let (Some(host), Some(line)) = (host, text.lines().last()) else { return Bound::No };
-    let mut fields = line.split_whitespace();
-    let site = fields.next().and_then(|field| field.strip_prefix('@'));
-    let code = fields.next().and_then(|field| field.strip_prefix('#'));
-    let (Some(site), Some(code)) = (site, code) else { return Bound::No };
-    let wellformed = (1..=MAX_CODE).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric());
-    match wellformed && is_site(site) {
-        false => Bound::No,
-        true if covers(site, host) => Bound::Code(code.to_owned()),
-        true => Bound::Elsewhere,
-    }
+/// Whom a code is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    Ours,
+    Other,
 }
 
-/// Whether this can be a host name: labels with a dot between them, so that `@com` binds nothing.
-fn is_site(site: &str) -> bool {
-    let label = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-');
-    site.contains('.') && site.split('.').all(label)
+// A host name has labels with a dot between them, so that `@com` binds nothing. Compiled once; the tests compile it as well.
+#[expect(clippy::expect_used, reason = "constant pattern")]
+static LINE: LazyLock<Regex> = LazyLock::new(|| {
+    let pattern = r"(?m)(?:^| )@((?:[\pL\pN-]+\.)+[\pL\pN-]+) +#([0-9A-Za-z]+)(?:[ .,]|$)";
+    Regex::new(pattern).expect("a constant pattern")
+});
+
+/// The codes that are bound in a text, for the portal at `host`.
+pub(super) fn codes(text: &str, host: &str) -> Vec<Bound> {
+    let bound = LINE.captures_iter(text).filter_map(|found| {
+        let (site, code) = (found.get(1)?.as_str(), found.get(2)?);
+        let site = if covers(site, host) { Site::Ours } else { Site::Other };
+        (code.len() <= MAX_CODE).then(|| Bound { place: code.range(), site })
+    });
+    bound.collect()
 }
 
-/// Whether `host` is `site` or below it.
+/// Whether `host` is `site` or below it. Both as a browser would write them: lowercase, Korean names in Punycode.
 fn covers(site: &str, host: &str) -> bool {
-    let (site, host) = (site.to_lowercase(), host.trim_end_matches('.').to_lowercase());
+    let ascii = |name: &str| Host::parse(name.trim_end_matches('.')).map(|host| host.to_string());
+    let (Ok(site), Ok(host)) = (ascii(site), ascii(host)) else { return false };
     host.strip_suffix(&site).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
@@ -47,25 +56,33 @@ fn covers(site: &str, host: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_code_is_for_the_site_and_what_lies_below_it() {
-        let read = |line: &str| super::read(&format!("코드 안내\n\n{line}"), Some("login.acme.example"));
-        let code = || Bound::Code("747723".to_owned());
-        assert_eq!(read("@login.acme.example #747723"), code());
-        assert_eq!(read("@acme.example #747723"), code());
-        assert_eq!(read("@ACME.example #747723 %frame.example"), code());
-        assert_eq!(read("@www.login.acme.example #747723"), Bound::Elsewhere);
-        assert_eq!(read("@me.example #747723"), Bound::Elsewhere, "no label boundary");
-        assert_eq!(read("@evil.example #747723"), Bound::Elsewhere);
-        for line in ["@example #747723", "@acme.example 747723", "acme.example #747723", "@acme.example #", "@a..b #1"]
-        {
-            assert_eq!(read(line), Bound::No, "{line}");
-        }
-        assert_eq!(super::read("@acme.example #747723", None), Bound::No);
+    fn sites(text: &str) -> Vec<Site> {
+        let codes = codes(text, "login.acme.example");
+        assert!(codes.iter().all(|code| &text[code.place.clone()] == "747723"), "{text}: {codes:?}");
+        codes.into_iter().map(|code| code.site).collect()
     }
 
     #[test]
-    fn only_the_last_line_binds() {
-        assert_eq!(super::read("@acme.example #747723\nmore", Some("acme.example")), Bound::No);
+    fn a_code_is_for_the_site_and_what_lies_below_it() {
+        for line in ["@login.acme.example #747723", "@acme.example #747723", "@ACME.example #747723 %frame.example"] {
+            assert_eq!(sites(line), [Site::Ours], "{line}");
+        }
+        // Neither a host below ours, nor one that merely ends alike.
+        for line in ["@www.login.acme.example #747723", "@me.example #747723", "@evil.example #747723"] {
+            assert_eq!(sites(line), [Site::Other], "{line}");
+        }
+        for line in ["@example #747723", "@acme.example 747723", "acme.example #747723", "@acme.example #", "@a..b #1"]
+        {
+            assert_eq!(sites(line), [], "{line}");
+        }
+        assert_eq!(codes("@부릉.example #1", "xn--ox2bn6e.example")[0].site, Site::Ours);
+    }
+
+    #[test]
+    fn it_counts_wherever_it_stands() {
+        for text in ["코드 안내\n\n@acme.example #747723\nSIM 1, 2025-11-20", "코드 안내 @acme.example #747723 SIM 1"]
+        {
+            assert_eq!(sites(text), [Site::Ours], "{text}");
+        }
     }
 }

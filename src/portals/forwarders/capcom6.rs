@@ -6,9 +6,10 @@
 
 use serde::Deserialize;
 
-use super::{Event, Forwarder, Incoming, Message, Rejected, WINDOW, brief, parse};
+use super::stamp::Stamp;
+use super::{Event, Forwarder, Incoming, Message, Rejected, brief, in_window, parse, proven};
 use crate::clock::Time;
-use crate::secret::{Secret, hmac_sha256, same};
+use crate::secret::{Secret, hmac_sha256};
 
 /// The forwarder; its secret is the webhook signing key of the app.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ struct Payload {
     sender: Option<String>,
     /// What `sender` was called before the app could tell the recipient too.
     phone_number: Option<String>,
-    received_at: Option<String>,
+    received_at: Option<Stamp>,
 }
 
 impl Capcom6 {
@@ -43,15 +44,9 @@ impl Capcom6 {
         let header = |name| (request.header)(name).ok_or(Rejected::Signature);
         let (timestamp, signature) = (header("x-timestamp")?, header("x-signature")?);
         let tag = hmac_sha256(self.key.expose().as_bytes(), &[request.body, timestamp.as_bytes()]);
-        // Without a key anybody could sign.
-        let keyed = !self.key.expose().is_empty();
-        if !keyed || !same(data_encoding::HEXLOWER.encode(&tag).as_bytes(), signature.as_bytes()) {
-            return Err(Rejected::Signature);
-        }
+        proven(&self.key, data_encoding::HEXLOWER.encode(&tag).as_bytes(), signature.as_bytes())?;
         let seconds: u64 = timestamp.parse().map_err(|_| Rejected::Window)?;
-        let signed = Time::from_millis(seconds.saturating_mul(1000));
-        let distance = request.now.since(signed).max(signed.since(request.now));
-        if distance > WINDOW { Err(Rejected::Window) } else { Ok(()) }
+        in_window(Time::from_millis(seconds.saturating_mul(1000)), request.now)
     }
 }
 
@@ -73,11 +68,10 @@ impl Forwarder for Capcom6 {
 
 impl Payload {
     fn message(self, event_id: Option<&str>) -> Result<Message, Rejected> {
-        let sent_at = self.received_at.map(|text| text.parse()).transpose();
         Ok(Message {
             from: self.sender.or(self.phone_number).ok_or_else(|| Rejected::field("payload.sender"))?,
             text: self.message.ok_or_else(|| Rejected::field("payload.message"))?,
-            sent_at: sent_at.map_err(|_| Rejected::field("payload.receivedAt"))?,
+            sent_at: self.received_at.and_then(|stamp| stamp.0),
             event_id: event_id.map(brief),
         })
     }
@@ -99,7 +93,7 @@ mod tests {
             "x-signature" => signature,
             _ => None,
         };
-        let request = Incoming { header: &header, body: body.as_bytes(), now: Time::from_millis(now) };
+        let request = Incoming { header: &header, target: "", body: body.as_bytes(), now: Time::from_millis(now) };
         Capcom6::new(Secret::new("testkey1")).read(&request)
     }
 

@@ -5,9 +5,9 @@
 
 use serde::Deserialize;
 
-use super::{Event, Forwarder, Incoming, Message, Rejected, parse};
+use super::{Event, Forwarder, Incoming, Message, Rejected, bears, parse};
 use crate::clock::Time;
-use crate::secret::{Secret, same};
+use crate::secret::Secret;
 
 /// The forwarder; its secret is the bearer token.
 #[derive(Clone, Debug)]
@@ -32,13 +32,7 @@ impl Json {
 
 impl Forwarder for Json {
     fn read(&self, request: &Incoming<'_>) -> Result<Event, Rejected> {
-        let header = (request.header)("authorization").ok_or(Rejected::Signature)?;
-        let (scheme, token) = header.split_once(' ').ok_or(Rejected::Signature)?;
-        let token = token.trim();
-        let authentic = !token.is_empty() && same(token.as_bytes(), self.token.expose().as_bytes());
-        if !scheme.eq_ignore_ascii_case("bearer") || !authentic {
-            return Err(Rejected::Signature);
-        }
+        bears(request, &self.token)?;
         let body: Body = parse(request.body)?;
         Ok(Event::Sms(Message {
             from: body.from.ok_or_else(|| Rejected::field("from"))?,
@@ -55,7 +49,7 @@ mod tests {
 
     fn read(authorization: Option<&str>, body: &str) -> Result<Event, Rejected> {
         let header = |name: &str| if name == "authorization" { authorization } else { None };
-        let request = Incoming { header: &header, body: body.as_bytes(), now: Time::from_millis(0) };
+        let request = Incoming { header: &header, target: "", body: body.as_bytes(), now: Time::from_millis(0) };
         Json::new(Secret::new("s3cret")).read(&request)
     }
 

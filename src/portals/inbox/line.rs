@@ -36,6 +36,8 @@ struct Login {
     rejected: Vec<Print>,
     /// The code that ended the last wait.
     handed: Option<Print>,
+    /// Whether another phone has brought the code; then this one's are of no use until the login waits again.
+    resting: bool,
 }
 
 /// The time since a login asked for a code.
@@ -54,6 +56,8 @@ pub(super) struct Window {
 pub(super) struct Awaited {
     pub(super) window: Window,
     pub(super) rejected: Vec<Print>,
+    /// Whether another phone of this login has brought its code.
+    pub(super) resting: bool,
 }
 
 impl Line {
@@ -75,8 +79,8 @@ impl Line {
 
     pub(super) fn enter(&self, portal: &str) {
         let portal = portal.to_owned();
-        *self.login() =
-            Some(Login { portal, window: None, waiting: false, typed: None, rejected: Vec::new(), handed: None });
+        let (window, typed, handed, rejected) = (None, None, None, Vec::new());
+        *self.login() = Some(Login { portal, window, waiting: false, typed, rejected, handed, resting: false });
     }
 
     pub(super) fn leave(&self) {
@@ -84,7 +88,13 @@ impl Line {
     }
 
     pub(super) fn open(&self, window: Window) {
-        self.with(|login| login.window = Some(window));
+        self.with(|login| (login.window, login.resting) = (Some(window), false));
+    }
+
+    /// Another phone has brought this code: here it counts no more, and neither does another until the next wait.
+    pub(super) fn rest(&self, code: Print) {
+        self.reject(code);
+        self.with(|login| login.resting = true);
     }
 
     pub(super) fn window(&self) -> Option<Window> {
@@ -95,7 +105,7 @@ impl Line {
     pub(super) fn awaited(&self) -> Option<Awaited> {
         self.with(|login| {
             let window = login.window.clone()?;
-            Some(Awaited { window, rejected: login.rejected.clone() })
+            Some(Awaited { window, rejected: login.rejected.clone(), resting: login.resting })
         })
         .flatten()
     }
@@ -103,7 +113,7 @@ impl Line {
     /// What became of a code kept for this window; None when its login has gone on or ended meanwhile.
     pub(super) fn receipt(&self, held: &Held) -> Option<Receipt> {
         self.with(|login| {
-            login.window.as_ref().filter(|window| window.number == held.window)?;
+            login.window.as_ref().filter(|window| window.number == held.window && !login.resting)?;
             let portal = login.portal.clone();
             // A wait that some other ring woke may have found the code before its own message got here.
             let handed = login.waiting || login.handed == Some(held.print);
@@ -148,7 +158,7 @@ impl Line {
 
     /// Marks the login as waiting until the guard goes.
     pub(super) fn wait(&self) -> Waiting<'_> {
-        self.with(|login| login.waiting = true);
+        self.with(|login| (login.waiting, login.resting) = (true, false));
         Waiting(self)
     }
 

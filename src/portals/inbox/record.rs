@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::signs::Signs;
 use super::{PhoneState, PhoneStatus, Reason};
 use crate::clock::Time;
 use crate::store::Record;
@@ -16,6 +17,13 @@ pub const BUFFER_LIFE: Duration = Duration::from_secs(30);
 
 /// How long a message is remembered, so that it counts once.
 const SEEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a rejected code is remembered, beyond its login and across restarts: as long as a message may be on its way.
+/// Shorter than for messages, because some day the same digits will be a new code.
+const REJECTED_LIFE: Duration = super::OLDEST;
+
+/// How many rejected codes are remembered; an account that has more is stopped by its budget long before.
+const REJECTED_MAX: usize = 16;
 
 /// How many messages are remembered; a phone that receives more in a day forgets the oldest first.
 const SEEN_MAX: usize = 64;
@@ -37,12 +45,18 @@ pub(super) struct Phone {
     latest: Option<Mark>,
     /// The code that waits for its login.
     code: Option<Held>,
+    /// The codes that portals have rejected of late, oldest first.
+    rejected: Vec<Seen>,
     /// The last authentic event.
     pub(super) last_seen_at: Option<Time>,
+    /// The last SMS, of use or not.
+    last_sms_at: Option<Time>,
     /// When a login last accepted a code from this phone.
     pub(super) accepted_at: Option<Time>,
     /// When a login last waited in vain, if no code has come since.
     pub(super) vain_at: Option<Time>,
+    /// Whether it should have been heard of.
+    pub(super) signs: Signs,
 }
 
 /// A message that must not count again.
@@ -83,7 +97,8 @@ impl Phone {
 
     /// Takes note of a message and keeps the code that it `offer`s, unless it was here before or is too old.
     pub(super) fn receive(&mut self, print: Print, now: Time, offer: &Result<Held, Reason>) -> Result<(), Reason> {
-        self.last_seen_at = Some(now);
+        self.heard(now);
+        self.last_sms_at = Some(now);
         self.code.take_if(|held| now.since(held.mark.arrived_at) >= BUFFER_LIFE);
         self.seen.retain(|seen| now.since(seen.at) < SEEN_LIFE);
         if self.seen.iter().any(|seen| seen.print == print) {
@@ -94,6 +109,9 @@ impl Phone {
         let excess = self.seen.len().saturating_sub(SEEN_MAX);
         self.seen.drain(..excess);
         let held = offer.as_ref().map_err(|reason| *reason)?;
+        if self.is_rejected(&held.print, now) {
+            return Err(Reason::Duplicate);
+        }
         if held.window != self.window || self.latest.is_some_and(|latest| held.mark.older_than(latest)) {
             return Err(Reason::Stale);
         }
@@ -102,25 +120,46 @@ impl Phone {
         Ok(())
     }
 
-    /// Gives the code of this window away, once, while it lives. One that the portal has rejected is dropped.
-    pub(super) fn take(&mut self, window: u64, rejected: &[Print], now: Time) -> Option<Held> {
+    /// Something authentic came from it.
+    pub(super) fn heard(&mut self, now: Time) {
+        self.last_seen_at = Some(now);
+        self.signs.heard();
+    }
+
+    /// Gives the code of this window away, once, while it lives. One that the portal has rejected is dropped, and one that
+    /// was sent before the last that the login got, from whatever phone.
+    pub(super) fn take(&mut self, window: u64, rejected: &[Print], last: Option<Mark>, now: Time) -> Option<Held> {
         let held = self.code.take_if(|held| held.window == window)?;
-        let fresh = now.since(held.mark.arrived_at) < BUFFER_LIFE && !rejected.contains(&held.print);
+        let known = rejected.contains(&held.print) || last.is_some_and(|last| held.mark.older_than(last));
+        let fresh = now.since(held.mark.arrived_at) < BUFFER_LIFE && !known;
         if fresh {
             self.vain_at = None;
         }
         fresh.then_some(held)
     }
 
-    /// What is known about the phone at `now`.
-    pub(super) fn status(&self, now: Time) -> PhoneStatus {
+    /// A portal has rejected this code. In whatever message it comes again, it is not to be typed.
+    pub(super) fn reject(&mut self, print: Print, now: Time) {
+        self.rejected.retain(|rejected| now.since(rejected.at) < REJECTED_LIFE);
+        self.rejected.push(Seen { print, at: now });
+        let excess = self.rejected.len().saturating_sub(REJECTED_MAX);
+        self.rejected.drain(..excess);
+    }
+
+    fn is_rejected(&self, print: &Print, now: Time) -> bool {
+        self.rejected.iter().any(|rejected| rejected.print == *print && now.since(rejected.at) < REJECTED_LIFE)
+    }
+
+    /// What is known about the phone at `now`; `missed`: it should have been heard of.
+    pub(super) fn status(&self, missed: bool, now: Time) -> PhoneStatus {
         let proven = self.accepted_at.is_some_and(|at| now.since(at) < PROOF_LIFE);
-        let state = match (self.vain_at, proven) {
-            (Some(_), _) => PhoneState::Silent,
-            (None, true) => PhoneState::Proven,
-            (None, false) => PhoneState::Unproven,
+        let state = match (missed || self.vain_at.is_some(), proven) {
+            (true, _) => PhoneState::Silent,
+            (false, true) => PhoneState::Proven,
+            (false, false) => PhoneState::Unproven,
         };
-        PhoneStatus { last_seen_at: self.last_seen_at, state }
+        let Self { last_seen_at, last_sms_at, accepted_at: proven_at, .. } = *self;
+        PhoneStatus { last_seen_at, last_sms_at, proven_at, state }
     }
 }
 
@@ -160,18 +199,24 @@ mod tests {
             window: 3,
             latest: Some(held.mark),
             code: Some(held),
+            rejected: vec![Seen { print: [8; 16], at: NOW }],
             last_seen_at: Some(NOW),
+            last_sms_at: Some(NOW),
             accepted_at: None,
             vain_at: Some(NOW),
+            signs: Signs::default(),
         };
         let bytes = bincode::DefaultOptions::new().serialize(&phone).unwrap();
         let golden = "0109090909090909090909090909090909fd00d363a09a010000\
                       03\
                       0101fd00d363a09a010000fd00d363a09a010000\
                       0103010203070707070707070707070707070707070301fd00d363a09a010000fd00d363a09a010000\
+                      0108080808080808080808080808080808fd00d363a09a010000\
+                      01fd00d363a09a010000\
                       01fd00d363a09a010000\
                       00\
-                      01fd00d363a09a010000";
+                      01fd00d363a09a010000\
+                      000000000000";
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
         let read: Phone = bincode::DefaultOptions::new().deserialize(&bytes).unwrap();
         assert_eq!(read, phone);
@@ -198,11 +243,27 @@ mod tests {
         let offer = |n| Ok(held(n, Some(NOW), NOW));
         assert_eq!(phone.receive([1; 16], NOW, &offer(window + 1)), Err(Reason::Stale));
         assert_eq!(phone.receive([2; 16], NOW, &offer(window)), Ok(()));
-        assert_eq!(phone.clone().take(window, &[[7; 16]], NOW), None, "rejected before");
-        assert_eq!(phone.clone().take(window + 1, &[], NOW), None);
-        assert_eq!(phone.clone().take(window, &[], NOW + BUFFER_LIFE), None);
-        assert!(phone.take(window, &[], NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
-        assert_eq!(phone.take(window, &[], NOW), None);
+        assert_eq!(phone.clone().take(window, &[[7; 16]], None, NOW), None, "rejected before");
+        assert_eq!(phone.clone().take(window + 1, &[], None, NOW), None);
+        assert_eq!(phone.clone().take(window, &[], None, NOW + BUFFER_LIFE), None);
+        assert!(phone.take(window, &[], None, NOW + BUFFER_LIFE - Duration::from_millis(1)).is_some());
+        assert_eq!(phone.take(window, &[], None, NOW), None);
+    }
+
+    #[test]
+    fn a_rejected_code_is_refused_in_a_later_login_too_for_a_while() {
+        let mut phone = Phone::default();
+        let window = phone.open_window();
+        phone.reject([7; 16], NOW);
+        let offer = |n| Ok(held(n, None, NOW));
+        assert_eq!(phone.receive([1; 16], NOW, &offer(window)), Err(Reason::Duplicate));
+        let later = phone.open_window();
+        assert_eq!(phone.receive([2; 16], NOW, &offer(later)), Err(Reason::Duplicate));
+        assert_eq!(phone.receive([3; 16], NOW + REJECTED_LIFE, &offer(later)), Ok(()));
+        for n in 0..=REJECTED_MAX as u8 {
+            phone.reject([n; 16], NOW);
+        }
+        assert_eq!(phone.rejected.len(), REJECTED_MAX);
     }
 
     #[test]

@@ -1,14 +1,17 @@
-//! What is missing, and the jobs that make it: looks, places in a browser, refreshes, the one login. Decides by the record
-//! and the clock alone; what a job comes to is `settle`'s business.
+//! What sessions need while they live, and the jobs for it: looks, places in a browser, refreshes. Decides by the record and
+//! the clock alone; what a job comes to is `settle`'s business, and logins are that of `logins`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN};
-use crate::browsers::Seat;
+use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
+use crate::browsers::{Context, Seat};
 use crate::clock::Time;
-use crate::portals::portal::{Login, Sessions};
-use crate::portals::state::{EventKind, PortalRecord, Role, Slot};
-use crate::portals::{check, login, repair};
+use crate::portals::check::{self, Verdict};
+use crate::portals::relay::refreshable;
+use crate::portals::session::Session;
+use crate::portals::state::{PortalRecord, Role, Slot};
+use crate::portals::{moving, repair, schedule, tab};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -43,7 +46,12 @@ impl Keeper {
                 });
             } else {
                 self.start(Job::Check(id), async move {
-                    let verdict = check::check(&portal.tools().upstream, portal.recipe(), &session).await;
+                    let verdict = check::check(&portal, &session).await;
+                    if verdict == Verdict::Alive
+                        && let Err(error) = tab::follow(&portal, &session).await
+                    {
+                        tracing::debug!(portal = portal.name(), "what a tab did was not looked at: {error}");
+                    }
                     Done::Checked(session, verdict)
                 });
             }
@@ -52,7 +60,9 @@ impl Keeper {
     }
 
     pub(super) fn next_look(&self, now: Time) -> Time {
-        now + self.portal.tools().random.jitter(self.portal.recipe().check.every, 10)
+        let idle = self.record().learned(now).idle;
+        let every = schedule::check_every(self.portal.recipe().check.every, idle);
+        now + self.portal.tools().random.jitter(every, 10)
     }
 
     /// Gives living sessions a place in a browser: after a restart, and when a browser has died.
@@ -74,8 +84,36 @@ impl Keeper {
         }
     }
 
+    /// Moves sessions out of browsers that retire, one at a time, what stands by first. A place without one is given up.
+    pub(super) fn plan_moves(&mut self, record: &PortalRecord, now: Time) {
+        self.ready = self.ready.take().filter(|context| context.is_alive() && !context.is_retiring());
+        let mut due = None;
+        for (role, slot) in record.slots() {
+            let Some((session, context)) = self.place_of(slot) else { continue };
+            context.set_serving(role == Role::Active);
+            if context.is_alive() && context.is_retiring() {
+                due = Some((session, context));
+            }
+        }
+        let waits = self.place_again.is_some_and(|at| at > now && at <= now + PLACE_AGAIN);
+        let moves = self.running.keys().any(|job| matches!(job, Job::Move(_)));
+        if let Some((session, former)) = due.filter(|_| !waits && !moves) {
+            let portal = self.portal.clone();
+            self.start(Job::Move(session.id().to_owned()), async move {
+                let moved = moving::move_on(&portal, &session, former).await;
+                Done::Moved(session, moved)
+            });
+        }
+    }
+
+    fn place_of(&self, slot: &Slot) -> Option<(Arc<Session>, Arc<Context>)> {
+        let session = self.portal.session(&slot.session_id)?;
+        let context = session.context()?;
+        Some((session, context))
+    }
+
     /// The browser in which no other session of this portal lives, so that one crash does not take both.
-    fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
+    pub(super) fn free_seat(&self, record: &PortalRecord, but: &str) -> Seat {
         let others = record.slots().filter(|(_, slot)| slot.session_id != but && !slot.expired);
         let mut contexts = others.filter_map(|(_, slot)| self.portal.session(&slot.session_id)?.context());
         match contexts.find(|context| context.is_alive()) {
@@ -86,57 +124,38 @@ impl Keeper {
     }
 
     pub(super) fn plan_refreshes(&mut self) {
-        let wanted: BTreeSet<_> = self.waiting.iter().map(|(id, _)| id.clone()).collect();
+        // Who comes after a refresh with a value from before it needs no second one.
+        let renewed = |waiting: &mut Waiting| {
+            let session = self.portal.session(&waiting.session_id);
+            session.is_some_and(|session| refreshable(&self.portal, &session) != waiting.refused)
+        };
+        for waiting in self.waiting.extract_if(.., renewed) {
+            let _ = waiting.done.send(true);
+        }
+        let wanted: BTreeSet<_> = self.waiting.iter().map(|waiting| waiting.session_id.clone()).collect();
         for id in wanted {
             let Some(session) = self.portal.session(&id) else {
-                self.answer(&id, false);
+                self.waiting.retain(|waiting| waiting.session_id != id);
                 continue;
             };
-            let portal = self.portal.clone();
-            self.start(Job::Refresh(id), async move {
+            let (portal, job) = (self.portal.clone(), Job::Refresh(id));
+            if self.running.contains_key(&job) {
+                continue;
+            }
+            let waiting = self.waiting.iter_mut().filter(|waiting| waiting.session_id == session.id());
+            waiting.for_each(|waiting| waiting.served = true);
+            self.start(job, async move {
                 let refreshed = repair::refresh(&portal, &session).await;
                 Done::Refreshed(session, refreshed)
             });
         }
     }
 
+    /// Answers those whose refresh has ended; whoever came while it was under way waits for the next one.
     pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
-        for (_, done) in self.waiting.extract_if(.., |(waits_for, _)| waits_for == id) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id && waiting.served) {
             // A caller that has gone away needs no answer.
-            let _ = done.send(refreshed);
+            let _ = waiting.done.send(refreshed);
         }
-    }
-
-    /// The place that needs a login: none while an expired session may still turn out to be alive.
-    pub(super) fn missing(&self, record: &PortalRecord) -> Option<Role> {
-        let lacks = |slot: Option<&Slot>| slot.is_none_or(|slot| slot.expired && self.lost.contains(&slot.session_id));
-        let parallel = self.portal.settings().sessions == Sessions::Parallel;
-        if lacks(record.active.as_ref()) {
-            Some(Role::Active)
-        } else if parallel {
-            (record.reauth || lacks(record.standby.as_ref())).then_some(Role::Standby)
-        } else {
-            record.reauth.then_some(Role::Active)
-        }
-    }
-
-    pub(super) async fn plan_login(&mut self, now: Time) -> Result<(), StoreError> {
-        let record = self.record();
-        let Some(role) = self.missing(&record) else { return Ok(()) };
-        if self.running.contains_key(&Job::Login) || !record.may_log_in(now, &self.portal.settings().basis) {
-            return Ok(());
-        }
-        let (portal, id) = (self.portal.clone(), self.portal.tools().random.session_id());
-        let begin = |record: &mut PortalRecord| record.note(now, EventKind::LoginStarted, Some(&id), "");
-        portal.change(begin).await?;
-        portal.publish(|live| live.login = Some(Login { session_id: id.clone(), role, awaiting_code: false }));
-        let seat = self.free_seat(&record, "");
-        self.start(Job::Login, async move {
-            match login::log_in(&portal, &id, seat).await {
-                Ok(session) => Done::LoggedIn(session),
-                Err(failure) => Done::LoginFailed(failure),
-            }
-        });
-        Ok(())
     }
 }

@@ -3,8 +3,10 @@
 
 use super::Keeper;
 use crate::alerts::AlertError;
-use crate::portals::letter;
+use crate::portals::letter::{self, ByHand, Need};
+use crate::portals::recipe::Cause;
 use crate::portals::state::PortalRecord;
+use crate::portals::{code_link, retire};
 use crate::store::StoreError;
 
 impl Keeper {
@@ -17,9 +19,10 @@ impl Keeper {
     /// Hands wanted alerts over to the alerts room, and says so when the need is over.
     pub(super) async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
         let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
-        let (alerts, subject) = (self.portal.tools().alerts.clone(), format!("portal/{}", self.portal.name()));
-        let healthy =
-            record.recovery.given_up.is_none() && record.serving().is_some() && self.missing(record).is_none();
+        let (alerts, subject) = (self.portal.tools().alerts.clone(), retire::subject(self.portal.name()));
+        let given_up = record.recovery.given_up.is_some() || record.upkeep.given_up.is_some();
+        let whole = self.missing(record).is_none() && !record.tolerates_one(&self.portal.settings().basis);
+        let healthy = !given_up && record.serving().is_some() && whole;
         if healthy {
             let name = self.portal.name();
             let (title, body) = (format!("Portal {name} works again"), format!("Portal {name} is logged in again."));
@@ -28,11 +31,15 @@ impl Keeper {
             }
             self.portal.change(|record| record.recovery.alert = None).await?;
         } else if !alert.raised {
-            let picture = self.picture.take();
-            let message = letter::needed(self.portal.name(), record, alert.cause, &alert.detail, picture);
+            // Kept until it is told: the next turn of the loop tries again with the same picture.
+            let (picture, by_hand) = (self.picture.clone(), self.by_hand(alert.cause).await?);
+            let (name, cause, detail) = (self.portal.name(), alert.cause, alert.detail.as_str());
+            let steps = &self.steps;
+            let message = letter::needed(Need { name, record, cause, detail, picture, steps, by_hand });
             if let Err(error) = alerts.raise(&subject, &message).await {
                 return self.not_told(&error);
             }
+            self.picture = None;
             let raised = |record: &mut PortalRecord| {
                 if let Some(now) = &mut record.recovery.alert {
                     now.raised |= now.cause == alert.cause;
@@ -41,5 +48,16 @@ impl Keeper {
             self.portal.change(raised).await?;
         }
         Ok(())
+    }
+
+    /// A way for a person to type the code that did not come.
+    async fn by_hand(&self, cause: Cause) -> Result<Option<ByHand>, StoreError> {
+        if !code_link::helps(cause) || !self.portal.recipe().needs_phone() {
+            return Ok(None);
+        }
+        let Some(public_url) = self.portal.tools().alerts.public_url() else { return Ok(Some(ByHand::Api)) };
+        let (token, until) = self.portal.issue_code_link().await?;
+        let url = format!("{}{}{}", public_url.trim_end_matches('/'), code_link::PATH, token.expose());
+        Ok(Some(ByHand::Link { url, until }))
     }
 }

@@ -1,20 +1,19 @@
 //! The keeper's own behaviour, where no browser is needed to see it: the phone is taken, so that a login waits.
 
+mod logins;
+mod upkeep;
+
 use std::path::Path;
 
 use super::*;
-use crate::alerts::{self, Alerts};
-use crate::browsers::{self, Identity, Pool, SavedState};
-use crate::clock::{self, Clock};
-use crate::ids::Random;
+use crate::clock;
 use crate::lifecycle::Lifecycle;
-use crate::outbox::{self, Outbox};
-use crate::portals::inbox::{Inbox, Turn};
-use crate::portals::portal::{Live, Settings, Tools};
+use crate::portals::inbox::Turn;
+use crate::portals::portal::{Live, Sessions, Settings};
 use crate::portals::recipe::{Cause, Recipe};
-use crate::portals::upstream::Upstream;
-use crate::secret::{Secret, Vault};
-use crate::store::{Decision, Durability, Expires, Store, Stored};
+use crate::portals::tests;
+use crate::secret::Secret;
+use crate::store::{Decision, Expires, Stored};
 
 /// How long is waited for what must come: beyond it the test has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,42 +39,52 @@ expired = [ { status = [401] } ]
 struct Scene {
     portal: Portal,
     life: Lifecycle,
-    _taken: Turn,
+    taken: Option<Turn>,
     _dir: tempfile::TempDir,
 }
 
 async fn scene() -> (Scene, Keeper) {
-    let (dir, life, clock) = (tempfile::tempdir().unwrap(), Lifecycle::new(), Clock::held(Time::from_millis(1)));
-    let (random, vault) = (Random::seeded(1), Arc::new(Vault::from_hex(&"5a".repeat(32), Path::new("key")).unwrap()));
-    let store = Store::open(&dir.path().join("store"), Durability::Interval, clock.clone(), &life).unwrap();
-    let nobody = outbox::Settings { mail: None, telegram: None, webhook: None };
-    let outbox = Outbox::start(store.clone(), vault.clone(), clock.clone(), random.clone(), nobody, &life).unwrap();
-    let quiet = alerts::Settings { cooldown: Duration::from_secs(600), channels: Vec::new(), public_url: None };
-    let alerts = Alerts::start(store.clone(), outbox, vault.clone(), clock.clone(), random.clone(), quiet, &life);
-    let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), &life);
-    let taken = inbox.turn("office", "another", clock.now() + PATIENCE).await.unwrap();
-    let place = browsers::Settings { runtime_dir: dir.path().join("browsers"), ..browsers::Settings::default() };
-    let pool = Pool::new(&life, place).unwrap();
-    let upstream = Upstream::new().unwrap();
+    scene_of(Sessions::Parallel).await
+}
+
+async fn scene_of(sessions: Sessions) -> (Scene, Keeper) {
+    let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
+    let tools = tests::tools(dir.path(), &life);
+    let taken = tools.inbox.turn(&["office"], "another", tools.clock.now() + PATIENCE).await.unwrap();
     let settings = Settings {
+        pool: tools.pool.clone(),
         recipe: Arc::new(Recipe::parse(RECIPE, Path::new("acme.toml")).unwrap()),
         username: "ops".to_owned(),
         password: Secret::new("s3cret"),
         totp_secret: None,
-        phone: Some("office".to_owned()),
-        sessions: Sessions::Parallel,
+        phones: vec!["office".to_owned()],
+        sessions,
+        quiet_hours: "02:00-05:00".parse().unwrap(),
+        drill: Some(Duration::from_secs(7 * 86_400)),
         basis: String::new(),
     };
-    let tools = Tools { store, clock, random, vault, inbox, pool, upstream, alerts };
-    let (portal, orders) = Portal::load("acme", settings, tools).unwrap();
-    let keeper = Keeper::new(portal.clone(), orders);
-    (Scene { portal, life, _taken: taken, _dir: dir }, keeper)
+    let portal = Portal::load("acme", settings, tools).unwrap();
+    let keeper = Keeper::new(portal.clone());
+    (Scene { portal, life, taken: Some(taken), _dir: dir }, keeper)
 }
 
 impl Scene {
     fn start(&self, keeper: Keeper) {
         let (stop, pulse) = (self.life.stopping(), self.life.heartbeat("keeper acme", PATIENCE));
         self.life.spawn("keeper acme", keeper.run(stop, pulse));
+    }
+
+    async fn logged_in(&self, id: &str) -> Arc<Session> {
+        tests::logged_in(&self.portal, id).await
+    }
+
+    fn advance(&self, span: Duration) {
+        self.portal.tools().clock.advance(span);
+    }
+
+    /// The kinds of events, oldest first, beginning after the first `but`.
+    fn events(&self, but: usize) -> Vec<&'static str> {
+        self.portal.live().borrow().record.events.iter().skip(but).map(|event| event.kind.as_str()).collect()
     }
 
     async fn when(&self, wanted: impl FnMut(&Live) -> bool) {
@@ -131,7 +140,7 @@ async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
     let (scene, keeper) = scene().await;
     scene.portal.pause(true).await.unwrap();
     scene.start(keeper);
-    let asked = clock::within(PATIENCE, scene.portal.refresh("gone"));
+    let asked = clock::within(PATIENCE, scene.portal.refresh("gone", None));
     assert!(!asked.await.unwrap());
     scene.end().await;
 }
@@ -155,19 +164,7 @@ async fn a_change_whose_maker_went_away_is_noticed() {
 #[tokio::test]
 async fn a_portal_that_says_neither_yes_nor_no_is_told_of_and_costs_no_login() {
     let (scene, mut keeper) = scene().await;
-    let identity = Identity {
-        user_agent: String::new(),
-        accept_language: String::new(),
-        client_hints: Vec::new(),
-        document: Vec::new(),
-        fetch: Vec::new(),
-    };
-    let session =
-        |id: &str| Arc::new(Session::new(id.to_owned(), SavedState::default(), BTreeMap::new(), identity.clone()));
-    let [session, standby] = ["a", "b"].map(session);
-    for session in [&session, &standby] {
-        scene.portal.admit(session).await.unwrap();
-    }
+    let [session, standby] = [scene.logged_in("a").await, scene.logged_in("b").await];
     for session in [&session, &standby] {
         scene.portal.expire(session.id(), "redirected to /login").await.unwrap();
     }

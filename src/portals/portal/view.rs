@@ -1,11 +1,15 @@
 //! What clients see of a portal, in the words of the API. Reads the present state and decides nothing.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Live, Portal, PortalError, Sessions};
 use crate::clock::Time;
 use crate::portals::inbox::PhoneState;
+use crate::portals::learning::Learned;
 use crate::portals::state::{Failure, Role, Slot};
+use crate::portals::upkeep::Drill;
 
 /// A portal's state for clients.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -21,13 +25,47 @@ pub struct View {
     pub active: Option<SlotView>,
     /// The session that waits.
     pub standby: Option<SlotView>,
-    /// The phone that gets the codes.
+    /// The phone that gets the codes, the first of them where there are several.
     pub phone: Option<PhoneView>,
+    /// All phones that may get the codes.
+    pub phones: Vec<PhoneView>,
     /// The last failed login.
     pub last_failure: Option<FailureView>,
     /// When a session is looked at next.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_check_at: Option<Time>,
+    /// What the ends of earlier sessions teach.
+    pub learned: LearnedView,
+    /// The last login that was made before it was needed.
+    pub last_drill: Option<DrillView>,
+    /// When the standby is next logged in afresh, by drill or renewal; null where that is not done.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_drill_at: Option<Time>,
+}
+
+/// How long sessions of a portal live; believed after three occasions.
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PortalLifetimes)]
+pub struct LearnedView {
+    /// Seconds after which a session ends however much it is used; null while nothing of the kind is known.
+    pub absolute: Option<u64>,
+    /// Seconds without use after which a session has ended, perhaps sooner; null while nothing of the kind is known.
+    pub idle: Option<u64>,
+    /// How many ends of sessions this rests on, at most 24.
+    pub observations: usize,
+}
+
+/// A drill or a renewal for clients.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = PortalDrill)]
+pub struct DrillView {
+    /// When it ended.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Time,
+    /// Whether the login succeeded: credentials, phone and recipe worked then.
+    pub ok: bool,
+    /// In words.
+    pub detail: String,
 }
 
 /// A session for clients.
@@ -81,25 +119,26 @@ impl Portal {
     /// # Errors
     /// When the phone's record cannot be read.
     pub fn view(&self) -> Result<View, PortalError> {
-        let live = self.0.live.borrow().clone();
+        let live = self.0.kept.live.borrow().clone();
         let record = &live.record;
-        let phone = self.0.settings.phone.as_ref().map(|name| {
-            let status = self.0.tools.inbox.phone(name)?;
-            Ok::<_, PortalError>(PhoneView {
-                name: name.clone(),
-                state: status.state,
-                last_seen_at: status.last_seen_at,
-            })
-        });
+        let phone = |name: &String| {
+            let status = self.0.kept.tools.inbox.phone(name)?;
+            Ok(PhoneView { name: name.clone(), state: status.state, last_seen_at: status.last_seen_at })
+        };
+        let phones = self.0.settings.phones.iter().map(phone).collect::<Result<Vec<_>, PortalError>>()?;
         Ok(View {
-            portal: self.0.name.clone(),
+            portal: self.0.kept.name.clone(),
             state: live.state(self.0.settings.sessions),
             epoch: record.epoch,
             active: live.slot_view(Role::Active, self.0.settings.sessions),
             standby: live.slot_view(Role::Standby, self.0.settings.sessions),
-            phone: phone.transpose()?,
+            phone: phones.first().cloned(),
+            phones,
             last_failure: record.last_failure.clone().map(FailureView::from),
             next_check_at: live.next_check_at,
+            learned: record.learned(self.now()).into(),
+            last_drill: record.last_drill.clone().map(DrillView::from),
+            next_drill_at: live.next_drill_at,
         })
     }
 }
@@ -150,6 +189,8 @@ impl Live {
             }
             (Some(slot), None) => held(slot, if given_up { "failed" } else { "expired" }),
             (None, None) if role == Role::Standby && sessions == Sessions::Single => return None,
+            // Ready, and to be filled only when the other one is gone.
+            (None, None) if role == Role::Standby && sessions == Sessions::ColdStandby => bare(None, "empty"),
             (None, None) => bare(None, if given_up { "failed" } else { "empty" }),
         })
     }
@@ -158,6 +199,20 @@ impl Live {
 impl From<Failure> for FailureView {
     fn from(failure: Failure) -> Self {
         Self { cause: failure.cause.as_str(), detail: failure.detail, at: failure.at }
+    }
+}
+
+impl From<Learned> for LearnedView {
+    fn from(learned: Learned) -> Self {
+        let Learned { absolute, idle, observations } = learned;
+        let seconds = |span: Duration| span.as_secs();
+        Self { absolute: absolute.map(seconds), idle: idle.map(seconds), observations }
+    }
+}
+
+impl From<Drill> for DrillView {
+    fn from(drill: Drill) -> Self {
+        Self { at: drill.at, ok: drill.ok, detail: drill.detail }
     }
 }
 
@@ -177,9 +232,16 @@ mod tests {
         assert_eq!(empty.slot_view(Role::Active, Sessions::Single).unwrap().status, "empty");
         assert_eq!(empty.slot_view(Role::Standby, Sessions::Parallel).unwrap().session_id, None);
         assert!(empty.slot_view(Role::Standby, Sessions::Single).is_none());
+        assert_eq!(empty.slot_view(Role::Standby, Sessions::ColdStandby).unwrap().status, "empty");
         record.admit("a", true, "", then);
         record.expire("a", "401", now);
-        let login = Login { session_id: "b".to_owned(), role: Role::Active, awaiting_code: true };
+        let login = Login {
+            session_id: "b".to_owned(),
+            role: Role::Active,
+            awaiting_code: true,
+            queued: false,
+            confirmed: true,
+        };
         let mut live = Live { record: Arc::new(record), login: Some(login), ..Live::default() };
         let shown = live.slot_view(Role::Active, Sessions::Parallel).unwrap();
         assert_eq!((shown.session_id.as_deref(), shown.status), (Some("b"), "awaiting_code"));

@@ -7,9 +7,11 @@ use hyper::Method;
 use hyper::header::HeaderName;
 use url::Url;
 
+use super::cached::{self, Cached};
 use super::predicate::{self, Answer, Predicate};
 use super::steps::Site;
 use super::template::{Template, Variable};
+use crate::browsers::Area;
 use crate::config::{Field, Section, choice, duration, unknown};
 
 /// `[check]`: how to tell whether a session is alive.
@@ -48,7 +50,7 @@ pub struct Request {
     pub headers: Vec<(HeaderName, Template)>,
 }
 
-/// `[relay]`: how calls are sent through a session.
+/// `[relay]`: how calls are sent through a session, and checks: what a check says must hold for calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relay {
     /// Default [`Via::Http`].
@@ -57,6 +59,8 @@ pub struct Relay {
     pub headers: Vec<(HeaderName, Template)>,
     /// How a saved value is renewed when the portal refuses it.
     pub refresh: Option<Refresh>,
+    /// What may be answered from memory for a while.
+    pub cache: Vec<Cached>,
 }
 
 /// What carries a relayed call.
@@ -65,7 +69,7 @@ pub enum Via {
     /// An HTTP client with the session's cookies.
     #[default]
     Http,
-    /// `fetch()` in the page, for portals that keep their session there.
+    /// `fetch()` in a page of the session, for portals that keep their session in it or accept nothing but a browser.
     Browser,
 }
 
@@ -166,18 +170,38 @@ fn header_value(field: &Field<'_>, saved: &[String]) -> Result<Template, String>
 /// Reads `[relay]`; `saved` are the names that the login saves.
 pub(super) fn relay(root: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Option<Relay> {
     let section = root.section_or_empty("relay")?;
-    let via = section.or("via", "http", |field| match choice(VIAS)(field)? {
-        Via::Browser => Err(super::later("relaying through the page")),
-        Via::Http => Ok(Via::Http),
-    });
+    let via = section.or("via", "http", choice(VIAS));
     let headers = headers(&section, saved);
     let refresh = section.section("refresh").map(|section| refresh(&section, site, saved));
+    let cache = cached::read(&section);
     section.finish();
     let refresh = match refresh {
         Some(refresh) => Some(refresh?),
         None => None,
     };
-    Some(Relay { via: via?, headers: headers?, refresh })
+    Some(Relay { via: via?, headers: headers?, refresh, cache: cache? })
+}
+
+/// What a page has stored can only be sent by that page.
+pub(super) fn agree(root: &Section<'_>, browser: &super::Browser, check: &Check, relay: &Relay) {
+    if browser.keep_tab && relay.via == Via::Http {
+        root.warning(
+            "keep_tab keeps the tab open, but with via = \"http\" neither calls nor checks see anything of it but cookies",
+        );
+    }
+    for (section, headers) in [("check", &check.request.headers), ("relay", &relay.headers)] {
+        for variable in headers.iter().flat_map(|(_, template)| template.variables()) {
+            let Variable::Stored { area, .. } = variable else { continue };
+            let problem = match area {
+                _ if relay.via != Via::Browser => "is known to the page alone: set via = \"browser\" in [relay]",
+                Area::Session if !browser.keep_tab => "is gone with the tab: set keep_tab = true in [browser]",
+                Area::Session | Area::Local => continue,
+            };
+            if let Some(field) = root.field(section) {
+                field.problem(format!("{{{{{variable}}}}} {problem}"));
+            }
+        }
+    }
 }
 
 fn refresh(section: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Option<Refresh> {

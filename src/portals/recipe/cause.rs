@@ -28,11 +28,13 @@ pub enum Cause {
     BrowserFailed,
     /// The phone that should get the code has not been heard of.
     PhoneSilent,
+    /// The portal ends one session when another logs in, although two are configured.
+    OneSession,
 }
 
 impl Cause {
     /// Every cause, in the contract's order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::BadCredentials,
         Self::NoSms,
         Self::CodeRejected,
@@ -42,6 +44,7 @@ impl Cause {
         Self::BudgetSpent,
         Self::BrowserFailed,
         Self::PhoneSilent,
+        Self::OneSession,
     ];
 
     /// The word of the contract.
@@ -56,6 +59,7 @@ impl Cause {
             Self::BudgetSpent => "budget_spent",
             Self::BrowserFailed => "browser_failed",
             Self::PhoneSilent => "phone_silent",
+            Self::OneSession => "one_session",
         }
     }
 
@@ -92,7 +96,7 @@ mod tests {
     #[test]
     fn the_words_and_their_stored_form_are_those_of_the_contract() {
         let words = "bad_credentials no_sms code_rejected page_changed portal_down captcha budget_spent browser_failed \
-                     phone_silent";
+                     phone_silent one_session";
         assert_eq!(Cause::ALL.map(Cause::as_str).join(" "), words);
         for (index, cause) in (0_u32..).zip(Cause::ALL) {
             assert_eq!(serde_json::to_string(&cause).unwrap(), format!("\"{cause}\""));

@@ -133,27 +133,31 @@ impl Step {
     pub(super) fn sends_code(&self) -> bool {
         matches!(self.action, Action::Click { sends_code: true, .. })
     }
+
+    /// What it does, as the recipe says it and without what it types: `click "#go"`.
+    pub fn words(&self) -> String {
+        match &self.action {
+            Action::Goto(url) => format!("goto {}", url.path()),
+            Action::Fill { selector, .. } => format!("fill \"{selector}\""),
+            Action::Click { selector, .. } => format!("click \"{selector}\""),
+            Action::Branch(_) => "branch".to_owned(),
+            Action::Label => format!("label \"{}\"", self.label.as_deref().unwrap_or_default()),
+            Action::Code { selector, .. } => format!("code \"{selector}\""),
+            Action::Totp { selector } => format!("totp \"{selector}\""),
+            Action::WaitFor { selector } => format!("wait_for \"{selector}\""),
+            Action::WaitForUrl(Target::Path(path)) => format!("wait_for_url {path}"),
+            Action::WaitForUrl(Target::Absolute(url)) => format!("wait_for_url {url}"),
+            Action::Select { selector, .. } => format!("select \"{selector}\""),
+            Action::Press { key, .. } => format!("press {key:?}"),
+            Action::ExpectText { selector, .. } => format!("expect_text \"{selector}\""),
+            Action::Save { name, .. } => format!("save {name}"),
+        }
+    }
 }
 
 impl fmt::Display for Step {
-    /// The step for messages, without what it types: `click "#go" (line 12)`.
+    /// The step for messages: `click "#go" (line 12)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.action {
-            Action::Goto(url) => write!(f, "goto {}", url.path()),
-            Action::Fill { selector, .. } => write!(f, "fill \"{selector}\""),
-            Action::Click { selector, .. } => write!(f, "click \"{selector}\""),
-            Action::Branch(_) => f.write_str("branch"),
-            Action::Label => write!(f, "label \"{}\"", self.label.as_deref().unwrap_or_default()),
-            Action::Code { selector, .. } => write!(f, "code \"{selector}\""),
-            Action::Totp { selector } => write!(f, "totp \"{selector}\""),
-            Action::WaitFor { selector } => write!(f, "wait_for \"{selector}\""),
-            Action::WaitForUrl(Target::Path(path)) => write!(f, "wait_for_url {path}"),
-            Action::WaitForUrl(Target::Absolute(url)) => write!(f, "wait_for_url {url}"),
-            Action::Select { selector, .. } => write!(f, "select \"{selector}\""),
-            Action::Press { key, .. } => write!(f, "press {key:?}"),
-            Action::ExpectText { selector, .. } => write!(f, "expect_text \"{selector}\""),
-            Action::Save { name, .. } => write!(f, "save {name}"),
-        }?;
-        write!(f, " (line {})", self.line)
+        write!(f, "{} (line {})", self.words(), self.line)
     }
 }

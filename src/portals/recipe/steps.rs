@@ -235,9 +235,10 @@ pub(super) fn css(field: &Field<'_>) -> Result<String, String> {
 /// Reads a template that may use what is known during a login.
 fn login_template(field: &Field<'_>) -> Result<Template, String> {
     let template = Template::parse(field.text()?).map_err(|error| error.to_string())?;
-    let saved = template.variables().find(|variable| matches!(variable, Variable::Saved(_)));
+    let own = |variable: &&Variable| matches!(variable, Variable::Username | Variable::Password);
+    let other = template.variables().find(|variable| !own(variable));
     let known = ["username", "password"];
-    saved.map_or(Ok(()), |name| Err(unknown(&format!("name {{{{{name}}}}}"), &name.to_string(), &known)))?;
+    other.map_or(Ok(()), |name| Err(unknown(&format!("name {{{{{name}}}}}"), &name.to_string(), &known)))?;
     Ok(template)
 }
 

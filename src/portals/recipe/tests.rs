@@ -268,3 +268,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_typed_code_has_the_length_of_the_portal_s() {
+    let code = |pattern: Option<&str>| Code {
+        length: 6,
+        senders: Vec::new(),
+        anchors: Vec::new(),
+        pattern: pattern.map(|pattern| Regex::new(pattern).unwrap()),
+        timeout: Duration::from_secs(120),
+    };
+    let admits = |code: &Code, typed: &str| code.admit(&crate::secret::Secret::new(typed)).is_ok();
+    assert!(admits(&code(None), "572913") && admits(&code(None), " 572913\n"));
+    for wrong in ["12", "abcdef", "5729134", "57291３"] {
+        assert!(!admits(&code(None), wrong), "{wrong}");
+    }
+    assert!(admits(&code(Some("[A-Z]{4}")), "ABCD"));
+}

@@ -5,7 +5,7 @@ use super::*;
 const LIMITS: Limits = Limits { attempts: 3, backoff: Duration::from_secs(5), logins_per_hour: 5 };
 
 fn at(seconds: u64) -> Time {
-    Time::from_millis(1_000_000 + seconds * 1000)
+    Time::from_millis(1_800_000_000_000 + seconds * 1000)
 }
 
 fn two_sessions() -> PortalRecord {
@@ -30,6 +30,18 @@ fn an_expired_active_session_is_replaced_by_the_standby_once() {
     assert_eq!((record.epoch, record.serving()), (2, None));
     assert!(record.reinstate("a", "second look", at(4)));
     assert_eq!((record.epoch, record.serving().unwrap().session_id.as_str()), (3, "a"));
+}
+
+#[test]
+fn other_credentials_begin_with_attempts_and_pauses_of_their_own() {
+    let mut record = PortalRecord::default();
+    assert!(record.fail(&failure(Cause::BadCredentials, 0), LIMITS, "b1", |pause| pause));
+    record.begin_login("s", "", "b1", at(1));
+    assert_eq!(record.recovery.given_up, Some(Cause::BadCredentials), "nothing has changed");
+    record.begin_login("s", "", "b2", at(2));
+    assert!(!record.fail(&failure(Cause::PortalDown, 3), LIMITS, "b2", |pause| pause));
+    assert_eq!((record.recovery.failures, record.may_log_in(at(4), "b2")), (1, false), "it waits its pause");
+    assert!(record.may_log_in(at(8), "b2"));
 }
 
 #[test]
@@ -139,7 +151,9 @@ fn the_budget_is_per_hour_and_a_dead_portal_spends_none() {
         record.spend_login(5, at(n)).unwrap();
     }
     assert_eq!(record.spend_login(5, at(10)), Err(at(3600)));
-    record.refund_login();
+    record.refund_login(at(9));
+    assert_eq!(record.logins.len(), 5, "only what was spent then");
+    record.refund_login(at(4));
     record.spend_login(5, at(10)).unwrap();
     record.spend_login(5, at(3600)).unwrap();
 }
@@ -165,4 +179,40 @@ fn the_history_is_bounded() {
     assert_eq!((record.events.len(), record.events[0].seq), (EVENTS, 201));
     let bytes = bincode::serialize(&record).unwrap();
     assert!(bytes.len() < crate::store::MAX_PAYLOAD, "{}", bytes.len());
+}
+
+#[test]
+fn a_recovery_that_had_given_up_is_over_when_the_sessions_turn_out_to_live() {
+    let lost = |cause| {
+        let mut record = two_sessions();
+        for id in ["a", "b"] {
+            record.expire(id, "401", at(2));
+        }
+        record.fail(&failure(cause, 3), Limits { attempts: 1, ..LIMITS }, "", |pause| pause);
+        assert_eq!(record.recovery.given_up, Some(cause));
+        for id in ["b", "a"] {
+            assert!(!record.whole(true));
+            assert!(record.reinstate(id, "a second look", at(4)));
+        }
+        assert!(record.whole(true));
+        record.end_recovery(at(4));
+        record
+    };
+    let record = lost(Cause::PageChanged);
+    assert_eq!((record.recovery.given_up, record.recovery.retry_at), (None, None));
+    assert!(record.recovery.alert.is_some(), "it is for the alerts room to take back");
+    assert_eq!(record.events.last().unwrap().kind, EventKind::Recovered);
+    assert_eq!(lost(Cause::BadCredentials).recovery.given_up, Some(Cause::BadCredentials), "one attempt, ever");
+}
+
+#[test]
+fn moments_that_lie_ahead_of_a_clock_that_was_set_back_are_taken_for_now() {
+    let mut record = two_sessions();
+    record.spend_login(5, at(1)).unwrap();
+    assert!(!record.is_ahead(at(1)));
+    let past = at(0) - Duration::from_secs(86_400 / 2);
+    assert!(record.is_ahead(past));
+    record.not_ahead(past);
+    assert!(!record.is_ahead(past));
+    assert_eq!((record.logins.clone(), record.active.unwrap().authenticated_at), (vec![past], past));
 }

@@ -28,6 +28,8 @@ const BACKLOG: usize = 1024;
 /// take a few milliseconds, on a busy machine, in one reopening of seventy.
 const RELEASE_TRIES: u32 = 500;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+/// The same for our lock, which nobody lets go of slowly: a fork has become another program within a second.
+const LOCK_TRIES: u32 = 100;
 
 /// One sled database that this process has for itself.
 #[derive(Debug)]
@@ -148,15 +150,10 @@ fn claim(path: &Path) -> Result<File, EngineError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut lock = options.open(&lock_path).map_err(io_error(&lock_path))?;
-    match lock.try_lock() {
+    match lock_when_released(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // The owner's name is a courtesy: unreadable, the error is as true without it.
-            let _ = lock.read_to_string(&mut owner);
-            let owner = owner.trim();
-            let owner = if owner.is_empty() { "another process".to_owned() } else { format!("process {owner}") };
-            return Err(EngineError::InUse { path: path.to_owned(), owner });
+            return Err(EngineError::InUse { path: path.to_owned(), owner: owner(&mut lock) });
         }
         Err(TryLockError::Error(source)) => return Err(io_error(&lock_path)(source)),
     }
@@ -167,6 +164,31 @@ fn claim(path: &Path) -> Result<File, EngineError> {
     };
     write_pid(&mut lock).map_err(io_error(&lock_path))?;
     Ok(lock)
+}
+
+/// Takes the lock once nobody has it. A process that is just being started has our open files until it becomes another
+/// program, this one of a store that was closed in the same moment perhaps.
+fn lock_when_released(lock: &File) -> Result<(), TryLockError> {
+    let mut patience = LOCK_TRIES;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            locked => return locked,
+        }
+    }
+}
+
+/// Who has the lock. A courtesy: where it cannot be read, the error is as true without it.
+fn owner(lock: &mut File) -> String {
+    let mut owner = String::new();
+    let _ = lock.read_to_string(&mut owner);
+    match owner.trim() {
+        "" => "another process".to_owned(),
+        owner => format!("process {owner}"),
+    }
 }
 
 fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {

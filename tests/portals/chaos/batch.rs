@@ -149,7 +149,8 @@ impl Batch {
             while self.attempt(writes, number).await {
                 clock::pause(BREATH * 10).await;
             }
-            clock::pause(BREATH).await;
+            // The demo's portal remembers ten thousand orders' keys and no more.
+            clock::pause(if writes { BREATH * 10 } else { BREATH }).await;
         }
     }
 

@@ -61,7 +61,7 @@ const STEPS: &[(&[&str], &str, At)] = &[
         At(
             0,
             ".branch[0].fail: unknown cause \"wrong_password\"; known: bad_credentials, no_sms, code_rejected, \
-                 page_changed, portal_down, captcha, budget_spent, browser_failed and phone_silent",
+                 page_changed, portal_down, captcha, budget_spent, browser_failed, phone_silent and one_session",
         ),
     ),
     (&["{ branch = [{ if = \"#a\" }] }"], "", At(0, ".branch[0]: an arm has either next or fail")),
@@ -109,12 +109,12 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "2: base_url: expected scheme and host only, such as https://acme.example",
     ),
     ("keep_tab = false", "keep_tab = \"no\"", "4: browser.keep_tab: expected true or false, got text"),
-    ("keep_tab = false", "keep_tab = true", "4: browser.keep_tab: a tab that stays open is not supported yet"),
     (
         "keep_tab = false",
-        "binary = \"/usr/bin/brave\"",
-        "4: browser.binary: a browser of the recipe's own is not supported yet",
+        "binary = \"/nowhere/brave\"",
+        "4: browser.binary: cannot read /nowhere/brave: No such file or directory (os error 2)",
     ),
+    ("keep_tab = false", "binary = \"/etc/passwd\"", "4: browser.binary: /etc/passwd is not executable"),
     ("timeout = \"3m\"", "timeout = \"3h\"", "7: login.timeout: expected between 1s and 30m, got \"3h\""),
     ("length = 6", "length = 3", "23: code.length: expected between 4 and 10, got 3"),
     ("length = 6", "pattern = '(\\d+'", "23: code.pattern: not a regular expression: error: unclosed group"),
@@ -152,8 +152,29 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("\"/ok\" = true", "\"ok\" = true", "30: check.alive.json.ok: a JSON pointer starts with \"/\": write \"/ok\""),
     ("{ status = [401] }", "{}", "31: check.expired[0]: needs at least one of status, redirect, json and body"),
     ("via = \"http\"", "via = \"htp\"", "33: relay.via: unknown value \"htp\", did you mean \"http\"?"),
-    ("via = \"http\"", "via = \"browser\"", "33: relay.via: relaying through the page is not supported yet"),
+    (
+        "via = \"http\"                              # http: cookie jar; browser: fetch() in the page\nheaders = { x-csrf = \"{{csrf}}\" }",
+        "via = \"browser\"\nheaders = { a = \"{{sessionStorage.a}}\" }",
+        "32: relay: {{sessionStorage.a}} is gone with the tab: set keep_tab = true in [browser]",
+    ),
+    (
+        "x-csrf = \"{{csrf}}\" } }",
+        "x-csrf = \"{{localStorage.a}}\" } }",
+        "27: check: {{localStorage.a}} is known to the page alone: set via = \"browser\" in [relay]",
+    ),
     ("save = \"csrf\" }", "save = \"token\" }", "35: relay.refresh.save: unknown saved name \"token\"; known: csrf"),
+    (
+        "[limits]",
+        "[[relay.cache]]\npath = \"/api?x\"\nttl = \"0s\"\nage = 1\n[limits]",
+        "37: relay.cache[0].path: expected a plain path such as \"/api/orders\", without query, escapes or dots\n\
+             acme.toml:38: relay.cache[0].ttl: expected between 1s and 1d, got \"0s\"\n\
+             acme.toml:39: relay.cache[0].age: unknown key; known: path and ttl",
+    ),
+    (
+        "[limits]",
+        "[[relay.cache]]\npath = \"/a\"\nttl = \"1s\"\n[[relay.cache]]\npath = \"/a/\"\nttl = \"1m\"\n[limits]",
+        "39: relay.cache[1]: the path /a is there twice",
+    ),
     ("attempts = 3", "attempts = 0", "38: limits.attempts: expected between 1 and 10, got 0"),
     ("[limits]", "[limit]", "36: limit: unknown key, did you mean \"limits\"?"),
 ];
