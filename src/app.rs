@@ -6,6 +6,7 @@ mod doors;
 mod notify;
 mod parts;
 mod probe;
+mod room;
 mod service;
 mod trial;
 mod vault;

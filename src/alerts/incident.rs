@@ -52,6 +52,7 @@ pub(super) struct Held {
 impl Record for Incident {
     const SPACE: &'static str = "incident";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Carrier for Incident {

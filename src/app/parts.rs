@@ -2,12 +2,14 @@
 //! where its routes are added, and where it hears of a new configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Ground, StartError, browser_settings, channels, vault};
+use super::{Ground, StartError, browser_settings, channels, notify, room, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
+use crate::clock;
 use crate::config::{self, Config};
 use crate::console;
 use crate::http::idempotency::Idempotency;
@@ -23,7 +25,11 @@ use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
 use crate::sessions::{Quotas, Sessions};
-use crate::store::{Durability, Store, StoreError};
+use crate::store::engine::EngineError;
+use crate::store::{Durability, Settings, Store, StoreError};
+
+/// From when on opening the store takes so long that the service manager is told.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Everything that runs; clones share it.
 #[derive(Clone, Debug)]
@@ -73,6 +79,7 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        room::watch(&store, alerts.clone(), ground);
         let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
@@ -130,20 +137,36 @@ fn limits(config: &Config) -> Limits {
 }
 
 async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {
-    let (path, clock, life) = (config.store.path.clone(), ground.clock.clone(), ground.life.clone());
-    let durability = match config.store.durability {
+    loop {
+        room::wait(&config.store).await;
+        match open_once(ground, &config.store).await {
+            // Somebody else has taken the room since.
+            Err(StoreError::Engine(EngineError::NoSpace(_))) => clock::pause(Duration::from_secs(1)).await,
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+async fn open_once(ground: &Ground, config: &config::Store) -> Result<Store, StoreError> {
+    let (path, clock, life) = (config.path.clone(), ground.clock.clone(), ground.life.clone());
+    let durability = match config.durability {
         config::Durability::Acknowledged => Durability::Acknowledged,
         config::Durability::Interval => Durability::Interval,
     };
+    let settings = Settings { reserve: config.reserve, ..durability.into() };
     // Opening reads the disk and may take seconds; it spawns tasks too, for which it needs the runtime it came from.
     let runtime = tokio::runtime::Handle::current();
-    let opening = tokio::task::spawn_blocking(move || {
+    let mut opening = tokio::task::spawn_blocking(move || {
         let _inside = runtime.enter();
-        Store::open(&path, durability, clock, &life)
+        Store::open(&path, settings, clock, &life)
     });
-    match opening.await {
-        Ok(store) => Ok(store?),
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        Err(_) => Err(StoreError::Stopped.into()),
+    loop {
+        match clock::within(SLOW, &mut opening).await {
+            // The store itself gives up when nothing moves any more.
+            Err(_) => notify::still_starting("comparing the store with its mark"),
+            Ok(Ok(store)) => return store,
+            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Ok(Err(_)) => return Err(StoreError::Stopped),
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::portals::PortalsError;
 use crate::store::StoreError;
 use crate::store::engine::EngineError;
 
-/// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
+/// What every command's long help says about them. The numbers from 65 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0   done; for doctor and check-config: all is well; for portal try: logged in
@@ -19,6 +19,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
+  65  the store is damaged, or a newer program wrote it; standard error says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -35,6 +36,8 @@ pub(super) enum Exit {
     NotRunning = 3,
     /// No code would be taken from the message.
     NoCode = 4,
+    /// The store is damaged, or a newer program wrote it: another try cannot help.
+    Damaged = 65,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
     /// The store is in use by another process.
@@ -104,6 +107,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Engine(EngineError::InUse { .. }) => Exit::InUse,
+            StoreError::NewerStore { .. } | StoreError::Newer { .. } => Exit::Damaged,
+            damage if damage.is_damage() => Exit::Damaged,
             _ => Exit::Failed,
         };
         Self::new(exit, error)

@@ -87,6 +87,7 @@ enum State {
 impl Record for Used {
     const SPACE: &'static str = "idempotency";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A part of an answer's body.
@@ -96,6 +97,7 @@ struct Piece(Vec<u8>);
 impl Record for Piece {
     const SPACE: &'static str = "idempotency-body";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// What to do with a request that carries a key.
@@ -195,7 +197,11 @@ impl Idempotency {
         };
         match kept {
             Ok(()) => Response::from_parts(head, Body::from(body)),
-            Err(error) => failed(&error),
+            // The work is done, whatever kept the note of it.
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be remembered: {error}");
+                Problem::internal().into_response()
+            }
         }
     }
 
@@ -261,6 +267,5 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn failed(error: &StoreError) -> Response {
-    tracing::error!(%error, "an idempotency key could not be looked up: {error}");
-    Problem::internal().into_response()
+    Problem::store(error, "an idempotency key could not be looked up").into_response()
 }

@@ -22,7 +22,7 @@ const SECONDS: &str = "nightporter_http_request_seconds";
 const REQUESTS: &str = "nightporter_http_requests_total";
 
 /// What domains count, and what it means.
-const COUNTERS: [(&str, &str); 4] = [
+const COUNTERS: [(&str, &str); 5] = [
     (
         "nightporter_relay_calls_total",
         "Relayed calls by portal and outcome: ok, resent (the session had expired), parked (no session, then one), cached, \
@@ -30,6 +30,7 @@ const COUNTERS: [(&str, &str); 4] = [
     ),
     ("nightporter_relay_limited_total", "Calls refused with 429, by reason: per_minute or concurrency"),
     ("nightporter_logins_total", "Logins by portal and outcome: ok, or the cause of the failure"),
+    ("nightporter_store_refused_total", "Changes refused because the disk is nearly full"),
     ("nightporter_sms_total", "Messages by phone and outcome: handed, buffered, or why one was of no use"),
 ];
 const RELAY_SECONDS: &str = "nightporter_relay_seconds";
@@ -64,6 +65,7 @@ impl Metrics {
         let handle = RECORDER.get_or_init(|| handle).clone();
         ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
         ::metrics::describe_gauge!("nightporter_browser_contexts", "Contexts that a browser holds, by its own word");
+        ::metrics::describe_gauge!("nightporter_store_free_bytes", "Bytes that the store's disk has free");
         ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
         for (name, meaning) in COUNTERS {
             ::metrics::describe_counter!(name, meaning);

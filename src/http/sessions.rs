@@ -62,10 +62,7 @@ impl From<SessionError> for Problem {
             }
             SessionError::SpaceFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "space_full", detail),
             SessionError::TooManySpaces(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_spaces", detail),
-            SessionError::Store(_) => {
-                tracing::error!(%error, "a session's record: {error}");
-                Self::internal()
-            }
+            SessionError::Store(error) => Self::store(&error, "a session's record"),
         }
     }
 }

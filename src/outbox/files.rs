@@ -53,6 +53,7 @@ struct Piece(Vec<u8>);
 impl Record for Piece {
     const SPACE: &'static str = "outbox-file";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Outbox {

@@ -58,6 +58,7 @@ pub(super) struct Letter {
 impl Record for Letter {
     const SPACE: &'static str = "outbox";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Letter {

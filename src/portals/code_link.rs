@@ -43,6 +43,7 @@ struct Stored {
 impl Record for Stored {
     const SPACE: &'static str = "code-link";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A link that opens.

@@ -65,6 +65,7 @@ pub struct PortalRecord {
 impl Record for PortalRecord {
     const SPACE: &'static str = "portal";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// One of the two places that a session can have.

@@ -38,7 +38,8 @@ pub trait Record: Serialize + DeserializeOwned + Send + 'static {
     /// Which version of the struct this is. Raise it with every change to the fields, and read the old ones in
     /// [`Record::migrate`].
     const SCHEMA: u8;
-    /// Whether a record may still be stored when the disk is nearly full: for what tells a person of that.
+    /// Whether a record may still be stored when the disk is nearly full. For what keeps the portals' sessions alive and what
+    /// tells a person of the trouble: small, and as many as the configuration makes; never what a client may send at will.
     const URGENT: bool = false;
 
     /// Reads the payload of an older schema. The default knows none.

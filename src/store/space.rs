@@ -4,7 +4,7 @@
 //! thread looks at the free space and refuses in time. Reads go on whatever happens, and writes again by themselves once
 //! there is room.
 //!
-//! - Below the *reserve* nothing new is stored but what tells a person of it ([`super::Record::URGENT`]); deletions go on.
+//! - Below the *reserve* nothing new is stored but the house's own records ([`super::Record::URGENT`]); deletions go on.
 //! - Below a quarter of it nothing is written at all.
 //! - Above the reserve and an eighth more all is well again: a disk that hovers must not make the answers flicker.
 //!
@@ -68,6 +68,7 @@ impl Space {
     pub(super) fn look(&self) {
         let Some(free) = free(&self.directory) else { return };
         self.free.store(free, Ordering::Relaxed);
+        metrics::gauge!("nightporter_store_free_bytes").set(free as f64);
         let enough = match self.level.load(Ordering::Relaxed) {
             AMPLE => self.reserve,
             _ => self.reserve + self.reserve / 8,
@@ -95,6 +96,7 @@ impl Space {
         if level == AMPLE || urgent && level == LOW {
             return Ok(());
         }
+        metrics::counter!("nightporter_store_refused_total").increment(1);
         Err(StoreError::Full { free: self.free.load(Ordering::Relaxed), reserve: self.reserve })
     }
 

@@ -85,6 +85,7 @@ pub(super) struct Held {
 impl Record for Phone {
     const SPACE: &'static str = "phone";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Phone {

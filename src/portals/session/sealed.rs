@@ -24,6 +24,7 @@ pub(super) struct SavedSession {
 impl Record for SavedSession {
     const SPACE: &'static str = "portal-session";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// What is inside the seal.
