@@ -127,6 +127,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether there is a store in the directory `path`, whole or not.
+    pub fn exists(path: &Path) -> bool {
+        fresh::exists(path)
+    }
+
     /// The record `id` of this kind, unless it is absent or expired.
     ///
     /// # Errors

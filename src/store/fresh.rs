@@ -137,16 +137,26 @@ impl Site {
     }
 }
 
-/// Ends what an earlier process began to exchange, or clears it away. Call it with the store's lock held.
-pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
-    let failed = |source| EngineError::Directory { path: store.to_owned(), source };
+/// Whether there is a database in the store's directory, in its place or on the way there.
+pub(super) fn exists(store: &Path) -> bool {
+    store.join(DATABASE).is_dir() || awaiting(store).is_ok_and(|built| !built.is_empty())
+}
+
+/// Databases that are whole and shall be used, with their stamps.
+fn awaiting(store: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let mut built = Vec::new();
-    for entry in fs::read_dir(store).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
         if let Some(stamp) = entry.file_name().to_str().and_then(|name| name.strip_prefix(BUILT)) {
             built.push((entry.path(), stamp.to_owned()));
         }
     }
+    Ok(built)
+}
+
+/// Ends what an earlier process began to exchange, or clears it away. Call it with the store's lock held.
+pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
+    let built = awaiting(store).map_err(|source| EngineError::Directory { path: store.to_owned(), source })?;
     for (path, stamp) in built {
         tracing::warn!("the store in {} goes on with the database that was being put in place", store.display());
         exchange(store, &path, &stamp)?;
