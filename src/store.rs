@@ -22,12 +22,14 @@ mod codec;
 mod commit;
 pub mod engine;
 mod expiry;
+mod fresh;
 mod guard;
 mod key;
 mod ledger;
 mod mark;
 mod opening;
 mod record;
+pub mod snapshot;
 pub mod space;
 mod tally;
 mod update;
@@ -47,6 +49,7 @@ use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
 pub use record::{MAX_PAYLOAD, Record, Stored};
+use snapshot::Cutting;
 use space::{Room, Space};
 use tally::Tally;
 pub use update::{Decision, Expires, Updated};
@@ -95,6 +98,7 @@ struct Inner {
     tally: Arc<Tally>,
     space: Arc<Space>,
     commit: Commit,
+    cutting: Cutting,
 }
 
 /// Why the store could not do what was asked.
@@ -196,9 +200,15 @@ impl Store {
         let space = Arc::new(Space::new(path, reserve));
         let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit }));
+        let cutting = Cutting::default();
+        let store = Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting }));
         expiry::start(store.clone(), life);
         Ok(store)
+    }
+
+    /// Whether there is a store in the directory `path`, whole or not.
+    pub fn exists(path: &Path) -> bool {
+        fresh::exists(path)
     }
 
     /// The record `id` of this kind, unless it is absent or expired.

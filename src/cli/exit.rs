@@ -10,6 +10,7 @@ use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
 use crate::store::engine::EngineError;
+use crate::store::snapshot::SnapshotError;
 
 /// What every command's long help says about them. The numbers from 65 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
@@ -19,7 +20,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
-  65  the store is damaged, or a newer program wrote it; standard error says what to do
+  65  the store or a snapshot is damaged, or a newer program wrote it; standard error says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -36,7 +37,7 @@ pub(super) enum Exit {
     NotRunning = 3,
     /// No code would be taken from the message.
     NoCode = 4,
-    /// The store is damaged, or a newer program wrote it: another try cannot help.
+    /// The store or a snapshot is damaged, or a newer program wrote it: another try cannot help.
     Damaged = 65,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
@@ -112,6 +113,18 @@ impl From<StoreError> for Failure {
             _ => Exit::Failed,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Store(error) => error.into(),
+            SnapshotError::Damaged { .. } => Self::new(Exit::Damaged, error),
+            SnapshotError::Exists(_) => Self::told(Exit::Failed, format!("{error}; --force replaces it")),
+            SnapshotError::NotEmpty(_) => Self::told(Exit::Failed, format!("{error}; --force puts it aside")),
+            error => Self::new(Exit::Failed, error),
+        }
     }
 }
 

@@ -125,6 +125,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
             Some(expires) if expires <= now => {
                 let writing = store.0.tally.writing();
                 raise_version_floor(store, &writing, &key, head.version)?;
+                store.0.cutting.keep(key.as_bytes(), Some(&bytes));
                 // A lost swap means that another process changed the record: its own index entry leads back here.
                 let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
                 if swap == Swap::Done {
@@ -142,7 +143,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
     Ok(())
 }
 
-fn entry(expires: Time, key: &Key) -> Vec<u8> {
+pub(super) fn entry(expires: Time, key: &Key) -> Vec<u8> {
     [&expires.as_millis().to_be_bytes(), key.as_bytes()].concat()
 }
 

@@ -115,8 +115,22 @@ fn compare(engine: &dyn Engine, directory: &Path) -> Result<(MarkFile, Sum, bool
 
 /// Makes the mark of a database that has just been made itself.
 fn create(directory: &Path) -> Result<MarkFile, StoreError> {
-    let random = Random::system().map_err(|error| EngineError::Failed(error.to_string()))?;
-    MarkFile::create(directory, Mark::new(random.bytes()))
+    MarkFile::create(directory, Mark::new(fresh_id()?))
+}
+
+fn fresh_id() -> Result<[u8; 16], EngineError> {
+    Ok(Random::system().map_err(|error| EngineError::Failed(error.to_string()))?.bytes())
+}
+
+/// Closes the books of a database that has just been made and filled: it holds `sum`.
+///
+/// # Errors
+/// When the disk failed.
+pub(super) fn seal(engine: &dyn Engine, directory: &Path, sum: Sum) -> Result<(), StoreError> {
+    let mark = Mark { sealed: true, sum, ..Mark::new(fresh_id()?) };
+    engine.note(NOTED, &mark.encode())?;
+    engine.flush()?;
+    MarkFile::create(directory, mark).map(|_| ())
 }
 
 fn is_empty(engine: &dyn Engine) -> Result<bool, StoreError> {

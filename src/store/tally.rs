@@ -36,8 +36,8 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// Takes `value` out of the sum, or puts it in.
-    fn swap(&mut self, table: Table, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+    /// Takes `old` out of the sum and puts `new` in.
+    pub(super) fn swap(&mut self, table: Table, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
         let counts = u64::from(table == Table::Records);
         if let Some(old) = old {
             self.count = self.count.wrapping_sub(counts);

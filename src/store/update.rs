@@ -116,6 +116,7 @@ impl Store {
                     expiry::raise_version_floor(self, &writing, key, physical.as_ref().map_or(0, |old| old.version))?
                 }
             }
+            self.0.cutting.keep(key.as_bytes(), old.as_deref());
             let swap =
                 self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref())?;
             if swap == Swap::Done {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::{Batch, Change, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
+use crate::store::fresh;
 use crate::store::guard::guarded;
 
 /// The database's own directory in the store's.
@@ -42,14 +43,25 @@ pub(in crate::store) struct Sled {
     floors: sled::Tree,
     changes: broadcast::Sender<Change>,
     leases: Arc<Leases>,
-    // Held, not read: the lock on the data directory goes with it.
-    _lock: File,
+    path: PathBuf,
+    // Held, not read: the lock on the data directory goes with it. None: the caller has it.
+    _lock: Option<File>,
 }
 
 impl Sled {
     /// Opens or makes the database in the directory `path`; it must not go silent for longer than `patience`.
     pub(in crate::store) fn open(path: &Path, patience: Duration) -> Result<Self, EngineError> {
         let lock = claim(path)?;
+        fresh::settle(path)?;
+        Self::open_in(path, Some(lock), patience)
+    }
+
+    /// Opens the database in a directory whose lock the caller has.
+    pub(in crate::store) fn open_unlocked(path: &Path, patience: Duration) -> Result<Self, EngineError> {
+        Self::open_in(path, None, patience)
+    }
+
+    fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
         let database = path.join(DIRECTORY);
         let refused = |reason: String| EngineError::Open { path: database.clone(), reason };
         let opened = guarded(patience, {
@@ -59,12 +71,21 @@ impl Sled {
         let (db, [records, expiry, floors]) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error @ (EngineError::NotDurable | EngineError::NoSpace(_)))) => return Err(error),
+            Ok(Err(EngineError::Failed(reason))) | Err(reason) => return Err(refused(reason)),
             Ok(Err(error)) => return Err(refused(error.to_string())),
-            Err(reason) => return Err(refused(reason)),
         };
         let (changes, _) = broadcast::channel(BACKLOG);
         sync_directories(path)?;
-        Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), _lock: lock })
+        Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock })
+    }
+
+    /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
+    pub(in crate::store) fn close(self) -> Result<(), EngineError> {
+        let file = self.path.join(DIRECTORY).join("db");
+        drop(self);
+        let failed = |source| EngineError::Directory { path: file.clone(), source };
+        let opened = File::open(&file).map_err(failed)?;
+        lock_when_released(&opened, RELEASE_TRIES).map_err(|error| failed(error.into()))
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -151,7 +172,7 @@ fn failed(error: &sled::Error) -> EngineError {
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
-fn claim(path: &Path) -> Result<File, EngineError> {
+pub(in crate::store) fn claim(path: &Path) -> Result<File, EngineError> {
     let io_error = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| EngineError::Directory { path, source }
@@ -161,7 +182,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut lock = options.open(&lock_path).map_err(io_error(&lock_path))?;
-    match lock_when_released(&lock) {
+    match lock_when_released(&lock, LOCK_TRIES) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(EngineError::InUse { path: path.to_owned(), owner: owner(&mut lock) });
@@ -179,8 +200,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
 
 /// Takes the lock once nobody has it. A process that is just being started has our open files until it becomes another
 /// program, this one of a store that was closed in the same moment perhaps.
-fn lock_when_released(lock: &File) -> Result<(), TryLockError> {
-    let mut patience = LOCK_TRIES;
+fn lock_when_released(lock: &File, mut patience: u32) -> Result<(), TryLockError> {
     loop {
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) if patience > 0 => {
