@@ -56,7 +56,11 @@ impl Restore {
         } else {
             self.restore().await?
         };
-        if self.json { output::print_json(&done)? } else { output::print(&told(&done))? }
+        if self.json {
+            output::print_json(&done)?;
+        } else {
+            output::print(&told(&done))?;
+        }
         Ok(Exit::Good)
     }
 
@@ -70,7 +74,9 @@ impl Restore {
         let Restored { manifest, aside } = restoring.await?;
         if config.key.is_none() && !config.path.join(KEY_FILE).exists() {
             let key = config.path.join(KEY_FILE).display().to_string();
-            output::complain(&format!("note: the store's key is not in a snapshot: put it back as {key} before the start\n"));
+            output::complain(&format!(
+                "note: the store's key is not in a snapshot: put it back as {key} before the start\n"
+            ));
         }
         Ok(Done { file: self.file.clone(), restored: true, aside, manifest })
     }

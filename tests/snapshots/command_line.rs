@@ -40,7 +40,10 @@ fn a_backup_is_taken_with_and_without_a_server_and_restored() {
     let key = std::fs::read(house.path("data/store/store.key")).unwrap();
     let restored = json(&house.ok(&["restore", "cold.snapshot", "--force", "--json"]));
     assert_eq!(tokens(&house, "data/store"), ["first"]);
-    assert_eq!(restored["aside"], "data/store/".to_owned() + aside(&house.path("data/store")).unwrap().file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        restored["aside"],
+        "data/store/".to_owned() + aside(&house.path("data/store")).unwrap().file_name().unwrap().to_str().unwrap()
+    );
     assert_eq!(std::fs::read(house.path("data/store/store.key")).unwrap(), key);
     let elsewhere = done(house.command(&["restore", "warm.snapshot", "--store", "other"]));
     assert!(elsewhere.code == 0 && elsewhere.err.contains("other/store.key"), "{elsewhere:?}");

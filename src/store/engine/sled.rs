@@ -53,6 +53,11 @@ impl Sled {
         Self::open_in(path, Some(lock))
     }
 
+    /// Locks the directory `path` for this process, without opening anything in it; makes it if need be.
+    pub(in crate::store) fn lock(path: &Path) -> Result<File, EngineError> {
+        claim(path)
+    }
+
     /// Opens the database in a directory whose lock the caller has.
     pub(in crate::store) fn open_unlocked(path: &Path) -> Result<Self, EngineError> {
         Self::open_in(path, None)
@@ -63,7 +68,8 @@ impl Sled {
         let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
         let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
         let (changes, _) = broadcast::channel(BACKLOG);
-        let engine = Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock };
+        let engine =
+            Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock };
         engine.prove_durable()?;
         sync_directories(path)?;
         Ok(engine)
@@ -160,7 +166,7 @@ fn failed(error: &sled::Error) -> EngineError {
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
-pub(in crate::store) fn claim(path: &Path) -> Result<File, EngineError> {
+fn claim(path: &Path) -> Result<File, EngineError> {
     let io_error = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| EngineError::Directory { path, source }

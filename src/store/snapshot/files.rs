@@ -74,7 +74,13 @@ fn taken_at(file: &str) -> Option<Time> {
     let (date, time) = (&stamp[..8], &stamp[9..]);
     let text = format!(
         "{}-{}-{}T{}:{}:{}.{}",
-        &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..6], &time[6..]
+        &date[..4],
+        &date[4..6],
+        &date[6..],
+        &time[..2],
+        &time[2..4],
+        &time[4..6],
+        &time[6..]
     );
     let at: Time = text.parse().ok()?;
     (name(at) == file).then_some(at)
@@ -331,8 +337,14 @@ mod tests {
         let at = Time::from_millis(1_700_000_000_250);
         assert_eq!(name(at), "nightporter-20231114T221320250Z.snapshot");
         assert_eq!(taken_at(&name(at)), Some(at));
-        for other in ["nightporter-.snapshot", "nightporter-20231314T221320250Z.snapshot", "notes.snapshot", ".x",
-            "nightporter-20231114T221320250Z.snapshot.bak", "nightporter-2023111éT22132025Z.snapshot"] {
+        for other in [
+            "nightporter-.snapshot",
+            "nightporter-20231314T221320250Z.snapshot",
+            "notes.snapshot",
+            ".x",
+            "nightporter-20231114T221320250Z.snapshot.bak",
+            "nightporter-2023111éT22132025Z.snapshot",
+        ] {
             assert_eq!(taken_at(other), None, "{other}");
         }
     }

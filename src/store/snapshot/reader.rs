@@ -6,7 +6,8 @@
 use std::io::{self, Read};
 
 use super::format::{
-    Account, CRC, FORMAT, FRAME_HEAD, Head, Kind, MAGIC, MAX_BODY, MAX_KEY, MAX_VALUE, Manifest, PAIR_HEAD, TABLES, Tail,
+    Account, CRC, FORMAT, FRAME_HEAD, Head, Kind, MAGIC, MAX_BODY, MAX_KEY, MAX_VALUE, Manifest, PAIR_HEAD, TABLES,
+    Tail,
 };
 use crate::store::engine::Table;
 
@@ -71,7 +72,8 @@ impl<R: Read> Reader<R> {
             return Err(damage(got as u64, CUT_OFF));
         }
         if start[MAGIC.len()] != FORMAT {
-            let reason = format!("snapshot format {}, this program knows {FORMAT}: use a newer one", start[MAGIC.len()]);
+            let reason =
+                format!("snapshot format {}, this program knows {FORMAT}: use a newer one", start[MAGIC.len()]);
             return Err(damage(MAGIC.len() as u64, reason));
         }
         let empty = Account::new(&[]);
@@ -148,7 +150,8 @@ impl<R: Read> Reader<R> {
         if self.kind != Kind::Head {
             return Err(wrong("the manifest is missing"));
         }
-        let head: Head = serde_json::from_slice(&self.body).map_err(|error| wrong(&format!("the manifest: {error}")))?;
+        let head: Head =
+            serde_json::from_slice(&self.body).map_err(|error| wrong(&format!("the manifest: {error}")))?;
         let strange = head.program.len() > MAX_PROGRAM || head.program.chars().any(char::is_control);
         if head.format != FORMAT || head.tables != TABLES || strange {
             return Err(wrong("the manifest does not fit the file's format"));

@@ -103,7 +103,10 @@ fn every_cut_and_every_byte_too_many_is_noticed_where_it_is() {
     let whole = sample();
     for length in 0..whole.len() {
         let Damage { offset, reason } = verify(&whole[..length]).unwrap_err();
-        assert!(length == 0 || (offset as usize == length && reason.contains("cut off")), "{length}: {offset} {reason}");
+        assert!(
+            length == 0 || (offset as usize == length && reason.contains("cut off")),
+            "{length}: {offset} {reason}"
+        );
     }
     let Damage { offset, reason } = verify(&*[&whole[..], b"\n"].concat()).unwrap_err();
     assert_eq!((offset as usize, reason.as_str()), (whole.len(), "bytes follow the end"));
