@@ -8,6 +8,7 @@ mod parts;
 mod probe;
 mod room;
 mod service;
+mod store;
 mod trial;
 mod vault;
 
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::alerts::AlertError;
 use crate::browsers;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError, Sources};
@@ -76,6 +78,17 @@ pub enum StartError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is damaged.
+    #[error("{damage}\n{advice}")]
+    Damaged {
+        /// In what way.
+        damage: StoreError,
+        /// What to do about it.
+        advice: String,
+    },
+    /// It could not be recorded that the store was restored.
+    #[error(transparent)]
+    Untold(#[from] AlertError),
     /// The store's key could not be had.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -2,14 +2,12 @@
 //! where its routes are added, and where it hears of a new configuration.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Ground, StartError, browser_settings, channels, notify, room, vault};
+use super::{Ground, StartError, browser_settings, channels, room, store, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
-use crate::clock;
 use crate::config::{self, Config};
 use crate::console;
 use crate::http::idempotency::Idempotency;
@@ -25,11 +23,8 @@ use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
 use crate::sessions::{Quotas, Sessions};
-use crate::store::engine::EngineError;
-use crate::store::{Durability, Settings, Store, StoreError};
-
-/// From when on opening the store takes so long that the service manager is told.
-const SLOW: Duration = Duration::from_secs(10);
+use crate::snapshots::{self, Snapshots};
+use crate::store::Store;
 
 /// Everything that runs; clones share it.
 #[derive(Clone, Debug)]
@@ -50,6 +45,8 @@ pub struct Parts {
     pub portals: Portals,
     /// What applications keep here.
     pub sessions: Sessions,
+    /// The snapshots by the clock.
+    pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
     sessions_api: sessions::Api,
     log: Option<logs::Handle>,
@@ -58,7 +55,7 @@ pub struct Parts {
 impl Parts {
     /// Starts every part; on return each is at work.
     pub(super) async fn start(ground: &Ground, config: &Config, log: Option<logs::Handle>) -> Result<Self, StartError> {
-        let store = open_store(ground, config).await?;
+        let store = store::open(ground, config).await?;
         let vault = Arc::new(vault::open(&store, &config.store, &ground.random).await?);
         let Ground { clock, random, life, .. } = ground;
         let operators = Operators::new(store.clone(), clock.clone(), random.clone());
@@ -79,7 +76,9 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        store::tell(&config.store.path, &alerts).await?;
         room::watch(&store, alerts.clone(), ground);
+        let snapshots = Snapshots::start(store.clone(), alerts.clone(), clock.clone(), snapshot_settings(config), life);
         let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
@@ -100,7 +99,20 @@ impl Parts {
         let boot = random.session_id();
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), boot, life);
         let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency };
-        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, sessions, portals_api, sessions_api, log })
+        Ok(Self {
+            store,
+            vault,
+            operators,
+            outbox,
+            alerts,
+            inbox,
+            portals,
+            sessions,
+            snapshots,
+            portals_api,
+            sessions_api,
+            log,
+        })
     }
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
@@ -119,6 +131,7 @@ impl Parts {
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
+        self.snapshots.reconfigure(snapshot_settings(config));
         if let Some(log) = &self.log {
             log.set_level(config.log.level);
         }
@@ -131,42 +144,12 @@ fn quotas(settings: config::SessionSettings) -> Quotas {
     Quotas { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
 }
 
+fn snapshot_settings(config: &Config) -> snapshots::Settings {
+    let config::Backup { every, keep, directory, drill_every } = (*config.backup).clone();
+    snapshots::Settings { every, keep: keep as usize, directory, drill_every }
+}
+
 fn limits(config: &Config) -> Limits {
     let config::Limits { relay_per_minute, relay_concurrency } = config.limits;
     Limits { per_minute: relay_per_minute, at_once: relay_concurrency }
-}
-
-async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {
-    loop {
-        room::wait(&config.store).await;
-        match open_once(ground, &config.store).await {
-            // Somebody else has taken the room since.
-            Err(StoreError::Engine(EngineError::NoSpace(_))) => clock::pause(Duration::from_secs(1)).await,
-            opened => return Ok(opened?),
-        }
-    }
-}
-
-async fn open_once(ground: &Ground, config: &config::Store) -> Result<Store, StoreError> {
-    let (path, clock, life) = (config.path.clone(), ground.clock.clone(), ground.life.clone());
-    let durability = match config.durability {
-        config::Durability::Acknowledged => Durability::Acknowledged,
-        config::Durability::Interval => Durability::Interval,
-    };
-    let settings = Settings { reserve: config.reserve, ..durability.into() };
-    // Opening reads the disk and may take seconds; it spawns tasks too, for which it needs the runtime it came from.
-    let runtime = tokio::runtime::Handle::current();
-    let mut opening = tokio::task::spawn_blocking(move || {
-        let _inside = runtime.enter();
-        Store::open(&path, settings, clock, &life)
-    });
-    loop {
-        match clock::within(SLOW, &mut opening).await {
-            // The store itself gives up when nothing moves any more.
-            Err(_) => notify::still_starting("comparing the store with its mark"),
-            Ok(Ok(store)) => return store,
-            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            Ok(Err(_)) => return Err(StoreError::Stopped),
-        }
-    }
 }

@@ -132,6 +132,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
             StartError::Store(error) => return error.into(),
+            StartError::Damaged { .. } => Exit::Damaged,
             StartError::Vault(_)
             | StartError::WrongKey { .. }
             | StartError::KeyLost { .. }
@@ -141,6 +142,7 @@ impl From<StartError> for Failure {
             | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
             StartError::Listen { .. } => Exit::Unavailable,
             StartError::Control(_)
+            | StartError::Untold(_)
             | StartError::Outbox(_)
             | StartError::Browser(_)
             | StartError::Authorities(_)

@@ -174,7 +174,7 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
         let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
-        let drill = section.or("drill", "7d", drill);
+        let drill = section.or("drill", "7d", duration::within_or_off(DRILL));
         section.finish();
         let recipe = recipe?;
         let checked = inspect(&recipe);
@@ -195,13 +195,6 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
 fn hours(field: &Field<'_>) -> Result<Hours, String> {
     let text = field.text()?;
     text.parse().map_err(|error: InvalidHours| format!("{error}, got \"{text}\""))
-}
-
-fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
-    if field.text().is_ok_and(|text| text == "off") {
-        return Ok(None);
-    }
-    duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
 }
 
 /// Notes what is wrong with one key of a section.
