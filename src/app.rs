@@ -32,6 +32,7 @@ use crate::outbox;
 use crate::portals::{self, recipe};
 use crate::secret::VaultError;
 use crate::store::StoreError;
+use crate::store::snapshot::SnapshotError;
 use doors::Doors;
 pub use parts::Parts;
 use probe::StoreProbe;
@@ -86,6 +87,9 @@ pub enum StartError {
         /// What to do about it.
         advice: String,
     },
+    /// The snapshot before a migration could not be taken, so nothing was migrated.
+    #[error("records must be rewritten for this version, and the snapshot before that failed: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// It could not be recorded that the store was restored.
     #[error(transparent)]
     Untold(#[from] AlertError),

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
 use crate::secret::{self, Secret};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 pub use scope::{Scope, UnknownScope};
 
 /// What every token begins with, so that scanners for leaked secrets know one.
@@ -121,6 +121,9 @@ struct Kept {
     fingerprint: String,
     created_at: Time,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Kept>()];
 
 impl Record for Kept {
     const SPACE: &'static str = "operator-token";

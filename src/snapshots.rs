@@ -19,7 +19,7 @@ use crate::alerts::{Alert, Alerts};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
 use crate::store::snapshot::{self, Manifest, SnapshotError};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
 /// How often it looks whether something is due.
 const LOOK: Duration = Duration::from_secs(60);
@@ -87,6 +87,9 @@ struct Drilled {
     file: String,
     records: u64,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Drilled>()];
 
 impl Record for Drilled {
     const SPACE: &'static str = "drill";

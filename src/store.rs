@@ -20,6 +20,7 @@
 
 mod codec;
 mod commit;
+pub mod compact;
 pub mod engine;
 mod expiry;
 mod fresh;
@@ -27,6 +28,7 @@ mod guard;
 mod key;
 mod ledger;
 mod mark;
+mod migration;
 mod opening;
 mod record;
 pub mod snapshot;
@@ -48,6 +50,7 @@ pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
+pub use migration::Kind;
 pub use record::{MAX_PAYLOAD, Record, Stored};
 use snapshot::Cutting;
 use space::{Room, Space};
@@ -340,6 +343,9 @@ impl Store {
         self.0.stripes[key.hash() as usize % STRIPES].lock().await
     }
 }
+
+/// The kinds of records of the store itself.
+pub const KINDS: &[Kind] = &[Kind::of::<Probe>()];
 
 /// The record that [`Store::probe`] writes.
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::outbox::{Carrier, Pending};
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// What is or was wrong with one subject. The subject is the record's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub(super) struct Held {
     pub(super) cause: String,
     pub(super) message: Pending,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Incident>()];
 
 impl Record for Incident {
     const SPACE: &'static str = "incident";

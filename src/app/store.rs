@@ -4,16 +4,19 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Ground, StartError, notify, room};
-use crate::alerts::{Alert, AlertError, Alerts};
+use super::{Ground, StartError, notify, room, vault};
+use crate::alerts::{self, Alert, AlertError, Alerts};
 use crate::clock::{self, Time};
 use crate::config::{self, Config};
+use crate::http::idempotency;
 use crate::store::engine::EngineError;
 use crate::store::snapshot::{self, Existing, Found, SnapshotError};
-use crate::store::{Durability, Settings, Store, StoreError};
+use crate::store::{Durability, Kind, Settings, Store, StoreError};
+use crate::{operators, outbox, portals, sessions, snapshots};
 
 /// From when on opening the store takes so long that the service manager is told.
 const SLOW: Duration = Duration::from_secs(10);
@@ -28,10 +31,36 @@ const ASIDE: usize = 3;
 /// # Errors
 /// Why it cannot be opened; for a damaged one with the command that helps.
 pub(super) async fn open(ground: &Ground, config: &Config) -> Result<Store, StartError> {
-    match open_when_possible(ground, &config.store).await {
-        Err(damage) if damage.is_damage() => rescue(ground, config, damage).await,
-        opened => Ok(opened?),
+    let store = match open_when_possible(ground, &config.store).await {
+        Err(damage) if damage.is_damage() => rescue(ground, config, damage).await?,
+        opened => opened?,
+    };
+    migrate(&store, &kinds(), &config.backup.directory, ground.clock.now()).await?;
+    Ok(store)
+}
+
+/// Every kind of record that this program keeps.
+fn kinds() -> Vec<Kind> {
+    let rooms = [crate::store::KINDS, operators::KINDS, snapshots::KINDS, sessions::KINDS, alerts::KINDS];
+    [rooms.concat(), vault::KINDS.to_vec(), idempotency::KINDS.to_vec(), outbox::kinds(), portals::kinds()].concat()
+}
+
+/// Brings the records to this program's schemas, with a snapshot before the first of them is touched.
+async fn migrate(store: &Store, kinds: &[Kind], snapshots: &Path, now: Time) -> Result<(), StartError> {
+    let outdated = store.outdated(kinds)?;
+    if !outdated.is_empty() {
+        let path = snapshots.join(snapshot::name(now));
+        let before = |source| SnapshotError::Io { path: snapshots.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(snapshots).map_err(before)?;
+        snapshot::save(store, &path, false).await?;
+        let (kinds, path) = (outdated.join(", "), path.display());
+        tracing::warn!(kinds, %path, "records of older schemas are rewritten ({kinds}); as they were, they are in {path}");
     }
+    let rewritten = store.migrate(kinds).await?;
+    if rewritten > 0 {
+        tracing::info!(rewritten, "{rewritten} records were rewritten");
+    }
+    Ok(())
 }
 
 async fn open_when_possible(ground: &Ground, config: &config::Store) -> Result<Store, StoreError> {

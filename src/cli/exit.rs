@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
+use crate::store::compact::CompactError;
 use crate::store::engine::EngineError;
 use crate::store::snapshot::SnapshotError;
 
@@ -128,6 +129,15 @@ impl From<SnapshotError> for Failure {
     }
 }
 
+impl From<CompactError> for Failure {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Store(error) => error.into(),
+            CompactError::Differs { .. } | CompactError::Interrupted => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
@@ -142,6 +152,7 @@ impl From<StartError> for Failure {
             | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
             StartError::Listen { .. } => Exit::Unavailable,
             StartError::Control(_)
+            | StartError::Snapshot(_)
             | StartError::Untold(_)
             | StartError::Outbox(_)
             | StartError::Browser(_)

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
 use crate::operators::Principal;
 use crate::secret::{self, Vault};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 use std::sync::Arc;
 
 /// How long an answer is remembered.
@@ -83,6 +83,9 @@ enum State {
     Running { boot: String },
     Answered { status: u16, headers: Vec<(String, Vec<u8>)>, pieces: u32 },
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Used>(), Kind::of::<Piece>()];
 
 impl Record for Used {
     const SPACE: &'static str = "idempotency";

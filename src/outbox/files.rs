@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letter::PATIENCE;
 use super::{Outbox, OutboxError};
-use crate::store::{Decision, Expires, Record, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, StoreError};
 
 /// The largest attachment in bytes: a full-page screenshot fits.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -49,6 +49,9 @@ impl File {
 /// One sealed piece of a file.
 #[derive(Serialize, Deserialize)]
 struct Piece(Vec<u8>);
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Piece>()];
 
 impl Record for Piece {
     const SPACE: &'static str = "outbox-file";

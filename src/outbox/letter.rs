@@ -12,7 +12,7 @@ use super::message::Kind;
 use super::{Channel, File};
 use crate::clock::Time;
 use crate::ids::Random;
-use crate::store::Record;
+use crate::store::{self, Record};
 
 /// How long after its creation a message is still tried.
 pub(super) const PATIENCE: Duration = Duration::from_secs(48 * 3600);
@@ -54,6 +54,9 @@ pub(super) struct Letter {
     pub(super) next_at: Time,
     pub(super) last_error: Option<String>,
 }
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[store::Kind] = &[store::Kind::of::<Letter>()];
 
 impl Record for Letter {
     const SPACE: &'static str = "outbox";

@@ -16,7 +16,7 @@ use super::recipe::Cause;
 use super::state::{Event, EventKind};
 use crate::clock::Time;
 use crate::secret::{Secret, fingerprint};
-use crate::store::{Decision, Expires, Record, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, StoreError};
 
 /// What stands between the public address and the token. Whoever logs paths must leave out what follows it.
 pub const PATH: &str = "/code/";
@@ -39,6 +39,9 @@ struct Stored {
     /// The portal's last event before the last code was typed through it.
     typed_after: Option<u64>,
 }
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Stored>()];
 
 impl Record for Stored {
     const SPACE: &'static str = "code-link";

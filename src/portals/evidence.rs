@@ -13,7 +13,7 @@ use super::session::SaveError;
 use super::state::shorten;
 use crate::clock::Time;
 use crate::secret::Vault;
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
 /// Failures whose evidence is kept for one portal.
 const KEPT: u64 = 5;
@@ -65,6 +65,9 @@ struct Shelf {
     count: u64,
     kept: Vec<Exhibit>,
 }
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Shelf>(), Kind::of::<Piece>()];
 
 impl Record for Shelf {
     const SPACE: &'static str = "portal-evidence";

@@ -13,7 +13,7 @@ use super::learning::{Learned, Lives, Pulse};
 use super::recipe::Cause;
 use super::upkeep::{Drill, Upkeep};
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 pub use rivalry::Rivalry;
 
 /// Events kept per portal; older ones fall out.
@@ -61,6 +61,9 @@ pub struct PortalRecord {
     /// Whether two sessions get along at this portal.
     pub rivalry: Rivalry,
 }
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<PortalRecord>()];
 
 impl Record for PortalRecord {
     const SPACE: &'static str = "portal";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// A session's record, by `space/id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct SessionRecord {
     pub(super) created_at: Time,
     pub(super) updated_at: Time,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<SessionRecord>()];
 
 impl Record for SessionRecord {
     const SPACE: &'static str = "session";

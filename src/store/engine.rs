@@ -15,6 +15,9 @@ use tokio::sync::broadcast;
 
 use super::Key;
 
+/// The embedded database's own directory in the store's.
+pub(super) const DATABASE: &str = "sled";
+
 /// The ordered tables of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {

@@ -17,8 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::sled::Sled;
-use super::engine::{Batch, Engine, EngineError, Pair, Table};
+use super::engine::{Batch, DATABASE, Engine, EngineError, Pair, Table};
 use super::key::Key;
+use super::migration::Schemas;
 use super::tally::Sum;
 use super::{PATIENCE, StoreError, expiry, opening, record};
 
@@ -35,6 +36,7 @@ pub(super) struct Fresh {
     engine: Sled,
     batch: Batch,
     sum: Sum,
+    schemas: Schemas,
 }
 
 impl Fresh {
@@ -42,7 +44,13 @@ impl Fresh {
     pub(super) fn create(directory: &Path) -> Result<Self, EngineError> {
         remove(directory)?;
         let engine = Sled::open(directory, PATIENCE)?;
-        Ok(Self { directory: directory.to_owned(), engine, batch: Batch::default(), sum: Sum::default() })
+        Ok(Self {
+            directory: directory.to_owned(),
+            engine,
+            batch: Batch::default(),
+            sum: Sum::default(),
+            schemas: Schemas::default(),
+        })
     }
 
     /// Adds one pair. The expiry hint of a record is made from it, so hints themselves are not accepted.
@@ -51,6 +59,7 @@ impl Fresh {
             Table::Records => {
                 let named = Key::from_bytes(key)?;
                 let (head, _) = record::open(&named, value)?;
+                self.schemas.see(named.space(), head.schema);
                 if let Some(expires) = head.expires {
                     self.batch.set(Table::Expiry, expiry::entry(expires, &named), Vec::new());
                 }
@@ -68,11 +77,13 @@ impl Fresh {
     }
 
     /// Forces everything to the disk, seals it with a mark of its own and closes the database.
-    pub(super) fn finish(mut self) -> Result<(), StoreError> {
+    pub(super) fn finish(mut self) -> Result<Sum, StoreError> {
         self.engine.apply(std::mem::take(&mut self.batch))?;
-        opening::seal(&self.engine, &self.directory.join(sled::DIRECTORY), self.sum)?;
+        self.schemas.write(&self.engine)?;
+        opening::seal(&self.engine, &self.directory.join(DATABASE), self.sum)?;
         self.engine.close()?;
-        Ok(sync(&self.directory)?)
+        sync(&self.directory)?;
+        Ok(self.sum)
     }
 }
 
@@ -120,7 +131,7 @@ impl Site {
 
     /// Whether there is a database that holds a record, or one that cannot say.
     pub(super) fn occupied(&self) -> bool {
-        if !self.store.join(sled::DIRECTORY).exists() {
+        if !self.store.join(DATABASE).exists() {
             return false;
         }
         let first = Sled::open_unlocked(&self.store, PATIENCE).and_then(|engine| {
@@ -141,7 +152,7 @@ impl Site {
 
 /// Whether there is a database in the store's directory, in its place or on the way there.
 pub(super) fn exists(store: &Path) -> bool {
-    store.join(sled::DIRECTORY).is_dir() || awaiting(store).is_ok_and(|built| !built.is_empty())
+    store.join(DATABASE).is_dir() || awaiting(store).is_ok_and(|built| !built.is_empty())
 }
 
 /// Databases that are whole and shall be used, with their stamps.
@@ -168,7 +179,7 @@ pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
 
 /// The two renames, or what is left of them.
 fn exchange(store: &Path, built: &Path, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
-    let (database, fresh) = (store.join(sled::DIRECTORY), built.join(sled::DIRECTORY));
+    let (database, fresh) = (store.join(DATABASE), built.join(DATABASE));
     let before = store.join(format!("{BEFORE}{stamp}"));
     if fresh.exists() {
         if database.exists() {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::StoreError;
-use super::engine::{Engine, EngineError, Table, sled};
+use super::engine::sled::Sled;
+use super::engine::{DATABASE, Engine, EngineError, Table};
 use super::guard::guarded;
 use super::ledger::NOTED;
 use super::mark::{self, Found, Mark, MarkFile};
@@ -43,9 +44,9 @@ pub(super) struct Opened {
 /// [`StoreError::Unsound`] for a database that is not what its mark says, and all that opening can say.
 pub(super) fn open(path: &Path, patience: Duration) -> Result<Opened, StoreError> {
     // Before the database is touched: a newer one may not survive it.
-    let directory = path.join(sled::DIRECTORY);
+    let directory = path.join(DATABASE);
     MarkFile::find(&directory)?;
-    let engine: Arc<dyn Engine> = Arc::new(sled::Sled::open(path, patience)?);
+    let engine: Arc<dyn Engine> = Arc::new(Sled::open(path, patience)?);
     let shown = directory.clone();
     let audited = guarded(patience, move |pulse| {
         let (file, sum, sealed) = compare(&*engine, &directory)?;
@@ -120,6 +121,20 @@ fn create(directory: &Path) -> Result<MarkFile, StoreError> {
 
 fn fresh_id() -> Result<[u8; 16], EngineError> {
     Ok(Random::system().map_err(|error| EngineError::Failed(error.to_string()))?.bytes())
+}
+
+/// Compares all of a database with its mark, in a process that has it for itself; tells what it holds.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn examine(engine: &dyn Engine, directory: &Path) -> Result<Sum, StoreError> {
+    let (_, sum, sealed) = compare(engine, directory)?;
+    let tally = Tally::new(sum);
+    loop {
+        if let Audited::Done { seen, wanted } = tally.audit(engine, PAGE)? {
+            return judge(directory, sealed, seen, wanted).map(|()| seen);
+        }
+    }
 }
 
 /// Closes the books of a database that has just been made and filled: it holds `sum`.

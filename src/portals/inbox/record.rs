@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::signs::Signs;
 use super::{PhoneState, PhoneStatus, Reason};
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// How long a buffered code lives: what the relay of story 1 settled on. Portals give a code for 2 to 5 minutes.
 pub const BUFFER_LIFE: Duration = Duration::from_secs(30);
@@ -81,6 +81,9 @@ pub(super) struct Held {
     pub(super) window: u64,
     pub(super) mark: Mark,
 }
+
+/// The kinds of records that are kept here.
+pub(in crate::portals) const KINDS: &[Kind] = &[Kind::of::<Phone>()];
 
 impl Record for Phone {
     const SPACE: &'static str = "phone";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Session;
 use crate::browsers::{Identity, SavedState};
 use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError, Stored};
 
 /// Sealed copies looked at together.
 pub(super) const PAGE: usize = 16;
@@ -20,6 +20,9 @@ pub(super) const PAGE: usize = 16;
 pub(super) struct SavedSession {
     sealed: Vec<u8>,
 }
+
+/// The kinds of records that are kept here.
+pub(in crate::portals) const KINDS: &[Kind] = &[Kind::of::<SavedSession>()];
 
 impl Record for SavedSession {
     const SPACE: &'static str = "portal-session";

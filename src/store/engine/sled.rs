@@ -17,12 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::{Batch, Change, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
+use super::{Batch, Change, DATABASE, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
 use crate::store::fresh;
 use crate::store::guard::guarded;
 
-/// The database's own directory in the store's.
-pub(in crate::store) const DIRECTORY: &str = "sled";
 /// sled's page cache in bytes; its resident size is about six times that.
 const CACHE: u64 = 4 << 20;
 /// Changes that a slow subscriber may lag behind before it is told to look for itself.
@@ -67,7 +65,7 @@ impl Sled {
     }
 
     fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
-        let database = path.join(DIRECTORY);
+        let database = path.join(DATABASE);
         let refused = |reason: String| EngineError::Open { path: database.clone(), reason };
         let opened = guarded(patience, {
             let database = database.clone();
@@ -86,7 +84,7 @@ impl Sled {
 
     /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
     pub(in crate::store) fn close(self) -> Result<(), EngineError> {
-        let file = self.path.join(DIRECTORY).join("db");
+        let file = self.path.join(DATABASE).join("db");
         drop(self);
         let failed = |source| EngineError::Directory { path: file.clone(), source };
         let opened = File::open(&file).map_err(failed)?;
@@ -267,7 +265,7 @@ fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
 /// Directory entries are data too: a file whose name is not on the disk is lost with it.
 fn sync_directories(path: &Path) -> Result<(), EngineError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for directory in [&path.join(DIRECTORY) as &Path, path, parent] {
+    for directory in [&path.join(DATABASE) as &Path, path, parent] {
         let sync = File::open(directory).and_then(|directory| directory.sync_all());
         sync.map_err(|source| EngineError::Directory { path: PathBuf::from(directory), source })?;
     }
