@@ -135,6 +135,8 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     changed: Notify,
     stopping: Arc<AtomicBool>,
+    /// One round at a time.
+    turn: tokio::sync::Mutex<()>,
     /// When each job failed last, on the clock that is never set.
     failed: Mutex<[Option<Duration>; Job::ALL.len()]>,
 }
@@ -150,6 +152,7 @@ impl Snapshots {
             settings,
             changed: Notify::new(),
             stopping: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
         }));
         this.show();
@@ -185,6 +188,7 @@ impl Snapshots {
 
     /// Does what is due now. The schedule calls it; tests too.
     pub async fn round(&self) {
+        let _in_line = self.0.turn.lock().await;
         let settings = Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner));
         for job in Job::ALL {
             if self.resting(job, &settings) {
@@ -198,6 +202,8 @@ impl Snapshots {
                 Ok(None) => {}
                 Ok(Some(told)) => self.went_well(job, &told).await,
                 Err(SnapshotsError::Stopping) => return,
+                // Somebody takes one by hand; the next look is in a minute.
+                Err(SnapshotsError::Snapshot(SnapshotError::Busy)) => {}
                 Err(error) => self.failed(job, &settings, &error).await,
             }
         }
