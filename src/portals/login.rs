@@ -210,6 +210,8 @@ impl Attempt<'_> {
             self.trace.begin(self.step, step, portal.now());
             let next = self.make(step).await?;
             self.trace.done();
+            let (name, number) = (portal.name(), self.step + 1);
+            tracing::debug!(portal = name, step = number, "portal {name}: step {number} done: {}", step.words());
             match next {
                 Next::Following => self.step += 1,
                 Next::To(index) => self.step = index,
@@ -416,7 +418,11 @@ impl Attempt<'_> {
     /// Turns a finished walk into a session, and makes sure that it is one.
     async fn finish(mut self, id: &str, context: Context) -> Result<Arc<Session>, LoginFailure> {
         let keep_tab = self.portal.recipe().browser.keep_tab;
-        let state = if keep_tab { context.export_with(&self.page, None).await? } else { context.export().await? };
+        let state = if keep_tab {
+            context.export_with(&self.page, None).await?
+        } else {
+            context.export_beside(&self.page).await?
+        };
         let identity = context.identity().await?;
         let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
         let context = Arc::new(context);
@@ -437,12 +443,7 @@ impl Attempt<'_> {
             // The session works; what is lost is only that the phone has proven itself.
             tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
-        // The tab goes, unless the session keeps it; the context stays with the session.
-        if let Some(page) = Arc::into_inner(self.page)
-            && let Err(error) = page.close().await
-        {
-            tracing::debug!(portal = self.portal.name(), "a tab did not close: {error}");
-        }
+        // With this the tab goes, unless the session keeps it; the context stays with the session.
         Ok(Arc::new(session))
     }
 
