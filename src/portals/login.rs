@@ -18,6 +18,7 @@ use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
 use super::state::EventKind;
+use super::tab;
 use super::totp;
 use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
@@ -418,12 +419,13 @@ impl Attempt<'_> {
         let keep_tab = self.portal.recipe().browser.keep_tab;
         let state = if keep_tab { context.export_with(&self.page, None).await? } else { context.export().await? };
         let identity = context.identity().await?;
+        let held = state.cookies.clone();
         let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
         let context = Arc::new(context);
         session.set_context(Some(Arc::clone(&context)));
         if keep_tab {
             self.page.take_calls(page_options(self.portal)).await?;
-            session.tabs().adopt(Arc::clone(&self.page), context).await;
+            tab::adopt(self.portal, &session, Arc::clone(&self.page), context, held).await;
         }
         let verdict = check::check(self.portal, &session).await;
         if let Verdict::Expired(why) = verdict {
