@@ -27,6 +27,8 @@ const PLACES: usize = 6;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the portal's page may take to load.
 const LOAD: Duration = Duration::from_secs(20);
+/// How long the opening of a tab may take, and the wait for somebody else's: a browser's start, and a load.
+const OPEN: Duration = Duration::from_secs(60);
 /// How often the tab is looked at again because a call's answer changed the session meanwhile.
 const LOOKS: usize = 3;
 
@@ -147,6 +149,19 @@ pub(super) fn leads(recipe: &Recipe) -> bool {
 /// The session's tab; a new one where there is none that lives. Where the jar makes the calls, it is for whoever has the turn
 /// to work in the session, with the jar's cookies lent.
 pub(super) async fn open(portal: &Portal, session: &Session) -> Result<Arc<OpenTab>, BrowserError> {
+    in_time(OPEN, opened(portal, session)).await
+}
+
+/// What an opening comes to within `limit`.
+async fn in_time<T>(
+    limit: Duration,
+    opening: impl Future<Output = Result<T, BrowserError>>,
+) -> Result<T, BrowserError> {
+    let late = |_| Err(BrowserError::Hung { call: "the opening of a tab", limit });
+    clock::within(limit, opening).await.unwrap_or_else(late)
+}
+
+async fn opened(portal: &Portal, session: &Session) -> Result<Arc<OpenTab>, BrowserError> {
     let mut open = session.tabs().open.lock().await;
     if let Some(tab) = open.as_ref().filter(|tab| tab.serves(session)) {
         return Ok(Arc::clone(tab));
@@ -213,4 +228,19 @@ pub(super) async fn follow(portal: &Portal, session: &Session) -> Result<(), Bro
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_tab_for_ever() {
+        let tabs = Tabs::default();
+        let _opening = tabs.open.lock().await;
+        let waits = async { Ok(drop(tabs.open.lock().await)) };
+        let limit = Duration::from_millis(1);
+        let hung = BrowserError::Hung { call: "the opening of a tab", limit };
+        assert_eq!(in_time(limit, waits).await, Err(hung));
+    }
 }
