@@ -102,16 +102,18 @@ impl From<BrowserError> for LoginFailure {
 /// Why there was nothing to type.
 fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
     match error {
-        NoCode::Late => {
-            let seconds = patience.as_secs();
-            if portal.tools().inbox.all_missed(&portal.settings().phones) {
-                let detail = format!("no code came within {seconds} s, and the phone has not been heard of for long");
-                return LoginFailure::new(Cause::PhoneSilent, detail);
-            }
-            LoginFailure::new(Cause::NoSms, format!("no code came within {seconds} s"))
-        }
+        NoCode::Late => no_sms(portal, format!("no code came within {} s", patience.as_secs())),
         other => failed_inside(other),
     }
+}
+
+/// The wait for a code was in vain.
+fn no_sms(portal: &Portal, detail: String) -> LoginFailure {
+    if portal.tools().inbox.all_missed(&portal.settings().phones) {
+        let detail = format!("{detail}, and the phone has not been heard of for long");
+        return LoginFailure::new(Cause::PhoneSilent, detail);
+    }
+    LoginFailure::new(Cause::NoSms, detail)
 }
 
 /// Our own part failed: as with a browser that does, trying again may help.
@@ -143,12 +145,13 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         spent: None,
         step: 0,
         code_asked: false,
+        code_awaited: false,
         code_typed: false,
         deadline,
     };
     let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
-        Err(_) => Err(attempt.too_long()),
+        Err(_) => Err(attempt.too_long().await),
     };
     match result {
         Ok(()) => Ok(attempt.finish(&id, context).await?),
@@ -192,6 +195,8 @@ struct Attempt<'a> {
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
     code_asked: bool,
+    /// Whether that code is being waited for.
+    code_awaited: bool,
     code_typed: bool,
     deadline: Time,
 }
@@ -359,7 +364,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn awaiting_code(&self, waiting: bool) {
+    fn awaiting_code(&mut self, waiting: bool) {
+        self.code_awaited = waiting;
         if waiting {
             self.trace.awaits_code();
         }
@@ -448,11 +454,15 @@ impl Attempt<'_> {
         Ok(Arc::new(session))
     }
 
-    fn too_long(&self) -> LoginFailure {
-        let steps = &self.portal.recipe().login.steps;
-        let waiting = matches!(steps.get(self.step).map(|step| &step.action), Some(Action::Code { .. }));
-        let cause = if waiting { Cause::NoSms } else { Cause::PageChanged };
-        LoginFailure::new(cause, format!("the login was not done by {}", self.deadline.local()))
+    async fn too_long(&self) -> LoginFailure {
+        let detail = format!("the login was not done by {}", self.deadline.local());
+        let Some(turn) = self.turn.as_ref().filter(|_| self.code_awaited) else {
+            return LoginFailure::new(Cause::PageChanged, detail);
+        };
+        if let Err(error) = turn.in_vain().await {
+            tracing::error!(portal = self.portal.name(), "a wait in vain was not noted: {error}");
+        }
+        no_sms(self.portal, format!("{detail}: no code had come"))
     }
 
     /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
