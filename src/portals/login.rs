@@ -17,7 +17,7 @@ use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
-use super::state::EventKind;
+use super::state::{EventKind, PortalRecord};
 use super::tab;
 use super::totp;
 use super::upkeep::Purpose;
@@ -141,7 +141,7 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         values: BTreeMap::new(),
         typed: vec![portal.settings().password.clone()],
         trace,
-        spares: purpose.spares(),
+        purpose,
         spent: None,
         step: 0,
         code_asked: false,
@@ -187,8 +187,8 @@ struct Attempt<'a> {
     /// What no picture may show: the password and every code.
     typed: Vec<Secret>,
     trace: Trace,
-    /// Logins of the budget that are not for this one.
-    spares: u32,
+    /// What it was begun for.
+    purpose: Purpose,
     /// When a login of the budget was taken.
     spent: Option<Time>,
     /// The step that is being made, from 0.
@@ -405,12 +405,16 @@ impl Attempt<'_> {
         let mut live = self.portal.live();
         let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
         confirmed.await.map_err(|error| failed_inside(&error))?;
-        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
+        let (now, limit, purpose) = (self.portal.now(), self.portal.limits().logins_per_hour, self.purpose);
+        let spend = |record: &mut PortalRecord| {
+            let per_hour = limit.saturating_sub(record.spares(purpose));
+            record.spend_login(per_hour, now).map_err(|when| (per_hour, when))
+        };
         // Before it is: cut in between, it is looked for all the same.
         self.spent = Some(now);
-        match self.portal.change(|record| record.spend_login(per_hour, now)).await {
+        match self.portal.change(spend).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(when)) => {
+            Ok(Err((per_hour, when))) => {
                 self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
