@@ -51,6 +51,7 @@ async fn a_running_server_counts_it_and_hands_its_phones_code_over() {
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
+    assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
     assert!(code == 0 && !told.contains('✗') && !told.contains('\x1b'), "{code}\n{told}");
     assert_eq!(stage.state().await["active"]["session_id"], before["active"]["session_id"], "nothing is kept");
     assert_eq!(stage.told_of("login_started").await.last().unwrap(), "an operator tries a recipe on the command line");
