@@ -107,7 +107,7 @@ pub enum RelayError {
     #[error("the relay carries HTTP requests and answers only, no WebSocket")]
     Upgrade,
     /// The body is larger than the way to this portal carries, in bytes.
-    #[error("a request to this portal has a body of at most {0} bytes")]
+    #[error("this portal is called by a browser (via = \"browser\"), which carries a body of at most {} MiB", .0 >> 20)]
     TooLarge(usize),
     /// The way to this portal cannot carry such a request.
     #[error("{0}")]
