@@ -30,7 +30,7 @@ const SPARE: u64 = 256 << 20;
 /// How much larger a database is than its snapshot, at most: measured 3.5 times the live data after a million updates.
 const UNFOLDED: u64 = 4;
 /// Where a drill restores to, in the directory of the snapshots.
-const DRILL: &str = ".drill";
+const DRILL: &str = ".nightporter-drill";
 
 const SNAPSHOT_SUCCESS: &str = "nightporter_snapshot_last_success_timestamp_seconds";
 const DRILL_SUCCESS: &str = "nightporter_restore_drill_last_success_timestamp_seconds";
