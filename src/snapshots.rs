@@ -30,7 +30,7 @@ const SPARE: u64 = 256 << 20;
 /// How much larger a database is than its snapshot, at most: measured 3.5 times the live data after a million updates.
 const UNFOLDED: u64 = 4;
 /// Where a drill restores to, in the directory of the snapshots.
-const DRILL: &str = ".drill";
+const DRILL: &str = ".nightporter-drill";
 
 const SNAPSHOT_SUCCESS: &str = "nightporter_snapshot_last_success_timestamp_seconds";
 const DRILL_SUCCESS: &str = "nightporter_restore_drill_last_success_timestamp_seconds";
@@ -138,6 +138,8 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     changed: Notify,
     stopping: Arc<AtomicBool>,
+    /// One round at a time.
+    turn: tokio::sync::Mutex<()>,
     /// When each job failed last, on the clock that is never set.
     failed: Mutex<[Option<Duration>; Job::ALL.len()]>,
 }
@@ -153,6 +155,7 @@ impl Snapshots {
             settings,
             changed: Notify::new(),
             stopping: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
         }));
         this.show();
@@ -188,6 +191,7 @@ impl Snapshots {
 
     /// Does what is due now. The schedule calls it; tests too.
     pub async fn round(&self) {
+        let _in_line = self.0.turn.lock().await;
         let settings = Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner));
         for job in Job::ALL {
             if self.resting(job, &settings) {
@@ -201,6 +205,8 @@ impl Snapshots {
                 Ok(None) => {}
                 Ok(Some(told)) => self.went_well(job, &told).await,
                 Err(SnapshotsError::Stopping) => return,
+                // Somebody takes one by hand; the next look is in a minute.
+                Err(SnapshotsError::Snapshot(SnapshotError::Busy)) => {}
                 Err(error) => self.failed(job, &settings, &error).await,
             }
         }

@@ -96,8 +96,7 @@ impl Parts {
         let portals_api =
             portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
-        let boot = random.session_id();
-        let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), boot, life);
+        let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
         let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency };
         Ok(Self {
             store,

@@ -4,12 +4,12 @@
 //! keys, sockets and whatever else lies there stay as they are.
 //!
 //! ```text
-//! building/sled      is being written; worth nothing           a start removes it
-//! built-STAMP/sled   whole and on the disk: it shall be used   a start goes on from here
-//!   sled → sled.before-STAMP,  built-STAMP/sled → sled
+//! .nightporter-building/sled      is being written; worth nothing           a start removes it
+//! .nightporter-built-STAMP/sled   whole and on the disk: it shall be used   a start goes on from here
+//!   sled → sled.before-STAMP,  .nightporter-built-STAMP/sled → sled
 //! ```
 //!
-//! The step from `building` to `built-STAMP` is one rename, and it decides: killed before it, the old database is found,
+//! The step from `building` to `built` is one rename, and it decides: killed before it, the old database is found,
 //! afterwards the new one. The old one is never deleted.
 
 use std::fs::{self, File};
@@ -23,8 +23,8 @@ use super::migration::Schemas;
 use super::tally::Sum;
 use super::{PATIENCE, StoreError, expiry, opening, record};
 
-const BUILDING: &str = "building";
-const BUILT: &str = "built-";
+const BUILDING: &str = ".nightporter-building";
+const BUILT: &str = ".nightporter-built-";
 const BEFORE: &str = "sled.before-";
 /// Pairs written at once.
 const BATCH: usize = 1024;

@@ -56,7 +56,7 @@ async fn a_restore_that_is_killed_leaves_the_old_store_or_the_new_one() {
         }
         shelf.close().await;
         let left = names(&store);
-        let clutter = left.iter().filter(|name| name.starts_with("building") || name.starts_with("built-")).count();
+        let clutter = left.iter().filter(|name| name.starts_with(".nightporter-")).count();
         assert_eq!(clutter, 0, "step {step}: {left:?}");
         assert!(left.contains(&"store.key".to_owned()), "step {step}: {left:?}");
         if !killed {

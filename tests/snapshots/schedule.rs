@@ -104,10 +104,14 @@ async fn snapshots_are_due_by_the_newest_file_and_the_oldest_go() {
     assert_eq!(house.hours(), [0], "a restart is no reason for another one");
     house.pass(HOUR / 4).await;
     assert_eq!(house.hours(), [1, 0]);
+    let by_hand = house.store.snapshot().await.unwrap();
+    house.pass(HOUR).await;
+    assert_eq!((house.hours(), house.wrong().await), (vec![1, 0], Vec::new()), "it waits for one taken by hand");
+    drop(by_hand);
     std::fs::write(house.directory().join("nightporter-mine.snapshot"), "not ours").unwrap();
     std::fs::write(house.directory().join(".nightporter-x.snapshot.1.unfinished"), "left by a kill").unwrap();
-    for _ in 0..3 {
-        house.pass(HOUR).await;
+    for span in [Duration::ZERO, HOUR, HOUR] {
+        house.pass(span).await;
     }
     assert_eq!(house.hours(), [4, 3, 2]);
     let left = names(&house.directory());
