@@ -183,6 +183,8 @@ impl Keeper {
         self.publish_no_login();
         self.portal.keep_for_good().await?;
         let (now, settings) = (self.portal.now(), self.portal.settings());
+        let cut_off = "it was under way when the process ended, or was set up anew; the next one starts over";
+        self.portal.change(|record| record.interrupt_login(cut_off, now)).await?;
         let single = settings.sessions != Sessions::Parallel;
         self.portal.change(|record| record.forget_rivalry(&settings.basis, single)).await?;
         if !self.portal.parallel() {

@@ -546,6 +546,7 @@ impl Portal {
                 record.paused = paused;
                 let kind = if paused { EventKind::Paused } else { EventKind::Resumed };
                 record.note(now, kind, None, "by an operator");
+                record.interrupt_login("by the pause", now);
             }
         };
         self.change(set).await?;

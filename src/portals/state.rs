@@ -42,6 +42,8 @@ pub struct PortalRecord {
     pub paused: bool,
     /// An operator asked for a fresh login that has not happened yet.
     pub reauth: bool,
+    /// The session to be of a login that has begun and not come to its end.
+    pub login: Option<String>,
     /// Where the present attempt to get sessions back stands.
     pub recovery: Recovery,
     /// When logins were attempted within the last hour, oldest first.
@@ -175,6 +177,8 @@ pub enum EventKind {
     StandbyGivenUp,
     /// The browser had been in use for long enough and was replaced by a fresh one.
     BrowserRecycled,
+    /// A login was cut off, by the end of the process for instance.
+    Interrupted,
 }
 
 impl EventKind {
@@ -201,6 +205,7 @@ impl EventKind {
             Self::CodeTyped => "code_typed",
             Self::StandbyGivenUp => "standby_given_up",
             Self::BrowserRecycled => "browser_recycled",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -382,6 +387,7 @@ impl PortalRecord {
         let slot =
             Slot { session_id: session_id.to_owned(), expired: false, authenticated_at: now, pulse: Pulse::new(now) };
         let fresh = std::mem::take(&mut self.reauth);
+        self.login = None;
         let role = if parallel && !fresh && self.serving().is_some() { Role::Standby } else { Role::Active };
         let replaced = match role {
             Role::Standby => self.standby.replace(slot),
@@ -436,7 +442,15 @@ impl PortalRecord {
         if self.recovery.given_up.is_some() && self.recovery.basis != basis {
             self.start_over();
         }
+        self.login = Some(session_id.to_owned());
         self.note(now, EventKind::LoginStarted, Some(session_id), detail);
+    }
+
+    /// A login that had begun was cut off, if there was one.
+    pub fn interrupt_login(&mut self, why: &str, now: Time) {
+        if let Some(id) = self.login.take() {
+            self.note(now, EventKind::Interrupted, Some(&id), why);
+        }
     }
 
     /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
@@ -450,6 +464,7 @@ impl PortalRecord {
     ) -> bool {
         let Failure { cause, at, .. } = *failure;
         let detail = shorten(&failure.detail);
+        self.login = None;
         self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
         self.recovery.failures += 1;
         let failures = self.recovery.failures;

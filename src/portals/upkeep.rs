@@ -101,6 +101,7 @@ impl PortalRecord {
     ) -> bool {
         let Failure { cause, at, .. } = *failure;
         let detail = shorten(&format!("{cause}: {}", failure.detail));
+        self.login = None;
         let kind = if purpose == Purpose::Renewal { EventKind::RenewalFailed } else { EventKind::DrillFailed };
         self.note(at, kind, None, &detail);
         self.last_failure = Some(Failure { cause, detail: shorten(&failure.detail), at });

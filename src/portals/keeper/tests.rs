@@ -120,6 +120,7 @@ async fn a_login_that_is_cut_by_the_end_of_the_process_has_not_failed() {
         scene.end().await;
         let record = store.get::<PortalRecord>("acme").unwrap().unwrap().value;
         assert_eq!((record.recovery.failures, record.last_failure), (0, None));
+        assert!(record.login.is_some(), "for the next start to tell");
     }
 }
 
@@ -130,6 +131,7 @@ async fn a_pause_cuts_the_login_that_is_under_way() {
     scene.when(|live| live.login.is_some()).await;
     scene.portal.pause(true).await.unwrap();
     scene.when(|live| live.login.is_none()).await;
+    assert_eq!(scene.events(0), ["login_started", "paused", "interrupted"]);
     scene.portal.pause(false).await.unwrap();
     scene.when(|live| live.login.is_some()).await;
     scene.end().await;
