@@ -208,7 +208,7 @@ async fn read(
 /// Its life begins anew, as long as before unless `ttl` says otherwise. `If-Match` names the version that is replaced,
 /// `If-None-Match: *` asks that there be none.
 #[utoipa::path(put, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path, description = "1 to 256 bytes without `/`"),
+    params(("space" = String, Path), ("id" = String, Path, description = "1 to 256 bytes without `/`; not `changes`"),
         ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = NewSession,
     responses((status = 200, body = SessionView), (status = 201, description = "It was made", body = SessionView),
@@ -222,7 +222,7 @@ async fn replace(
     none_match: IfNoneMatch,
     Json(new): Json<NewSession>,
 ) -> Result<Response, Problem> {
-    let matches = if none_match.is_present() { matches } else { matches.required()? };
+    let matches = if none_match.is_any() { matches } else { matches.required()? };
     let allowed = |version| matches.allows(version) && none_match.allows(version);
     let wish = Wish { data: Some(&new.data), ttl: new.ttl };
     let (session, made) = api.sessions.replace(&space, &id, allowed, wish).await?;

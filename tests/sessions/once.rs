@@ -69,3 +69,33 @@ async fn a_refusal_is_remembered_and_a_malformed_key_is_named() {
     }
     desk.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_on_our_side_may_be_tried_again() {
+    let desk = Desk::new("max_records = 1").await;
+    let other = desk.send(Method::POST, "a", BODY).await;
+    let keyed = [("idempotency-key", "k")];
+    for _ in 0..2 {
+        assert_eq!(desk.send_if(Method::POST, "a", BODY, &keyed).await.problem(), (507, "space_full", ""));
+    }
+    desk.send(Method::DELETE, &format!("a/{}", other.id()), "").await;
+    let made = desk.send_if(Method::POST, "a", BODY, &keyed).await;
+    assert_eq!((made.status, made.header("idempotency-replayed")), (201, ""));
+    assert_eq!(desk.send_if(Method::POST, "a", BODY, &keyed).await.text, made.text);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_back_another_day_makes_another_session() {
+    let desk = Desk::new("").await;
+    let keyed = [("idempotency-key", "nightly")];
+    let body = r#"{"data":{},"ttl":"7d"}"#;
+    let first = desk.send_if(Method::POST, "a", body, &keyed).await;
+    desk.clock.advance(Duration::from_millis(24 * 3_600_000 - 1));
+    assert_eq!(desk.send_if(Method::POST, "a", body, &keyed).await.header("idempotency-replayed"), "true");
+    desk.clock.advance(Duration::from_millis(1));
+    let second = desk.send_if(Method::POST, "a", body, &keyed).await;
+    assert_eq!((second.status, second.header("idempotency-replayed")), (201, ""));
+    assert_ne!(second.id(), first.id(), "the first one is still there, and is not what was asked for");
+    desk.stop().await;
+}
