@@ -39,7 +39,7 @@ impl Desk {
         let clock = Clock::held(Time::from_millis(1_800_000_000_000));
         let store = dir.path().join("store").display().to_string();
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{store}\"\ndurability = \"{durability}\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"10m\"\n[store]\nurl = \"sled:{store}\"\ndurability = \"{durability}\"\n\
              [sessions]\n{settings}\n"
         );
         std::fs::write(dir.path().join("nightporter.toml"), config).unwrap();
@@ -87,15 +87,25 @@ impl Desk {
 
     /// A request to `/api/sessions/{path}`, still to be sent.
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}/api/sessions/{path}", self.app().address());
-        self.client.request(method, url).bearer_auth(&self.token)
+        self.ask_as(&self.token, method, path)
     }
 
-    /// A POST in another's name.
-    pub(crate) fn ask_as(&self, token: &str, path: &str, body: &str) -> RequestBuilder {
+    /// The same in another's name.
+    pub(crate) fn ask_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
         let url = format!("http://{}/api/sessions/{path}", self.app().address());
-        let request = self.client.post(url).bearer_auth(token);
-        request.header("content-type", "application/json").body(body.to_owned())
+        self.client.request(method, url).bearer_auth(token)
+    }
+
+    /// A creation in another's name.
+    pub(crate) async fn make_as(&self, token: &str, space: &str, body: &str, headers: &[(&str, &str)]) -> Told {
+        let request = self.ask_as(token, Method::POST, space).header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Told::of(request.body(body.to_owned()).send().await.unwrap()).await
+    }
+
+    /// Ends a token.
+    pub(crate) async fn revoke(&self, name: &str) {
+        self.app().parts().operators.revoke(name).await.unwrap();
     }
 
     /// A request whose path no client may tidy; everything that came back.

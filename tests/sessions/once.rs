@@ -33,8 +33,7 @@ async fn a_repeated_creation_gets_the_first_answer() {
     assert_eq!(elsewhere.status, 201);
     assert_ne!(elsewhere.id(), first.id(), "the key counts for one path");
     let somebody = desk.token("other", &[Scope::Sessions]).await;
-    let theirs =
-        Told::of(desk.ask_as(&somebody, "a", BODY).header("idempotency-key", "job 7/1").send().await.unwrap()).await;
+    let theirs = desk.make_as(&somebody, "a", BODY, &keyed).await;
     assert_eq!(theirs.status, 201);
     assert_ne!(theirs.id(), first.id(), "and for one principal");
     desk.clock.advance(Duration::from_secs(24 * 3600));
