@@ -218,6 +218,21 @@ fn provocations(operation: &Operation) -> Vec<(String, Option<String>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_portal_s_root_is_relayed_like_any_other_path_of_it() {
+    let mirror = Mirror::start().await;
+    let running = mirror.house(&held()).await.start().await;
+    let document = document(&running).await;
+    for operation in document.operations().iter().filter(|operation| operation.path.ends_with("/relay/{path}")) {
+        let root = document.operation(&operation.method, &operation.path.replace("{path}", ""));
+        assert_eq!(root.responses(), operation.responses(), "{operation:?}");
+        for status in ["409", "413", "429", "501", "503", "default"] {
+            assert!(root.responses().contains_key(status), "{status}: {operation:?}");
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_promised_occurs_and_has_the_form_that_is_promised() {
     let mirror = Mirror::start().await;
     let clock = held();

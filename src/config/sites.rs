@@ -99,6 +99,13 @@ pub enum Sessions {
     Single,
 }
 
+impl Sessions {
+    /// Its word in the configuration.
+    pub fn name(self) -> &'static str {
+        SESSIONS.iter().find(|(_, sessions)| *sessions == self).map_or("", |(name, _)| name)
+    }
+}
+
 const FORWARDERS: &[(&str, Forwarder)] = &[
     ("capcom6", Forwarder::Capcom6),
     ("httpsms", Forwarder::HttpSms),
@@ -175,6 +182,7 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
         let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
         let drill = section.or("drill", "7d", drill);
+        warn_of_idle_keys(section, sessions, drill.flatten());
         section.finish();
         let recipe = recipe?;
         let checked = inspect(&recipe);
@@ -195,6 +203,18 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
 fn hours(field: &Field<'_>) -> Result<Hours, String> {
     let text = field.text()?;
     text.parse().map_err(|error: InvalidHours| format!("{error}, got \"{text}\""))
+}
+
+/// Where one session is tolerated, a login that is not needed would end the one that serves: there is no drill and no
+/// renewal, whatever is set.
+fn warn_of_idle_keys(section: &Section<'_>, sessions: Option<Sessions>, drill: Option<Duration>) {
+    let Some(word) = sessions.filter(|sessions| *sessions != Sessions::Parallel).map(Sessions::name) else { return };
+    let idle = [("drill", drill.is_some()), ("quiet_hours", true)].into_iter().filter(|(_, set)| *set);
+    for field in idle.filter_map(|(key, _)| section.has(key).then(|| section.field(key)).flatten()) {
+        field.warning(format!(
+            "does nothing with sessions = \"{word}\": a login that is not needed would end the session that serves"
+        ));
+    }
 }
 
 fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {

@@ -193,6 +193,27 @@ fn a_secret_comes_from_one_of_three_places() {
 }
 
 #[test]
+fn upkeep_where_one_session_is_tolerated_is_warned_of() {
+    let desk = Desk::new("");
+    for (more, warned) in [
+        ("sessions = \"single\"\ndrill = \"7d\"\n", &["portals.acme.drill"][..]),
+        (
+            "sessions = \"cold-standby\"\ndrill = \"1d\"\nquiet_hours = \"01:00-02:00\"\n",
+            &["portals.acme.drill", "portals.acme.quiet_hours"],
+        ),
+        ("sessions = \"single\"\ndrill = \"off\"\n", &[]),
+        ("sessions = \"single\"\n", &[]),
+        ("drill = \"1d\"\nquiet_hours = \"01:00-02:00\"\n", &[]),
+    ] {
+        desk.put("nightporter.toml", &format!("{PORTAL}{more}"), 0o600);
+        let told = desk.warnings(&desk.sources());
+        let told: Vec<_> = told.iter().filter(|told| told.contains("does nothing with sessions = \"")).collect();
+        assert_eq!(told.len(), warned.len(), "{more}: {told:?}");
+        assert!(told.iter().zip(warned).all(|(told, key)| told.contains(key)), "{more}: {told:?}");
+    }
+}
+
+#[test]
 fn exposed_secrets_and_other_risks_are_warned_of() {
     let desk = Desk::new(PORTAL);
     assert_eq!(

@@ -29,7 +29,7 @@ impl Operation {
         self.declared["requestBody"].is_object()
     }
 
-    fn responses(&self) -> &serde_json::Map<String, Value> {
+    pub(crate) fn responses(&self) -> &serde_json::Map<String, Value> {
         self.declared["responses"].as_object().unwrap()
     }
 }
