@@ -11,7 +11,7 @@ use hyper::Method;
 
 use super::control::{self, Client};
 use super::exit::{self, Exit, Failure};
-use super::{Settings, output};
+use super::{Settings, Shared, output};
 use crate::clock::Clock;
 use crate::config::{self, duration};
 use crate::http::control::{MadeToken, NewToken, Tokens};
@@ -64,15 +64,6 @@ enum Action {
         #[command(flatten)]
         shared: Shared,
     },
-}
-
-#[derive(Debug, Args)]
-struct Shared {
-    #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Token {
