@@ -273,17 +273,14 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
-        use bincode::Options;
         let kept = Kept {
             name: "batch".to_owned(),
             scopes: BTreeSet::from([Scope::PortalsRead, Scope::Sms]),
             fingerprint: "ab".to_owned(),
             created_at: Time::from_millis(1_700_000_000_000),
         };
-        let bytes = bincode::DefaultOptions::new().serialize(&kept).unwrap();
         let golden = "056261746368020c706f7274616c733a7265616403736d73026162fd0068e5cf8b010000";
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
-        assert_eq!(bincode::DefaultOptions::new().deserialize::<Kept>(&bytes).unwrap(), kept);
+        crate::store::golden::<Kept>(&kept, golden);
     }
 
     #[test]

@@ -398,3 +398,19 @@ async fn blocking<T: Send + 'static>(
 fn seconds(at: Time) -> f64 {
     at.as_millis() as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let drilled = Drilled {
+            at: Time::from_millis(1_700_000_000_000),
+            file: "nightporter-x.snapshot".to_owned(),
+            records: 70_000,
+        };
+        golden::<Drilled>(&drilled, "fd0068e5cf8b010000166e69676874706f727465722d782e736e617073686f74fc70110100");
+    }
+}

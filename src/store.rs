@@ -347,6 +347,15 @@ impl Store {
 /// The kinds of records of the store itself.
 pub const KINDS: &[Kind] = &[Kind::of::<Probe>()];
 
+/// Proves that `value` is written as `hex` and that what was once written so is still read.
+#[cfg(test)]
+pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
+    let written = data_encoding::HEXLOWER.encode(&codec::encode(value).unwrap());
+    assert_eq!(written, hex, "{} is written in another way: that needs a new schema", T::SPACE);
+    let read = codec::decode::<T>(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap();
+    assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
+}
+
 /// The record that [`Store::probe`] writes.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Probe(crate::clock::Time);
@@ -369,5 +378,16 @@ async fn blocking<T: Send + 'static>(
         // Cancelled only when the runtime ends; a panic inside is a bug that must not be taken for an empty answer.
         Err(ended) if ended.is_cancelled() => Err(StoreError::Stopped),
         Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Probe>(&Probe(Time::from_millis(1_700_000_000_000)), "fd0068e5cf8b010000");
     }
 }

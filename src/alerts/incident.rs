@@ -193,14 +193,11 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
-        use bincode::Options;
         let mut incident = told("no_sms", at(1_700_000_000));
         incident.detail = vec![1, 2, 3];
-        let bytes = bincode::DefaultOptions::new().serialize(&incident).unwrap();
-        assert_eq!(
-            data_encoding::HEXLOWER.encode(&bytes),
-            "056669727374fd0068e5cf8b010000066e6f5f736d730301020300010001066e6f5f736d73fd0068e5cf8b0100000000"
+        crate::store::golden::<Incident>(
+            &incident,
+            "056669727374fd0068e5cf8b010000066e6f5f736d730301020300010001066e6f5f736d73fd0068e5cf8b0100000000",
         );
-        assert_eq!(bincode::DefaultOptions::new().deserialize::<Incident>(&bytes).unwrap(), incident);
     }
 }

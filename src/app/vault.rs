@@ -56,3 +56,14 @@ pub(super) async fn open(store: &Store, config: &config::Store, random: &Random)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Check>(&Check(vec![1, 2, 3]), "03010203");
+    }
+}

@@ -299,3 +299,28 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn failed(error: &StoreError) -> Response {
     Problem::store(error, "an idempotency key could not be looked up").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let used = |state| Used { body: "ab".to_owned(), seed: [7; 32], state };
+        golden::<Used>(
+            &used(State::Running { boot: "b".to_owned() }),
+            "0261620707070707070707070707070707070707070707070707070707070707070707000162",
+        );
+        golden::<Used>(
+            &used(State::Failed),
+            "026162070707070707070707070707070707070707070707070707070707070707070701",
+        );
+        let headers = vec![("etag".to_owned(), vec![34])];
+        golden::<Used>(
+            &used(State::Answered { status: 201, headers, pieces: 2 }),
+            "026162070707070707070707070707070707070707070707070707070707070707070702c9010465746167012202",
+        );
+        golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
+    }
+}

@@ -108,3 +108,14 @@ impl Outbox {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
+    }
+}

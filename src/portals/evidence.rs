@@ -236,4 +236,21 @@ mod tests {
         assert!(list("acme", &store).unwrap().is_empty(), "and after a month there is nothing");
         life.shutdown(Duration::from_secs(5)).await;
     }
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let exhibit = Exhibit {
+            number: 3,
+            at: Time::from_millis(1_700_000_000_000),
+            cause: Cause::NoSms,
+            detail: "문자가 오지 않음".to_owned(),
+            picture: 70_000,
+            page: 5,
+        };
+        crate::store::golden::<Shelf>(
+            &Shelf { count: 3, kept: vec![exhibit] },
+            "030103fd0068e5cf8b0100000117ebacb8ec9e90eab08020ec98a4eca78020ec958aec9d8cfc7011010005",
+        );
+        crate::store::golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
+    }
 }

@@ -35,3 +35,19 @@ impl SessionRecord {
         Duration::from_millis(self.ttl_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let (made, changed) = (Time::from_millis(1_700_000_000_000), Time::from_millis(1_700_000_005_000));
+        let record = SessionRecord::new("{\"이름\":1.10}".to_owned(), Duration::from_secs(86_400), made, changed);
+        golden::<SessionRecord>(
+            &record,
+            "0f7b22ec9db4eba684223a312e31307dfc005c2605fd0068e5cf8b010000fd887be5cf8b010000",
+        );
+    }
+}

@@ -185,7 +185,6 @@ pub(super) const fn second(time: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bincode::Options;
 
     use super::*;
 
@@ -210,7 +209,6 @@ mod tests {
             vain_at: Some(NOW),
             signs: Signs::default(),
         };
-        let bytes = bincode::DefaultOptions::new().serialize(&phone).unwrap();
         let golden = "0109090909090909090909090909090909fd00d363a09a010000\
                       03\
                       0101fd00d363a09a010000fd00d363a09a010000\
@@ -221,9 +219,7 @@ mod tests {
                       00\
                       01fd00d363a09a010000\
                       000000000000";
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
-        let read: Phone = bincode::DefaultOptions::new().deserialize(&bytes).unwrap();
-        assert_eq!(read, phone);
+        crate::store::golden::<Phone>(&phone, golden);
     }
 
     #[test]

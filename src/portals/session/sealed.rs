@@ -146,3 +146,14 @@ async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> 
 fn place(portal: &str, id: &str) -> String {
     format!("{portal}/{id}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<SavedSession>(&SavedSession { sealed: vec![1, 2, 3] }, "03010203");
+    }
+}
