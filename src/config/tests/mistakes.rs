@@ -8,7 +8,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[serverr]\n", "nightporter.toml:1: serverr: unknown key, did you mean \"server\"?"),
     (
         "[flows.identity]\nfile = \"x\"",
-        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, limits, browser, phones and portals",
+        "nightporter.toml:1: flows: unknown key; known: server, store, log, mail, alerts, limits, browser, sessions, phones and portals",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),
