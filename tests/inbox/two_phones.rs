@@ -8,7 +8,7 @@ use nightporter::portals::forwarders::Message;
 use nightporter::portals::inbox::{Busy, CODE_TIMEOUT, PhoneState, Reason, Receipt, Turn};
 use nightporter::secret::Secret;
 
-use crate::{Bench, buffered, expected, handed, refused, sms};
+use crate::{Bench, buffered, code, expected, handed, refused, sms};
 
 /// Two phones of one portal, the second one as a backup.
 const BOTH: [&str; 2] = ["office", "backup"];
