@@ -248,6 +248,8 @@ impl App {
     /// Returns false when something did not end in time.
     pub async fn stop(self, drain: Duration) -> bool {
         let Self { ground, parts, doors, .. } = self;
+        // Their readers would stay for ever.
+        parts.sessions.feed().close();
         let closed = doors.close(drain).await;
         let stopped = ground.life.shutdown(PARTS_LIMIT).await;
         // The last handle to the store waits for its commit thread, which must not hold up the runtime.

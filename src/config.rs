@@ -30,7 +30,7 @@ pub use limits::Limits;
 pub use network::Email;
 pub use problem::{Place, Problem};
 pub use read::Setting;
-pub use server::{Browser, Durability, Log, LogFormat, Server, Store, Tls};
+pub use server::{Browser, Durability, Log, LogFormat, Server, SessionSettings, Store, Tls};
 pub use sites::{Forwarder, Phone, Portal, RecipeCheck, Sessions, SilentAfter};
 pub use sources::{Flag, Sources};
 pub use words::is_name;
@@ -61,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// The Chromium that logs in.
     pub browser: Arc<Browser>,
+    /// What applications may keep here.
+    pub sessions: SessionSettings,
     /// Phones by name.
     pub phones: Arc<BTreeMap<String, Phone>>,
     /// Portals by name.
@@ -105,6 +107,7 @@ impl Config {
             ("store.key", self.store.key != next.store.key),
             ("log.format", self.log.format != next.log.format),
             ("browser", self.browser != next.browser),
+            ("sessions", self.sessions != next.sessions),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
@@ -139,6 +142,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let alerts = channels::alerts(root);
     let limits = limits::limits(root);
     let browser = server::browser(root);
+    let sessions = server::sessions(root);
     let phones = sites::phones(root);
     let portals = sites::portals(root, inspect);
     root.finish();
@@ -150,6 +154,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
         alerts: Arc::new(alerts?),
         limits: limits?,
         browser: Arc::new(browser?),
+        sessions: sessions?,
         phones: Arc::new(phones?),
         portals: Arc::new(portals?),
         warnings: Arc::default(),

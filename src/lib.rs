@@ -73,4 +73,5 @@ pub mod operators;
 pub mod outbox;
 pub mod portals;
 pub mod secret;
+pub mod sessions;
 pub mod store;

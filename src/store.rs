@@ -15,7 +15,8 @@
 //!   another thread costs. Scans and flushes block and run elsewhere.
 //! - A change that has side effects (a mail, an event) carries them inside the record as pending, for the outbox to move
 //!   on: one record, one swap, on any engine. There are no transactions over several records.
-//! - What follows an update is published to [`Store::changes`] after it is durable, never before.
+//! - What follows an update is published to [`Store::changes`] by the commit thread, in the order of the tickets and after
+//!   the flush: a request that is cancelled while it waits does not take the news with it.
 
 mod codec;
 mod commit;
@@ -35,7 +36,7 @@ use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use commit::Commit;
 pub use commit::Durability;
-pub use engine::Change;
+pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 pub use record::{MAX_PAYLOAD, Record, Stored};
@@ -43,6 +44,12 @@ pub use update::{Decision, Expires, Updated};
 
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
 const STRIPES: usize = 1024;
+
+/// Records looked at in one hop when they are counted.
+const COUNTED_AT_ONCE: usize = 1024;
+
+/// Keys with their envelopes, and where the next page begins.
+type Page = (Vec<(Key, Vec<u8>)>, Option<Vec<u8>>);
 
 /// The handle to the store; clones share it.
 #[derive(Clone, Debug)]
@@ -136,39 +143,72 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Stored<T>)>, StoreError> {
-        let prefix = Key::prefix::<T>();
-        let from = match after {
-            Some(id) => Key::of::<T>(id)?.successor(),
-            None => prefix.clone(),
-        };
-        let this = self.clone();
-        blocking(move || {
-            let now = this.0.clock.now();
-            let mut from = from;
-            let mut found = Vec::new();
-            // Expired records do not count towards the page, so look on until it is full or the kind ends.
-            loop {
-                let page =
-                    this.0.engine.scan(Table::Records, &prefix, &from, limit.saturating_sub(found.len()).max(1))?;
-                let Some((last, _)) = page.last() else { return Ok(found) };
-                from = [last.as_slice(), &[0]].concat();
-                for (bytes, envelope) in &page {
-                    let key = Key::from_bytes(bytes)?;
-                    let stored = record::decode::<T>(&key, envelope)?;
-                    if !stored.expired_at(now) {
-                        found.push((key.id().to_owned(), stored));
-                    }
-                }
-                if found.len() >= limit {
-                    return Ok(found);
-                }
-            }
-        })
-        .await
+        self.list_under("", after, limit).await
     }
 
-    /// What changes from now on, in the order of commitment, told after it is durable. A receiver that lags by more than
-    /// 1024 changes is told so and must look at the records themselves.
+    /// As [`Store::list`], but only those whose ids begin with `under`.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn list_under<T: Record>(
+        &self,
+        under: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<T>)>, StoreError> {
+        let mut found = Vec::new();
+        let mut from = after.map(|id| Key::of::<T>(id).map(|key| key.successor())).transpose()?;
+        // Expired records do not count towards the page, so look on until it is full or the kind ends.
+        loop {
+            let wanted = limit.saturating_sub(found.len()).max(1);
+            let (page, next) = self.page::<T>(under, from, wanted).await?;
+            let now = self.0.clock.now();
+            for (key, envelope) in page {
+                let stored = record::decode::<T>(&key, &envelope)?;
+                if !stored.expired_at(now) {
+                    found.push((key.id().to_owned(), stored));
+                }
+            }
+            from = next;
+            if found.len() >= limit || from.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// How many live records of this kind have ids that begin with `under`. Looks at each of them: a second for a million.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn count_under<T: Record>(&self, under: &str) -> Result<u64, StoreError> {
+        let (mut count, mut from) = (0, None);
+        loop {
+            let (page, next) = self.page::<T>(under, from, COUNTED_AT_ONCE).await?;
+            let now = self.0.clock.now();
+            for (key, envelope) in page {
+                let (head, _) = record::open(&key, &envelope)?;
+                count += u64::from(head.expires.is_none_or(|expires| expires > now));
+            }
+            from = next;
+            if from.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Records as they are stored, expired ones included, and where to go on when there may be more.
+    async fn page<T: Record>(&self, under: &str, from: Option<Vec<u8>>, limit: usize) -> Result<Page, StoreError> {
+        let prefix = [Key::prefix::<T>(), under.as_bytes().to_vec()].concat();
+        let from = from.unwrap_or_else(|| prefix.clone());
+        let this = self.clone();
+        let page = blocking(move || Ok(this.0.engine.scan(Table::Records, &prefix, &from, limit)?)).await?;
+        let next = page.last().filter(|_| page.len() == limit).map(|(last, _)| [last.as_slice(), &[0]].concat());
+        let keyed = page.into_iter().map(|(key, envelope)| Ok((Key::from_bytes(&key)?, envelope)));
+        Ok((keyed.collect::<Result<_, StoreError>>()?, next))
+    }
+
+    /// What changes from now on, in the order of commitment, told when it is on the disk, also when nobody waits for that
+    /// any more. A receiver that lags by more than 1024 changes is told so and must look at the records themselves.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.engine.subscribe()
     }
@@ -200,7 +240,7 @@ impl Store {
     /// # Errors
     /// An engine failure.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.0.commit.flushed(self.0.commit.ticket()).await
+        self.0.commit.flushed(self.0.commit.ticket([])).await
     }
 
     async fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {

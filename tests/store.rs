@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nightporter::clock::{Clock, Time};
 use nightporter::lifecycle::Lifecycle;
-use nightporter::store::{Decision, Durability, Expires, Record, Store, StoreError};
+use nightporter::store::{ChangeKind, Decision, Durability, Expires, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,14 +153,32 @@ async fn changes_are_told_in_order_after_they_are_durable() {
     bench.append("a", "x").await;
     bench.append("a", "y").await;
     bench.delete("a").await;
-    for version in [Some(1), Some(2), None] {
+    // Two that expire: one is found by the sweeper, the other by its successor.
+    bench.put("b", "x", Expires::At(bench.clock.now() + Duration::from_secs(1))).await;
+    bench.put("c", "x", Expires::At(bench.clock.now() + Duration::from_millis(500))).await;
+    // The sweeper by itself looks once a second.
+    bench.clock.advance(Duration::from_millis(500));
+    bench.append("c", "y").await;
+    bench.clock.advance(Duration::from_millis(500));
+    bench.store.sweep().await.unwrap();
+    let put = |version, created| ChangeKind::Put { version, created };
+    for (id, kind) in [
+        ("a", put(1, true)),
+        ("a", put(2, false)),
+        ("a", ChangeKind::Deleted { version: 2 }),
+        ("b", put(1, true)),
+        ("c", put(1, true)),
+        ("c", ChangeKind::Expired { version: 1 }),
+        ("c", put(2, true)),
+        ("b", ChangeKind::Expired { version: 1 }),
+    ] {
         let change = loop {
             let change = changes.recv().await.unwrap();
             if change.key.space() == "note" {
                 break change;
             }
         };
-        assert_eq!((change.key.id(), change.version), ("a", version));
+        assert_eq!((change.key.id(), change.kind), (id, kind));
     }
 }
 

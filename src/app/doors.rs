@@ -80,7 +80,7 @@ impl Doors {
         let reach = Reach {
             operators: parts.operators.clone(),
             readiness: ground.readiness.clone(),
-            api: parts.api.clone(),
+            api: parts.portals_api.clone(),
             alerts: parts.alerts.clone(),
         };
         let routes = Control::new(reach, place, &ground.clock).routes();

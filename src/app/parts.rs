@@ -10,7 +10,8 @@ use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
 use crate::console;
-use crate::http::portals::Api;
+use crate::http::idempotency::Idempotency;
+use crate::http::{portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
@@ -21,6 +22,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
+use crate::sessions::{Quotas, Sessions};
 use crate::store::{Durability, Store, StoreError};
 
 /// Everything that runs; clones share it.
@@ -40,7 +42,10 @@ pub struct Parts {
     pub inbox: Inbox,
     /// The portals that are kept.
     pub portals: Portals,
-    pub(super) api: Api,
+    /// What applications keep here.
+    pub sessions: Sessions,
+    pub(super) portals_api: portals::Api,
+    sessions_api: sessions::Api,
     log: Option<logs::Handle>,
 }
 
@@ -82,13 +87,18 @@ impl Parts {
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
         let limiter = Limiter::new(limits(config), clock.clone());
-        let api = Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, api, log })
+        let portals_api =
+            portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
+        let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
+        let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
+        let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency, operators: operators.clone() };
+        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, sessions, portals_api, sessions_api, log })
     }
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        self.api.clone().routes(&self.operators).merge(console::routes(&self.portals))
+        let Self { operators, portals_api, sessions_api, .. } = self.clone();
+        portals_api.routes(&operators).merge(sessions_api.routes()).merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.
@@ -98,7 +108,7 @@ impl Parts {
     pub(super) async fn reload(&self, config: &Config) -> Result<(), StartError> {
         let outbox = channels::outbox(config)?;
         self.portals.apply(config).await?;
-        self.api.limiter.reconfigure(limits(config));
+        self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
         if let Some(log) = &self.log {
@@ -106,6 +116,11 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+fn quotas(settings: config::SessionSettings) -> Quotas {
+    let config::SessionSettings { ttl, max_ttl, max_records, max_spaces } = settings;
+    Quotas { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
 }
 
 fn limits(config: &Config) -> Limits {

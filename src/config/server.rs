@@ -97,6 +97,19 @@ pub struct Browser {
     pub recycle_memory: usize,
 }
 
+/// `[sessions]`: what applications may keep here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// The life of a session whose creator names none. Default 24 h.
+    pub ttl: Duration,
+    /// The longest life that one may be given. Default 366 d.
+    pub max_ttl: Duration,
+    /// Live sessions in one space. Default 1,000,000.
+    pub max_records: u32,
+    /// Spaces in use at once. Default 100.
+    pub max_spaces: u32,
+}
+
 const DURABILITIES: &[(&str, Durability)] =
     &[("acknowledged", Durability::Acknowledged), ("interval", Durability::Interval)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -208,6 +221,22 @@ pub(super) fn log(root: &Section<'_>) -> Option<Log> {
     let level = section.or("level", "info", words::choice(LEVELS));
     section.finish();
     Some(Log { format: format?, level: level? })
+}
+
+pub(super) fn sessions(root: &Section<'_>) -> Option<SessionSettings> {
+    let section = root.section_or_empty("sessions")?;
+    let life = || duration::within(Duration::from_millis(1)..=Duration::from_secs(10 * 366 * 86_400));
+    let max_ttl = section.or("max_ttl", "366d", life());
+    let ttl = section.or("ttl", "24h", life());
+    let max_records = section.or("max_records", "1000000", words::integer(1..=100_000_000));
+    let max_spaces = section.or("max_spaces", "100", words::integer(1..=10_000));
+    section.finish();
+    if let (Some(ttl), Some(max_ttl)) = (ttl, max_ttl)
+        && ttl > max_ttl
+    {
+        section.problem("ttl is longer than max_ttl");
+    }
+    Some(SessionSettings { ttl: ttl?, max_ttl: max_ttl?, max_records: max_records?, max_spaces: max_spaces? })
 }
 
 pub(super) fn browser(root: &Section<'_>) -> Option<Browser> {

@@ -26,7 +26,7 @@ use super::portal::{Order, Portal, Sessions};
 use super::session::Session;
 use super::state::PortalRecord;
 use super::upkeep::Purpose;
-use crate::browsers::{BrowserError, Context, Seat};
+use crate::browsers::{BrowserError, Context, Kind, Seat};
 use crate::clock::Time;
 use crate::lifecycle::Heartbeat;
 use crate::store::StoreError;
@@ -80,7 +80,7 @@ struct Waiting {
     /// refused.
     served: bool,
     refused: Option<String>,
-    done: oneshot::Sender<bool>,
+    done: oneshot::Sender<Result<(), Kind>>,
 }
 
 /// A login that was begun.

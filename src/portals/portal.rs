@@ -21,7 +21,7 @@ use super::state::{Expiry, Limits, PortalRecord, Role};
 use super::upkeep::Purpose;
 use super::upstream::Upstream;
 use crate::alerts::Alerts;
-use crate::browsers::Pool;
+use crate::browsers::{Kind, Pool};
 use crate::clock::{self, Clock, Hours, Time};
 use crate::ids::Random;
 use crate::secret::{Secret, Vault};
@@ -139,9 +139,9 @@ pub(super) struct Login {
 /// What the keeper is asked to do with an answer.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Fetch the values that `relay.refresh` names anew; true when they came.
+    /// Fetch the values that `relay.refresh` names anew, and say whose fault it is if they do not come.
     /// `refused` is the value that the portal did not want.
-    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<bool> },
+    Refresh { session_id: String, refused: Option<String>, done: oneshot::Sender<Result<(), Kind>> },
 }
 
 /// A session that a caller may use.
@@ -476,14 +476,17 @@ impl Portal {
         Ok(expiry)
     }
 
-    /// Fetches a session's refreshable values anew; several askers share one fetch.
-    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> bool {
+    /// Fetches a session's refreshable values anew; several askers share one fetch. Fails with whose fault it is.
+    pub(super) async fn refresh(&self, session_id: &str, refused: Option<&str>) -> Result<(), Kind> {
         let (done, refreshed) = oneshot::channel();
         let (session_id, refused) = (session_id.to_owned(), refused.map(str::to_owned));
         let order = Order::Refresh { session_id, refused, done };
         // A full queue means that refreshing is not what this portal needs now.
-        self.0.kept.orders.try_send(order).is_ok()
-            && clock::within(REFRESH, refreshed).await.is_ok_and(|refreshed| refreshed.unwrap_or(false))
+        self.0.kept.orders.try_send(order).map_err(|_| Kind::BrowserFailed)?;
+        match clock::within(REFRESH, refreshed).await {
+            Ok(Ok(refreshed)) => refreshed,
+            Ok(Err(_)) | Err(_) => Err(Kind::BrowserFailed),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use super::portal::{Picked, Portal};
 use super::session::{Session, short};
 use super::upstream::{self, Body, Reuse, UpstreamError};
 use super::way::{self, Outbound};
+use crate::browsers::Kind;
 use crate::clock::Time;
 use crate::store::StoreError;
 use cache::{Cache, Course};
@@ -31,7 +32,11 @@ use outgoing::{Kept, Outgoing};
 
 /// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
 /// and after a lost answer.
-const SENDS: usize = 7;
+const SENDS: u32 = 7;
+/// How long a request waits after a value could not be refreshed, the first time and at most. Nearly always a browser has
+/// just died, and another is on its way.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -180,7 +185,10 @@ impl Sending<'_> {
         let portal = self.portal;
         let (mut doubted, mut confirmed, mut expiries) = (false, false, 0);
         let mut renewals = Renewals::default();
-        for _ in 0..SENDS {
+        let mut sends = 0;
+        // What waits for a value to be refreshed is limited by its deadline.
+        while sends - renewals.waits < SENDS {
+            sends += 1;
             let picked = self.pick(meter).await?;
             let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
             let (expired, answer) = match self.ask(&picked, doubted).await {
@@ -209,7 +217,7 @@ impl Sending<'_> {
                 meter.resent();
             } else if renewals.may_help(&picked) && wants_refresh(portal, answer.status().as_u16()) && self.body.again()
             {
-                if !renewals.renew(portal, &picked, value.as_deref()).await {
+                if !renewals.renew(portal, &picked, value.as_deref(), self.deadline).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
@@ -345,25 +353,36 @@ pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> 
 struct Renewals {
     /// The session that last got a new value for it.
     renewed: Option<String>,
-    /// How often none could be had: a browser died, or the session is over and its next answer says so.
-    failed: u32,
+    /// How often the page had none: the session is over and its next answer says so, or the page has changed.
+    missing: u32,
+    /// How often there was no browser to look, or no portal.
+    waits: u32,
 }
 
 impl Renewals {
     /// A refusal of a fresh value is the portal's own.
     fn may_help(&self, picked: &Picked) -> bool {
-        self.renewed.as_deref() != Some(picked.session.id()) && self.failed < 2
+        self.renewed.as_deref() != Some(picked.session.id()) && self.missing < 2
     }
 
     /// Sees to it that the session has another value than the refused one; false where the portal has no other. Where that
-    /// could not be found out, the refused request has done nothing and may be sent again.
-    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>) -> bool {
+    /// could not be found out, the refused request has done nothing and may be sent again: at once where a page was seen,
+    /// else after a pause, until `deadline`.
+    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>, deadline: Time) -> bool {
         let is_new = || refreshable(portal, &picked.session).as_deref() != refused;
-        let fetched = is_new() || portal.refresh(picked.session.id(), refused).await;
-        match (is_new(), fetched) {
-            (true, _) => self.renewed = Some(picked.session.id().to_owned()),
-            (false, true) => return false,
-            (false, false) => self.failed += 1,
+        let fetched = if is_new() { Ok(()) } else { portal.refresh(picked.session.id(), refused).await };
+        match fetched {
+            _ if is_new() => self.renewed = Some(picked.session.id().to_owned()),
+            Ok(()) => return false,
+            Err(Kind::PageChanged) => self.missing += 1,
+            Err(Kind::BrowserFailed | Kind::PortalDown) => {
+                let pause = (FIRST_PAUSE * 2_u32.pow(self.waits.min(8))).min(LONGEST_PAUSE);
+                self.waits += 1;
+                if portal.now() + pause > deadline {
+                    return false;
+                }
+                portal.tools().clock.sleep(pause).await;
+            }
         }
         true
     }

@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
 
     async fn export(&self) -> Result<SavedState, BrowserError> {
         match &self.bench {
-            Bench::Own(_) => self.context.export().await,
+            Bench::Own(page) => self.context.export_beside(page).await,
             Bench::Kept(work) => work.export(self.session.state().kept).await,
         }
     }

@@ -40,8 +40,31 @@ pub enum Swap {
 pub struct Change {
     /// Which record.
     pub key: Key,
-    /// Its version now; None: it was removed.
-    pub version: Option<u64>,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+/// The kinds of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is at `version` now.
+    Put {
+        /// The new version.
+        version: u64,
+        /// There was no such record before.
+        created: bool,
+    },
+    /// Somebody removed it when it was at `version`.
+    Deleted {
+        /// Its last version.
+        version: u64,
+    },
+    /// It came to its end at `version` and was removed. Told when the sweeper, or a successor, finds it; readers have
+    /// missed it from the millisecond of its expiry on.
+    Expired {
+        /// Its last version.
+        version: u64,
+    },
 }
 
 /// Writes that belong together but need no comparison: index entries.

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::engine::{Batch, Swap, Table};
+use super::engine::{Batch, Change, ChangeKind, Swap, Table};
 use super::record;
 use super::{Key, Store, StoreError, blocking};
 use crate::clock::Time;
@@ -117,7 +117,11 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
             Some(expires) if expires <= now => {
                 raise_version_floor(store, &key, head.version)?;
                 // A lost swap means that another process changed the record: its own index entry leads back here.
-                store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
+                let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
+                if swap == Swap::Done {
+                    let kind = ChangeKind::Expired { version: head.version };
+                    store.0.commit.ticket([Change { key: key.clone(), kind }]);
+                }
             }
             Some(expires) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),
             None => {}

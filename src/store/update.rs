@@ -1,6 +1,6 @@
 //! Changing a record: the one way.
 
-use super::engine::{Change, Swap, Table};
+use super::engine::{Change, ChangeKind, Swap, Table};
 use super::expiry;
 use super::record::{self, Record, Stored};
 use super::{Key, Store, StoreError};
@@ -58,31 +58,35 @@ impl Store {
         let key = Key::of::<T>(id)?;
         let (updated, ticket) = {
             let _in_line = self.stripe(&key).await;
-            match self.swap(&key, &mut decide)? {
-                (updated, false) => return Ok(updated),
-                (updated, true) => (updated, self.0.commit.ticket()),
+            let (updated, happened) = self.swap(&key, &mut decide)?;
+            if happened.is_empty() {
+                return Ok(updated);
             }
+            let news = happened.into_iter().map(|kind| Change { key: key.clone(), kind });
+            (updated, self.0.commit.ticket(news))
         };
         self.0.commit.durable(ticket).await?;
-        let version = updated.record.as_ref().map(|record| record.version);
-        self.0.engine.publish(Change { key, version });
         Ok(updated)
     }
 
-    /// Reads, decides and swaps until the swap holds; tells whether anything changed.
+    /// Reads, decides and swaps until the swap holds; tells what happened to the record, nothing when it was kept.
     fn swap<T: Record, R>(
         &self,
         key: &Key,
         decide: &mut impl FnMut(Option<&Stored<T>>) -> Decision<T, R>,
-    ) -> Result<(Updated<T, R>, bool), StoreError> {
+    ) -> Result<(Updated<T, R>, Vec<ChangeKind>), StoreError> {
         for _ in 0..ATTEMPTS {
             let old = self.0.engine.get(Table::Records, key.as_bytes())?;
             let physical = old.as_deref().map(|bytes| record::decode::<T>(key, bytes)).transpose()?;
             let now = self.0.clock.now();
             let live = physical.as_ref().filter(|stored| !stored.expired_at(now));
             let (record, answer) = match decide(live) {
-                Decision::Keep(answer) => return Ok((Updated { record: self.again(live, key)?, answer }, false)),
-                Decision::Delete(answer) if physical.is_none() => return Ok((Updated { record: None, answer }, false)),
+                Decision::Keep(answer) => {
+                    return Ok((Updated { record: self.again(live, key)?, answer }, Vec::new()));
+                }
+                Decision::Delete(answer) if physical.is_none() => {
+                    return Ok((Updated { record: None, answer }, Vec::new()));
+                }
                 Decision::Delete(answer) => (None, answer),
                 Decision::Put(value, expires, answer) => {
                     let expires = match expires {
@@ -107,7 +111,8 @@ impl Store {
             let swap =
                 self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref())?;
             if swap == Swap::Done {
-                return Ok((Updated { record, answer }, true));
+                let happened = happened(physical.as_ref(), live.is_some(), record.as_ref());
+                return Ok((Updated { record, answer }, happened));
             }
         }
         Err(StoreError::Contended { key: key.to_string() })
@@ -120,4 +125,15 @@ impl Store {
             None => Ok(None),
         }
     }
+}
+
+/// What a swap did to a record. One that had expired unnoticed ends before its successor begins.
+fn happened<T>(physical: Option<&Stored<T>>, was_live: bool, record: Option<&Stored<T>>) -> Vec<ChangeKind> {
+    let ended = physical.map(|old| match was_live {
+        true if record.is_none() => Some(ChangeKind::Deleted { version: old.version }),
+        true => None,
+        false => Some(ChangeKind::Expired { version: old.version }),
+    });
+    let put = record.map(|record| ChangeKind::Put { version: record.version, created: !was_live });
+    ended.flatten().into_iter().chain(put).collect()
 }

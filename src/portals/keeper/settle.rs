@@ -29,7 +29,7 @@ impl Keeper {
                 if let Err(error) = &refreshed {
                     tracing::warn!(portal = self.portal.name(), "a value could not be refreshed: {error}");
                 }
-                self.answer(session.id(), refreshed.is_ok());
+                self.answer(session.id(), refreshed.map_err(|error| error.kind()));
                 Ok(())
             }
             Done::Prepared(prepared) => {

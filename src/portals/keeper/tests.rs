@@ -143,7 +143,7 @@ async fn a_call_that_needs_fresh_values_is_answered_during_a_pause() {
     scene.portal.pause(true).await.unwrap();
     scene.start(keeper);
     let asked = clock::within(PATIENCE, scene.portal.refresh("gone", None));
-    assert!(!asked.await.unwrap());
+    assert_eq!(asked.await.unwrap(), Err(Kind::BrowserFailed));
     scene.end().await;
 }
 

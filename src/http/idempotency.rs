@@ -1,0 +1,284 @@
+//! `Idempotency-Key`: a POST that creates or sends something is carried out once for a key, and its answer is given again
+//! to whoever repeats it within a day.
+//!
+//! The key counts for one principal, method and path. It is claimed durably before the work begins, and the work goes on
+//! when its client leaves, so a claim never hangs. A claim of a process that died is taken over: the work begins anew
+//! with the same [`Once::seed`], from which it derives its ids, so that what was made already is found and not made
+//! twice. What failed on our side (5xx) or came too often (429) may be tried again, in the same way. Nothing here knows what
+//! the work is.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::problem::Problem;
+use crate::clock::{Clock, Time};
+use crate::ids::Random;
+use crate::lifecycle::{Lifecycle, panic_message};
+use crate::operators::Principal;
+use crate::secret::{self, Vault};
+use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
+
+/// How long an answer is remembered.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest key.
+const LONGEST: usize = 255;
+/// A record holds so much of an answer's body; longer ones take several.
+const PIECE: usize = 48 * 1024;
+/// The largest answer that is remembered.
+const ANSWER: usize = 1024 * 1024;
+/// The header.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Headers that belong to an answer rather than to the exchange.
+const REMEMBERED: [HeaderName; 3] =
+    [axum::http::header::CONTENT_TYPE, axum::http::header::ETAG, axum::http::header::LOCATION];
+
+/// Remembers answers; clones share it.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    store: Store,
+    clock: Clock,
+    vault: Arc<Vault>,
+    random: Random,
+    life: Lifecycle,
+    /// Tells this process's claims from those of one that died.
+    boot: String,
+}
+
+/// What a request is, as far as its key counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// How.
+    pub method: &'a Method,
+    /// For what.
+    pub path: &'a str,
+    /// With which headers.
+    pub headers: &'a HeaderMap,
+    /// With which body.
+    pub body: &'a [u8],
+}
+
+/// The one time that work is carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Once {
+    /// The same for every attempt until there is an answer, and for nothing else; None without a key. 256 bits that nobody
+    /// can guess.
+    pub seed: Option<[u8; 32]>,
+}
+
+/// A key that was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Used {
+    /// Of the request's body.
+    body: String,
+    seed: [u8; 32],
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    Running {
+        boot: String,
+    },
+    /// It failed on our side.
+    Failed,
+    Answered {
+        status: u16,
+        headers: Vec<(String, Vec<u8>)>,
+        pieces: u32,
+    },
+}
+
+impl Record for Used {
+    const SPACE: &'static str = "idempotency";
+    const SCHEMA: u8 = 1;
+}
+
+/// A part of an answer's body.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Piece(Vec<u8>);
+
+impl Record for Piece {
+    const SPACE: &'static str = "idempotency-body";
+    const SCHEMA: u8 = 1;
+}
+
+/// What to do with a request that carries a key.
+enum Claim {
+    /// It is ours to carry out, with this seed.
+    Work([u8; 32]),
+    /// It was answered.
+    Replay(State),
+    /// It is being carried out.
+    Running,
+    /// The key was used for something else.
+    Another,
+}
+
+impl Idempotency {
+    /// Answers are kept in `store`, keyed by what `vault` makes of the request.
+    pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, random: Random, life: &Lifecycle) -> Self {
+        let boot = random.session_id();
+        Self { store, clock, vault, random, life: life.clone(), boot }
+    }
+
+    /// Carries `work` out, or gives the answer that it had before.
+    pub async fn once<F>(&self, asked: Asked<'_>, work: impl FnOnce(Once) -> F) -> Response
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let key = match key(asked.headers) {
+            Ok(Some(key)) => key,
+            Ok(None) => return work(Once::default()).await,
+            Err(problem) => return problem.into_response(),
+        };
+        let id = self.vault.fingerprint(&[
+            b"idempotency",
+            asked.principal.id.as_bytes(),
+            asked.method.as_str().as_bytes(),
+            asked.path.as_bytes(),
+            key.as_bytes(),
+        ]);
+        let id = data_encoding::HEXLOWER.encode(&id);
+        match self.claim(&id, &secret::fingerprint(asked.body)).await {
+            Ok(Claim::Work(seed)) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
+            Ok(Claim::Replay(state)) => self.replay(&id, state).unwrap_or_else(|error| failed(&error)),
+            Ok(Claim::Running) => {
+                let detail = "The same request is still being carried out.";
+                Problem::conflict("idempotency_running", detail).retry_after(Duration::from_secs(1)).into_response()
+            }
+            Ok(Claim::Another) => {
+                let detail = "This key was used with another body.";
+                Problem::unprocessable("idempotency_mismatch", detail).field(KEY.as_str()).into_response()
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn claim(&self, id: &str, body: &str) -> Result<Claim, StoreError> {
+        let (end, fresh) = (self.end(), self.random.bytes());
+        let claimed = self.store.update::<Used, _>(id, |old| {
+            let seed = match old.map(|old| &old.value) {
+                None => fresh,
+                Some(used) if used.body != body => return Decision::Keep(Claim::Another),
+                Some(Used { state: State::Running { boot }, .. }) if *boot == self.boot => {
+                    return Decision::Keep(Claim::Running);
+                }
+                Some(used @ Used { state: State::Answered { .. }, .. }) => {
+                    return Decision::Keep(Claim::Replay(used.state.clone()));
+                }
+                Some(used) => used.seed,
+            };
+            let state = State::Running { boot: self.boot.clone() };
+            Decision::Put(Used { body: body.to_owned(), seed, state }, Expires::At(end), Claim::Work(seed))
+        });
+        Ok(claimed.await?.answer)
+    }
+
+    /// The client may leave; the work, and the note of its answer, do not.
+    async fn carry_out(&self, id: String, work: impl Future<Output = Response> + Send + 'static) -> Response {
+        let (tell, told) = oneshot::channel();
+        let this = self.clone();
+        self.life.spawn("idempotent request", async move {
+            let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+                let reason = panic_message(&*panic);
+                tracing::error!(reason, "a request with an idempotency key panicked: {reason}");
+                Problem::internal().into_response()
+            });
+            // Nobody waits for it any more if the client has left.
+            let _ = tell.send(this.remember(&id, answer).await);
+        });
+        told.await.unwrap_or_else(|_| Problem::internal().into_response())
+    }
+
+    async fn remember(&self, id: &str, answer: Response) -> Response {
+        let (head, body) = answer.into_parts();
+        let again = head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS;
+        let kept = match to_bytes(body, ANSWER).await {
+            Ok(body) if again => self.settle(id, State::Failed).await.map(|()| body),
+            Ok(body) => self.keep(id, head.status, &head.headers, &body).await.map(|()| body),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be remembered: {error}");
+                let settled = self.settle(id, State::Failed).await;
+                return settled.map_or_else(|error| failed(&error), |()| Problem::internal().into_response());
+            }
+        };
+        kept.map_or_else(|error| failed(&error), |body| Response::from_parts(head, Body::from(body)))
+    }
+
+    async fn keep(&self, id: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), StoreError> {
+        let (end, mut pieces) = (self.end(), 0);
+        // Before the record that counts them.
+        for piece in body.chunks(PIECE) {
+            let put = |_: Option<&_>| Decision::Put(Piece(piece.to_vec()), Expires::At(end), ());
+            self.store.update::<Piece, _>(&format!("{id}/{pieces}"), put).await?;
+            pieces += 1;
+        }
+        let remembered = |name: &HeaderName| Some((name.to_string(), headers.get(name)?.as_bytes().to_vec()));
+        let headers: Vec<_> = REMEMBERED.iter().filter_map(remembered).collect();
+        self.settle(id, State::Answered { status: status.as_u16(), headers, pieces }).await
+    }
+
+    /// Says how the work ended.
+    async fn settle(&self, id: &str, state: State) -> Result<(), StoreError> {
+        let put = |old: Option<&Stored<Used>>| match old {
+            Some(old) => Decision::Put(Used { state: state.clone(), ..old.value.clone() }, Expires::Unchanged, ()),
+            None => Decision::Keep(()),
+        };
+        self.store.update::<Used, _>(id, put).await.map(|_| ())
+    }
+
+    fn replay(&self, id: &str, state: State) -> Result<Response, StoreError> {
+        let State::Answered { status, headers, pieces } = state else { return Ok(Problem::internal().into_response()) };
+        let mut body = Vec::new();
+        for piece in 0..pieces {
+            match self.store.get::<Piece>(&format!("{id}/{piece}"))? {
+                Some(found) => body.extend(found.value.0),
+                None => return Ok(Problem::internal().into_response()),
+            }
+        }
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&value)) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        Ok(response)
+    }
+
+    fn end(&self) -> Time {
+        self.clock.now() + KEPT
+    }
+}
+
+/// The key, if there is one.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut sent = headers.get_all(KEY).iter();
+    let key = match (sent.next(), sent.next()) {
+        (None, _) => return Ok(None),
+        (Some(only), None) => only.to_str().unwrap_or_default(),
+        (Some(_), Some(_)) => "",
+    };
+    if (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Ok(Some(key.to_owned()));
+    }
+    let detail = format!("Idempotency-Key is one header of 1 to {LONGEST} printable ASCII characters.");
+    Err(Problem::bad_request("invalid_idempotency_key", detail).field(KEY.as_str()))
+}
+
+fn failed(error: &StoreError) -> Response {
+    tracing::error!(%error, "an idempotency key could not be looked up: {error}");
+    Problem::internal().into_response()
+}
