@@ -84,6 +84,16 @@ struct Settings {
     store: Option<String>,
 }
 
+/// What a command takes that asks or tells, and nothing more.
+#[derive(Debug, Args)]
+struct Shared {
+    #[command(flatten)]
+    settings: Settings,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
 impl Settings {
     /// The sources that these arguments and the process's environment make.
     fn sources(&self) -> Sources {

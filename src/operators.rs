@@ -235,6 +235,14 @@ impl Operators {
         Ok(same.then(|| Principal { id: id.to_owned(), name: kept.name, scopes: kept.scopes }))
     }
 
+    /// Whether the token with this id is still good, for answers that go on after the request was let in.
+    ///
+    /// # Errors
+    /// When the store fails: the token may be good.
+    pub fn is_good(&self, id: &str) -> Result<bool, OperatorError> {
+        Ok(self.store.get::<Kept>(id)?.is_some())
+    }
+
     fn draw(&self) -> (String, Secret) {
         let id = base32(&self.random.bytes::<ID_BYTES>());
         let secret = zeroize::Zeroizing::new(base32(&*zeroize::Zeroizing::new(self.random.bytes::<SECRET_BYTES>())));

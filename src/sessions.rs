@@ -91,7 +91,7 @@ pub enum SessionError {
     #[error("a space is 1 to 64 of a-z, 0-9, \"_\" and \"-\", and starts with a letter or a digit")]
     Space,
     /// The id cannot be one.
-    #[error("an id has 1 to {MAX_ID} bytes, no \"/\" and no control characters")]
+    #[error("an id has 1 to {MAX_ID} bytes, no \"/\" and no control characters, and is neither \".\" nor \"..\"")]
     Id,
     /// The data is no JSON object.
     #[error("data must be a JSON object")]
@@ -356,6 +356,8 @@ fn prefix(space: &str) -> Result<String, SessionError> {
 }
 
 fn key(space: &str, id: &str) -> Result<String, SessionError> {
-    let fits = (1..=MAX_ID).contains(&id.len()) && !id.contains('/') && !id.chars().any(char::is_control);
+    let plain = !id.contains('/') && !id.chars().any(char::is_control);
+    // Clients that follow the URL standard never send the last two as they are.
+    let fits = plain && (1..=MAX_ID).contains(&id.len()) && id != "." && id != "..";
     if fits { Ok(prefix(space)? + id) } else { Err(prefix(space).err().unwrap_or(SessionError::Id)) }
 }

@@ -73,8 +73,8 @@ fn out_of_reach(operation: &Operation, status: &str) -> bool {
     let path = operation.path.as_str();
     let relayed = path.contains("/relay/");
     if path.starts_with("/api/sessions/") {
-        // A creation that is still running, and a space with a million records.
-        return matches!(status, "408" | "500" | "409" | "507");
+        // A creation that is still running, a space with a million records, and 768 readers.
+        return matches!(status, "408" | "500" | "409" | "503" | "507");
     }
     match status {
         "408" | "500" => true,

@@ -3,6 +3,7 @@
 
 mod cli {
     pub(crate) mod house;
+    mod sessions;
     mod sms;
 }
 

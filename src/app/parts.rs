@@ -95,7 +95,7 @@ impl Parts {
             portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
-        let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency };
+        let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency, operators: operators.clone() };
         Ok(Self {
             store,
             vault,
@@ -115,7 +115,7 @@ impl Parts {
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
         let Self { operators, portals_api, sessions_api, .. } = self.clone();
-        portals_api.routes(&operators).merge(sessions_api.routes(&operators)).merge(console::routes(&self.portals))
+        portals_api.routes(&operators).merge(sessions_api.routes()).merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.

@@ -9,7 +9,7 @@ use hyper::Method;
 
 use super::control::{self, Client};
 use super::exit::{self, Exit, Failure};
-use super::{Settings, output, store};
+use super::{Settings, Shared, output, store};
 use crate::clock::Clock;
 use crate::config::{self, duration};
 use crate::http::control::{MadeToken, NewToken, Tokens};
@@ -58,15 +58,6 @@ enum Action {
         #[command(flatten)]
         shared: Shared,
     },
-}
-
-#[derive(Debug, Args)]
-struct Shared {
-    #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Token {

@@ -82,9 +82,9 @@ impl IfMatch {
 pub struct IfNoneMatch(Tags);
 
 impl IfNoneMatch {
-    /// Whether the header came at all.
-    pub fn is_present(&self) -> bool {
-        self.0 != Tags::Absent
+    /// Whether it asks that there be no record.
+    pub fn is_any(&self) -> bool {
+        self.0 == Tags::Any
     }
 
     /// For a read: whether the client already has the record at `version`, so that 304 is the answer.

@@ -4,11 +4,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,6 +17,7 @@ use super::params::Path;
 use super::problem::{Problem, ProblemDocument};
 use super::sessions::Api;
 use crate::config;
+use crate::operators::{Operators, Principal};
 use crate::sessions::{Behind, Feed, Position, Reader, SessionError};
 
 /// Events written at once.
@@ -36,7 +38,7 @@ struct SessionChange<'a> {
 ///
 /// Server-sent events `created`, `changed`, `deleted` and `expired` with `{"id","version"}`, never data, in the order in
 /// which they became durable. `Last-Event-ID` resumes; the event `reset` says that more was missed than is kept (1000
-/// events, or the process was started again): list the sessions, and go on reading.
+/// events, or the process was started again): list the sessions, and go on reading. Ends with the token.
 #[utoipa::path(get, path = "/api/sessions/{space}/changes", tag = "sessions", security(("operator" = ["sessions"])),
     params(("space" = String, Path), ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = SessionChange),
@@ -44,6 +46,7 @@ struct SessionChange<'a> {
         (status = 503, description = "`too_many_readers`", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn changes(
     State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
     Path(space): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -56,7 +59,8 @@ pub(super) async fn changes(
         None => feed.end(),
     };
     let reader = feed.read(&space, position).ok_or_else(too_many)?;
-    let mut answer = Sse::new(events(feed, reader)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
+    let events = events(feed, reader, api.operators, principal);
+    let mut answer = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // nginx buffers answers unless it is told not to.
     answer.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -76,16 +80,29 @@ fn position(text: &HeaderValue) -> Result<Position, Problem> {
 }
 
 /// The first event tells the position, so that a client that is cut off before anything happened can resume too.
-fn events(feed: Feed, reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {
+fn events(
+    feed: Feed,
+    reader: Reader,
+    operators: Operators,
+    principal: Principal,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let hello = Event::default().event("ready").id(reader.position().to_string()).retry(RETRY).data("{}");
-    let batches = stream::unfold((feed, reader), |(feed, mut reader)| async move {
-        let batch = match reader.next(TOGETHER).await? {
-            Behind::Lost => vec![Event::default().event("reset").id(reader.position().to_string()).data("{}")],
-            Behind::Events(events) => events.iter().map(|event| rendered(&feed, event)).collect(),
-        };
-        Some((stream::iter(batch.into_iter().map(Ok)), (feed, reader)))
+    let batches = stream::unfold(reader, move |mut reader| {
+        let (feed, operators, token) = (feed.clone(), operators.clone(), principal.id.clone());
+        async move {
+            let behind = reader.next(TOGETHER).await?;
+            // The client comes back, and hears then what is the matter.
+            if !operators.is_good(&token).unwrap_or(false) {
+                return None;
+            }
+            let batch = match behind {
+                Behind::Lost => vec![Event::default().event("reset").id(reader.position().to_string()).data("{}")],
+                Behind::Events(events) => events.iter().map(|event| rendered(&feed, event)).collect(),
+            };
+            Some((stream::iter(batch.into_iter().map(Ok)), reader))
+        }
     });
-    stream::StreamExt::chain(stream::iter([Ok(hello)]), stream::StreamExt::flatten(batches))
+    stream::iter([Ok(hello)]).chain(batches.flatten())
 }
 
 fn rendered(feed: &Feed, event: &crate::sessions::Event) -> Event {

@@ -166,7 +166,7 @@ struct EventView {
     #[schema(value_type = String, format = DateTime)]
     at: Time,
     /// `login_started`, `code_used`, `authenticated`, `restored`, `expired`, `failover`, `login_failed`, `reauth_failed`,
-    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `browser_recycled`, `renewed`,
+    /// `recovered`, `paused`, `resumed`, `reauth_requested`, `browser_replaced`, `browser_recycled`, `interrupted`, `renewed`,
     /// `renewal_failed`, `drill_passed`, `drill_failed`, `code_typed` or `standby_given_up`.
     kind: &'static str,
     session_id: Option<String>,

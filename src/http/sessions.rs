@@ -32,17 +32,19 @@ pub struct Api {
     pub sessions: Sessions,
     /// What was answered to whom.
     pub idempotency: Idempotency,
+    /// Who may ask.
+    pub operators: Operators,
 }
 
 impl Api {
     /// All routes, behind the scope `sessions`.
-    pub fn routes(self, operators: &Operators) -> OpenApiRouter {
+    pub fn routes(self) -> OpenApiRouter {
         OpenApiRouter::new()
             .routes(routes!(list, create))
             .routes(routes!(read, replace, merge, delete))
             .routes(routes!(touch))
             .routes(routes!(feed::changes))
-            .route_layer(auth::require(operators, Scope::Sessions))
+            .route_layer(auth::require(&self.operators, Scope::Sessions))
             .with_state(self)
     }
 }
@@ -132,13 +134,17 @@ fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
 
 /// Make a session
 ///
-/// Under a new id that nobody can guess. With an `Idempotency-Key` a repeated request gets the first one's answer.
+/// Under a new id that nobody can guess. With an `Idempotency-Key` a repeated request gets the first one's answer, for a
+/// day. One that a crash cut short, or that failed on our side, is carried out when it is repeated, and never makes a
+/// second session.
 #[utoipa::path(post, path = "/api/sessions/{space}", tag = "sessions", security(("operator" = ["sessions"])),
     params(("space" = String, Path, description = "`[a-z0-9][a-z0-9_-]{0,63}`; made by its first session"),
         ("Idempotency-Key" = Option<String>, Header)),
     request_body = NewSession,
     responses((status = 201, description = "With `Location` and `ETag`", body = SessionView),
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "A field, or `idempotency_mismatch`: the key was used with another body", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full` or `too_many_spaces`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn create(
     State(api): State<Api>,
@@ -208,11 +214,12 @@ async fn read(
 /// Its life begins anew, as long as before unless `ttl` says otherwise. `If-Match` names the version that is replaced,
 /// `If-None-Match: *` asks that there be none.
 #[utoipa::path(put, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path, description = "1 to 256 bytes without `/`"),
+    params(("space" = String, Path), ("id" = String, Path, description = "1 to 256 bytes without `/`; not `changes`"),
         ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = NewSession,
     responses((status = 200, body = SessionView), (status = 201, description = "It was made", body = SessionView),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "`precondition_required`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full` or `too_many_spaces`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn replace(
@@ -222,7 +229,7 @@ async fn replace(
     none_match: IfNoneMatch,
     Json(new): Json<NewSession>,
 ) -> Result<Response, Problem> {
-    let matches = if none_match.is_present() { matches } else { matches.required()? };
+    let matches = if none_match.is_any() { matches } else { matches.required()? };
     let allowed = |version| matches.allows(version) && none_match.allows(version);
     let wish = Wish { data: Some(&new.data), ttl: new.ttl };
     let (session, made) = api.sessions.replace(&space, &id, allowed, wish).await?;
@@ -238,7 +245,8 @@ async fn replace(
     request_body = NewSession,
     responses((status = 200, body = SessionView),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn merge(
     State(api): State<Api>,
     Path((space, id)): Path<(String, String)>,

@@ -26,7 +26,7 @@ use super::portal::{Order, Portal, Sessions};
 use super::session::Session;
 use super::state::PortalRecord;
 use super::upkeep::Purpose;
-use crate::browsers::{BrowserError, Context, Seat};
+use crate::browsers::{BrowserError, Context, Kind, Seat};
 use crate::clock::Time;
 use crate::lifecycle::Heartbeat;
 use crate::store::StoreError;
@@ -80,7 +80,7 @@ struct Waiting {
     /// refused.
     served: bool,
     refused: Option<String>,
-    done: oneshot::Sender<bool>,
+    done: oneshot::Sender<Result<(), Kind>>,
 }
 
 /// A login that was begun.
@@ -183,6 +183,8 @@ impl Keeper {
         self.publish_no_login();
         self.portal.keep_for_good().await?;
         let (now, settings) = (self.portal.now(), self.portal.settings());
+        let cut_off = "it was under way when the process ended, or was set up anew; the next one starts over";
+        self.portal.change(|record| record.interrupt_login(cut_off, now)).await?;
         let single = settings.sessions != Sessions::Parallel;
         self.portal.change(|record| record.forget_rivalry(&settings.basis, single)).await?;
         if !self.portal.parallel() {

@@ -137,23 +137,24 @@ fn says(cause: Cause) -> &'static str {
 }
 
 fn advice(cause: Cause, name: &str) -> String {
+    let again = format!("run `nightporter portal reauth {name}` on the server, or POST /api/portals/{name}/reauth.");
     match cause {
         Cause::BadCredentials => {
             format!("check the account, change portals.{name}.password and reload; it is not tried again before.")
         }
         Cause::NoSms | Cause::PhoneSilent => {
-            format!("look at the phone (battery, network, forwarding app), then POST /api/portals/{name}/reauth.")
+            format!("look at the phone (battery, network, forwarding app), then {again}")
         }
-        Cause::CodeRejected => format!(
-            "see which SMS the portal sends and compare with [code] in the recipe, then POST /api/portals/{name}/reauth."
-        ),
+        Cause::CodeRejected => {
+            format!("see which SMS the portal sends and compare with [code] in the recipe, then {again}")
+        }
         Cause::PageChanged => "compare the picture with the recipe's steps, mend the recipe and reload.".to_owned(),
         Cause::PortalDown => "nothing, if the portal is being maintained: it is tried every minute.".to_owned(),
-        Cause::Captcha => format!("log in by hand once, then POST /api/portals/{name}/reauth."),
+        Cause::Captcha => format!("log in by hand once, in a browser of your own, then {again}"),
         Cause::BudgetSpent => {
             format!("find out why sessions expire so often; GET /api/portals/{name}/events shows it.")
         }
-        Cause::BrowserFailed => "run `nightporter doctor` on the host.".to_owned(),
+        Cause::BrowserFailed => format!("see what `nightporter doctor` on the server says and mend that, then {again}"),
         Cause::OneSession => {
             format!("set portals.{name}.sessions to \"single\" and reload; until then no standby is logged in.")
         }
@@ -207,6 +208,19 @@ mod tests {
             assert!(body.contains(part), "{part} is not in\n{body}");
         }
         assert_eq!(body.matches("login_started").count(), 0, "{body}");
+    }
+
+    #[test]
+    fn where_a_login_is_to_be_asked_for_the_command_is_there() {
+        for cause in Cause::ALL {
+            let asks = matches!(
+                cause,
+                Cause::NoSms | Cause::PhoneSilent | Cause::CodeRejected | Cause::Captcha | Cause::BrowserFailed
+            );
+            let told = advice(cause, "hanbit");
+            let both = ["`nightporter portal reauth hanbit`", "POST /api/portals/hanbit/reauth"];
+            assert_eq!(both.map(|way| told.contains(way)), [asks; 2], "{cause}: {told}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! It spends one login of the account's budget just before it first touches the page, and gives it back when the portal
 //! turns out to be down before it has sent a code. It decides nothing about trying again: it says the cause.
 
+mod code;
+mod failure;
 mod trace;
 
 use std::borrow::Cow;
@@ -12,18 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Verdict};
-use super::evidence;
-use super::inbox::{Busy, Code, Expected, NoCode, Turn};
+use super::inbox::{Busy, Turn};
 use super::portal::Portal;
-use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
+use super::recipe::{Action, Arm, Cause, Step, Template, Then, Variable};
 use super::session::Session;
-use super::state::{EventKind, PortalRecord};
+use super::state::PortalRecord;
 use super::tab;
-use super::totp;
 use super::upkeep::Purpose;
-use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
+use crate::browsers::{BrowserError, Context, ContextOptions, Page, PageOptions, Seat};
 use crate::clock::{self, Time};
 use crate::secret::Secret;
+pub(super) use code::expected;
+use failure::failed_inside;
+pub(super) use failure::{LoginFailure, NoLogin};
 pub(super) use trace::Trace;
 pub use trace::{News, Outcome, Progress, StepTaken};
 
@@ -34,38 +37,6 @@ const STEP: Duration = Duration::from_secs(20);
 pub(super) const TURN: Duration = Duration::from_secs(900);
 /// Steps that one login may make: a recipe whose branches go in circles ends here.
 const MOST_STEPS: usize = 500;
-/// How long the evidence of a failure may take.
-const EVIDENCE: Duration = Duration::from_secs(8);
-
-/// Why a login failed.
-#[derive(Debug)]
-pub(super) struct LoginFailure {
-    /// What to do about it depends on this.
-    pub(super) cause: Cause,
-    /// In words, without secrets.
-    pub(super) detail: String,
-    /// The page as it was, as PNG with secrets masked.
-    pub(super) picture: Option<Vec<u8>>,
-    /// The last steps, the one that failed at the end.
-    pub(super) steps: Vec<StepTaken>,
-    /// The document as it was, without values.
-    pub(super) page: Option<String>,
-}
-
-/// Why there is no session.
-#[derive(Debug)]
-pub(super) enum NoLogin {
-    /// The phone serves others. The portal has seen nothing, so this is no attempt.
-    Busy(Busy),
-    /// The login failed.
-    Failed(LoginFailure),
-}
-
-impl<T: Into<LoginFailure>> From<T> for NoLogin {
-    fn from(failure: T) -> Self {
-        Self::Failed(failure.into())
-    }
-}
 
 /// A login to be made.
 #[derive(Debug)]
@@ -80,45 +51,6 @@ pub(super) struct Errand {
     pub(super) ready: Option<Context>,
     /// Where its steps are recorded, and whoever follows them is told.
     pub(super) trace: Trace,
-}
-
-impl LoginFailure {
-    fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), picture: None, page: None, steps: Vec::new() }
-    }
-}
-
-impl From<BrowserError> for LoginFailure {
-    fn from(error: BrowserError) -> Self {
-        let cause = match error.kind() {
-            Kind::PortalDown => Cause::PortalDown,
-            Kind::PageChanged => Cause::PageChanged,
-            Kind::BrowserFailed => Cause::BrowserFailed,
-        };
-        Self::new(cause, error.to_string())
-    }
-}
-
-/// Why there was nothing to type.
-fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
-    match error {
-        NoCode::Late => no_sms(portal, format!("no code came within {} s", patience.as_secs())),
-        other => failed_inside(other),
-    }
-}
-
-/// The wait for a code was in vain.
-fn no_sms(portal: &Portal, detail: String) -> LoginFailure {
-    if portal.tools().inbox.all_missed(&portal.settings().phones) {
-        let detail = format!("{detail}, and the phone has not been heard of for long");
-        return LoginFailure::new(Cause::PhoneSilent, detail);
-    }
-    LoginFailure::new(Cause::NoSms, detail)
-}
-
-/// Our own part failed: as with a browser that does, trying again may help.
-fn failed_inside(error: &dyn std::error::Error) -> LoginFailure {
-    LoginFailure::new(Cause::BrowserFailed, error.to_string())
 }
 
 /// Logs in anew.
@@ -298,82 +230,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// Codes count from now on.
-    async fn expect_code(&mut self) -> Result<(), LoginFailure> {
-        let (Some(turn), Some(expected)) = (&mut self.turn, expected(self.portal.recipe())) else { return Ok(()) };
-        turn.expect(expected).await.map_err(|error| failed_inside(&error))
-    }
-
-    async fn code(&mut self, selector: &str, resend: Option<&str>, limit: Duration) -> Result<(), LoginFailure> {
-        let patience = self.portal.recipe().code.as_ref().map_or(Duration::from_secs(120), |code| code.timeout);
-        // A page without the field is a changed page, and no reason to blame the phone minutes later. A code that comes
-        // meanwhile is kept by the turn.
-        self.page.wait_for(selector, limit).await?;
-        self.awaiting_code(true);
-        let code = self.wait_for_code(patience, resend, limit).await;
-        self.awaiting_code(false);
-        let code = code?;
-        let how = if code.buffered {
-            format!("a code came {:.1} s before it was waited for", code.age.as_secs_f64())
-        } else {
-            "a code came while it was waited for".to_owned()
-        };
-        let now = self.portal.now();
-        let noted = self.portal.change(|record| record.note(now, EventKind::CodeUsed, None, &how)).await;
-        noted.map_err(|error| failed_inside(&error))?;
-        self.typed.push(code.secret.clone());
-        self.trace.saw(how);
-        self.page.fill(selector, code.secret.expose(), limit).await?;
-        self.code_typed = true;
-        Ok(())
-    }
-
-    async fn wait_for_code(
-        &mut self,
-        patience: Duration,
-        resend: Option<&str>,
-        limit: Duration,
-    ) -> Result<Code, LoginFailure> {
-        let end = self.portal.now() + patience;
-        let first = if resend.is_some() { self.portal.now() + patience / 2 } else { end };
-        let code = match (self.turn()?.code(first).await, resend) {
-            (Err(NoCode::Late), Some(resend)) => {
-                tracing::info!(portal = self.portal.name(), "portal {}: asking for the code again", self.portal.name());
-                self.expect_code().await?;
-                self.page.click(resend, limit).await?;
-                self.turn()?.code(end).await
-            }
-            (code, _) => code,
-        };
-        code.map_err(|error| no_code(self.portal, &error, patience))
-    }
-
-    fn turn(&mut self) -> Result<&mut Turn, LoginFailure> {
-        let none = || LoginFailure::new(Cause::NoSms, "the portal wants a code and no phone is configured");
-        self.turn.as_mut().ok_or_else(none)
-    }
-
-    /// Types the code of the account's authenticator app. One that ends within a moment would be stale when it arrives, so
-    /// the next one is waited for.
-    async fn totp(&mut self, selector: &str, limit: Duration) -> Result<(), LoginFailure> {
-        let none = || LoginFailure::new(Cause::CodeRejected, "no totp_secret is set for this portal");
-        let key = self.portal.settings().totp_secret.as_ref().and_then(totp::Key::new).ok_or_else(none)?;
-        self.page.wait_for(selector, limit).await?;
-        self.portal.tools().clock.sleep_until(totp::good_from(self.portal.now())).await;
-        let code = key.code(self.portal.now());
-        self.typed.push(code.clone());
-        self.page.fill(selector, code.expose(), limit).await?;
-        Ok(())
-    }
-
-    fn awaiting_code(&mut self, waiting: bool) {
-        self.code_awaited = waiting;
-        if waiting {
-            self.trace.awaits_code();
-        }
-        self.portal.publish_login(|login| login.awaiting_code = waiting);
-    }
-
     async fn wait_for_url(&self, target: &super::recipe::Target, limit: Duration) -> Result<(), LoginFailure> {
         self.page.wait_for_url(|url| target.matches(url), &target.to_string(), limit).await?;
         Ok(())
@@ -458,63 +314,6 @@ impl Attempt<'_> {
         // With this the tab goes, unless the session keeps it; the context stays with the session.
         Ok(Arc::new(session))
     }
-
-    async fn too_long(&self) -> LoginFailure {
-        let detail = format!("the login was not done by {}", self.deadline.local());
-        let Some(turn) = self.turn.as_ref().filter(|_| self.code_awaited) else {
-            return LoginFailure::new(Cause::PageChanged, detail);
-        };
-        if let Err(error) = turn.in_vain().await {
-            tracing::error!(portal = self.portal.name(), "a wait in vain was not noted: {error}");
-        }
-        no_sms(self.portal, format!("{detail}: no code had come"))
-    }
-
-    /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.
-    async fn explain(&mut self, mut failure: LoginFailure) -> LoginFailure {
-        self.trace.failed(&failure.detail);
-        failure.steps = self.trace.last();
-        let steps = &self.portal.recipe().login.steps;
-        if let Some(step) = steps.get(self.step) {
-            failure.detail = format!("step {} (line {}): {}", self.step + 1, step.line, failure.detail);
-        }
-        if let Ok(Ok(picture)) = clock::within(EVIDENCE, self.page.screenshot(&[], &self.typed)).await {
-            failure.picture = Some(picture);
-        }
-        if let Ok(Ok(page)) = clock::within(EVIDENCE, self.page.outline()).await {
-            // The page may say it in plain words: "user … with password … is unknown".
-            let secrets = self.typed.iter().map(Secret::expose).chain(self.values.values().map(String::as_str));
-            failure.page = Some(evidence::without(page, secrets));
-        }
-        if failure.cause == Cause::PageChanged && self.portal_is_down().await {
-            failure.cause = Cause::PortalDown;
-        }
-        // Once a code was asked for, a portal that breaks down after it would get a login and an SMS each minute for ever.
-        if let (Cause::PortalDown, Some(spent), false) = (failure.cause, self.spent, self.code_asked) {
-            let refund = self.portal.change(|record| record.refund_login(spent)).await;
-            if let Err(error) = refund {
-                tracing::error!(portal = self.portal.name(), "a login was not given back: {error}");
-            }
-        }
-        failure
-    }
-
-    /// A page that is not what the recipe expects may be the portal's way of being down.
-    async fn portal_is_down(&self) -> bool {
-        let start = self.portal.recipe().base_url.as_str();
-        match clock::within(EVIDENCE, self.page.goto(start, EVIDENCE)).await {
-            Ok(Ok(landing)) => landing.status >= 500,
-            Ok(Err(error)) => error.kind() == Kind::PortalDown,
-            Err(_) => true,
-        }
-    }
-}
-
-/// The code that a login by `recipe` expects, if it expects one.
-pub(super) fn expected(recipe: &Recipe) -> Option<Expected> {
-    let code = recipe.code.as_ref().filter(|_| recipe.needs_phone())?;
-    let rules = code.rules(&recipe.base_url);
-    Some(Expected { rules, senders: code.senders.clone(), timeout: code.timeout })
 }
 
 /// Whether a step tells the portal anything about the account.

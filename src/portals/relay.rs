@@ -23,6 +23,7 @@ use super::portal::{Picked, Portal};
 use super::session::{Session, short};
 use super::upstream::{self, Body, Reuse, UpstreamError};
 use super::way::{self, Outbound};
+use crate::browsers::Kind;
 use crate::clock::Time;
 use crate::store::StoreError;
 use cache::{Cache, Course};
@@ -186,7 +187,7 @@ impl Sending<'_> {
         let mut renewals = Renewals::default();
         let mut sends = 0;
         // What waits for a value to be refreshed is limited by its deadline.
-        while sends - renewals.failed < SENDS {
+        while sends - renewals.waits < SENDS {
             sends += 1;
             let picked = self.pick(meter).await?;
             let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
@@ -352,27 +353,31 @@ pub(super) fn refreshable(portal: &Portal, session: &Session) -> Option<String> 
 struct Renewals {
     /// The session that last got a new value for it.
     renewed: Option<String>,
-    /// How often none could be had: a browser died, or the session is over and its next answer says so.
-    failed: u32,
+    /// How often the page had none: the session is over and its next answer says so, or the page has changed.
+    missing: u32,
+    /// How often there was no browser to look, or no portal.
+    waits: u32,
 }
 
 impl Renewals {
     /// A refusal of a fresh value is the portal's own.
     fn may_help(&self, picked: &Picked) -> bool {
-        self.renewed.as_deref() != Some(picked.session.id())
+        self.renewed.as_deref() != Some(picked.session.id()) && self.missing < 2
     }
 
     /// Sees to it that the session has another value than the refused one; false where the portal has no other. Where that
-    /// could not be found out, the refused request has done nothing and may be sent again: after a pause, until `deadline`.
+    /// could not be found out, the refused request has done nothing and may be sent again: at once where a page was seen,
+    /// else after a pause, until `deadline`.
     async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>, deadline: Time) -> bool {
         let is_new = || refreshable(portal, &picked.session).as_deref() != refused;
-        let fetched = is_new() || portal.refresh(picked.session.id(), refused).await;
-        match (is_new(), fetched) {
-            (true, _) => self.renewed = Some(picked.session.id().to_owned()),
-            (false, true) => return false,
-            (false, false) => {
-                let pause = (FIRST_PAUSE * 2_u32.pow(self.failed.min(8))).min(LONGEST_PAUSE);
-                self.failed += 1;
+        let fetched = if is_new() { Ok(()) } else { portal.refresh(picked.session.id(), refused).await };
+        match fetched {
+            _ if is_new() => self.renewed = Some(picked.session.id().to_owned()),
+            Ok(()) => return false,
+            Err(Kind::PageChanged) => self.missing += 1,
+            Err(Kind::BrowserFailed | Kind::PortalDown) => {
+                let pause = (FIRST_PAUSE * 2_u32.pow(self.waits.min(8))).min(LONGEST_PAUSE);
+                self.waits += 1;
                 if portal.now() + pause > deadline {
                     return false;
                 }

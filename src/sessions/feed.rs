@@ -290,3 +290,32 @@ pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_read_and_whoever_leaves_makes_room() {
+        let life = Lifecycle::new();
+        let feed = Feed::new("0123abcd".to_owned(), &life);
+        let mut readers: Vec<_> = (0..READERS).map(|_| feed.read("a", feed.end()).unwrap()).collect();
+        assert!(feed.read("a", feed.end()).is_none());
+        readers.pop();
+        assert!(feed.read("a", feed.end()).is_some());
+    }
+
+    #[test]
+    fn of_many_spaces_the_quietest_are_forgotten_and_their_readers_told() {
+        let feed = Feed::new("0123abcd".to_owned(), &Lifecycle::new());
+        for space in 0..=SPACES {
+            feed.journals().note(&space.to_string(), "x", Happened::Created, 1);
+        }
+        assert_eq!(feed.journals().by_space.len(), SPACES);
+        let behind = |space: &str, number: u64| feed.behind(space, &mut feed.at(number), 10);
+        assert!(matches!(behind("0", 0), Behind::Lost), "its event is gone");
+        assert!(matches!(behind("0", 1), Behind::Events(events) if events.is_empty()), "it had been read");
+        assert!(matches!(behind("1", 0), Behind::Events(events) if events[0].number == 2));
+        assert!(matches!(behind("1", SPACES as u64 + 2), Behind::Lost), "that is yet to come");
+    }
+}

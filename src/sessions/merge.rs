@@ -18,10 +18,9 @@ fn merged(target: Option<&RawValue>, patch: &RawValue) -> Option<Box<RawValue>> 
     if !patch.get().starts_with('{') {
         return Some(patch.to_owned());
     }
-    let members = |value: &'_ RawValue| value.get().starts_with('{').then(|| value.get().to_owned());
-    let old = target.and_then(members).unwrap_or_else(|| "{}".to_owned());
+    let old = target.map(RawValue::get).filter(|old| old.starts_with('{')).unwrap_or("{}");
     let (mut result, patch): (Members<'_>, Members<'_>) =
-        (serde_json::from_str(&old).ok()?, serde_json::from_str(patch.get()).ok()?);
+        (serde_json::from_str(old).ok()?, serde_json::from_str(patch.get()).ok()?);
     let mut made = BTreeMap::new();
     for (name, value) in patch {
         let before = result.remove(&name);

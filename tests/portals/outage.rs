@@ -56,6 +56,22 @@ async fn answers_that_break_off_or_never_come_say_nothing_about_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_that_come_by_half_are_no_changed_pages() {
+    let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &QUICK, ..Scene::default() }).await;
+    stage.portal.faults(|faults| faults.outage = Some(Outage::HalfAnswers));
+    stage.start().await;
+    stage.happened("login_failed", 1).await;
+    stage.portal.heal();
+    stage.portal.faults(|faults| faults.page_changed = true);
+    stage.clock.advance(Duration::from_secs(2));
+    stage.happened("login_failed", 2).await;
+    let told = stage.told_of("login_failed").await;
+    assert!(told[0].starts_with("portal_down: ") && told[1].starts_with("page_changed: "), "{told:?}");
+    assert_eq!(stage.counters().logins_attempted, 0);
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_a_portal_breaks_off_is_given_back_until_a_code_was_asked_for() {
     let recipe = [&QUICK[..], &[("logins_per_hour = 20", "logins_per_hour = 1")]].concat();
     let mut stage = Stage::set(Scene { clock: held(), sessions: "single", recipe: &recipe, ..Scene::default() }).await;

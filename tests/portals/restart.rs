@@ -67,6 +67,7 @@ async fn kill_9_while_a_login_waits_for_its_code_costs_that_code() {
     stage.kill().await;
     stage.launch().await;
     assert_eq!(stage.served().await, served);
+    stage.happened("interrupted", 1).await;
     // The phone has kept both SMS, the dead login's and the new one's, and forwards both now.
     stage.phone.received(4, PATIENCE).await.unwrap();
     stage.phone.set_mode(Mode::Prompt);
@@ -76,6 +77,11 @@ async fn kill_9_while_a_login_waits_for_its_code_costs_that_code() {
     assert!(refused, "the code of the dead login is of no use: {:?}", stage.phone.attempts());
     let counters = stage.counters();
     assert_eq!((counters.codes_sent, counters.codes_accepted, counters.codes_rejected), (4, 3, 0));
+    let begun = stage.told_of("login_started").await.len();
+    assert_eq!(
+        (begun, stage.told_of("authenticated").await.len(), stage.told_of("interrupted").await.len()),
+        (4, 3, 1)
+    );
     assert_eq!(stage.mailbox.count(), 0);
     stage.strike().await;
 }

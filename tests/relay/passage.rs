@@ -275,7 +275,8 @@ async fn a_stale_value_that_nothing_can_renew_is_told_by_the_portal_itself() {
     let running = demo.house(&clock).await.start().await;
     demo.controls.renew_tokens(super::demo::USER);
     let wish = serde_json::json!({"recipient": "홍길동", "item": "떡볶이"});
-    let refused = running.relay(Method::POST, "/api/orders").json(&wish).send().await.unwrap();
+    let refused = running.relay(Method::POST, "/api/orders").header("x-park-timeout", "0").json(&wish);
+    let refused = refused.send().await.unwrap();
     let (status, told): (_, serde_json::Value) = (refused.status().as_u16(), refused.json().await.unwrap());
     assert_eq!((status, told["error"].as_str()), (403, Some("csrf")));
     running.stop().await;

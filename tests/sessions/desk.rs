@@ -11,6 +11,8 @@ use nightporter::ids::Random;
 use nightporter::operators::Scope;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// What no test waits longer for; only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,11 +30,18 @@ pub(crate) struct Desk {
 impl Desk {
     /// With what `[sessions]` says.
     pub(crate) async fn new(settings: &str) -> Self {
+        Self::durable("acknowledged", settings).await
+    }
+
+    /// As [`Desk::new`], with that durability.
+    pub(crate) async fn durable(durability: &str, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::held(Time::from_millis(1_800_000_000_000));
         let store = dir.path().join("store").display().to_string();
-        let config =
-            format!("[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{store}\"\n[sessions]\n{settings}\n");
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"10m\"\n[store]\nurl = \"sled:{store}\"\ndurability = \"{durability}\"\n\
+             [sessions]\n{settings}\n"
+        );
         std::fs::write(dir.path().join("nightporter.toml"), config).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let mut desk = Self { clock, dir, client, starts: 0, app: None, token: String::new() };
@@ -78,15 +87,44 @@ impl Desk {
 
     /// A request to `/api/sessions/{path}`, still to be sent.
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}/api/sessions/{path}", self.app().address());
-        self.client.request(method, url).bearer_auth(&self.token)
+        self.ask_as(&self.token, method, path)
     }
 
-    /// A POST in another's name.
-    pub(crate) fn ask_as(&self, token: &str, path: &str, body: &str) -> RequestBuilder {
+    /// The same in another's name.
+    pub(crate) fn ask_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
         let url = format!("http://{}/api/sessions/{path}", self.app().address());
-        let request = self.client.post(url).bearer_auth(token);
-        request.header("content-type", "application/json").body(body.to_owned())
+        self.client.request(method, url).bearer_auth(token)
+    }
+
+    /// A creation in another's name.
+    pub(crate) async fn make_as(&self, token: &str, space: &str, body: &str, headers: &[(&str, &str)]) -> Told {
+        let request = self.ask_as(token, Method::POST, space).header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Told::of(request.body(body.to_owned()).send().await.unwrap()).await
+    }
+
+    /// Ends a token.
+    pub(crate) async fn revoke(&self, name: &str) {
+        self.app().parts().operators.revoke(name).await.unwrap();
+    }
+
+    /// A request whose path no client may tidy; everything that came back.
+    pub(crate) async fn raw(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let (token, length) = (&self.token, body.len());
+        let request = format!(
+            "{method} /api/sessions/{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        let mut stream = TcpStream::connect(self.app().address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// What the sweeper does every second.
+    pub(crate) async fn sweep(&self) {
+        self.app().parts().store.sweep().await.unwrap();
     }
 
     pub(crate) async fn get(&self, path: &str) -> Told {

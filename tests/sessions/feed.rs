@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use nightporter::clock;
-use reqwest::{Method, Response};
+use nightporter::operators::Scope;
+use reqwest::{Method, RequestBuilder};
 
 use crate::desk::{Desk, PATIENCE};
 
@@ -19,11 +20,16 @@ type Event = (String, String, String);
 
 impl Stream {
     async fn open(desk: &Desk, space: &str, last: Option<&str>) -> Self {
-        let mut request = desk.ask(Method::GET, &format!("{space}/changes"));
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let answer: Response = request.send().await.unwrap();
+        let request = desk.ask(Method::GET, &format!("{space}/changes"));
+        Self::of(last.into_iter().fold(request, |request, last| request.header("last-event-id", last))).await
+    }
+
+    async fn open_as(desk: &Desk, space: &str, token: &str) -> Self {
+        Self::of(desk.ask_as(token, Method::GET, &format!("{space}/changes"))).await
+    }
+
+    async fn of(request: RequestBuilder) -> Self {
+        let answer = request.send().await.unwrap();
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["content-type"]),
             (200, &"text/event-stream".parse().unwrap())
@@ -49,9 +55,14 @@ impl Stream {
         }
     }
 
+    /// Waits for the end; true when nothing came before it.
     async fn ended(&mut self) -> bool {
-        let end = async { while self.answer.next().await.is_some_and(|piece| piece.is_ok()) {} };
-        clock::within(PATIENCE, end).await.is_ok()
+        let end = async {
+            while let Some(Ok(piece)) = self.answer.next().await {
+                self.text += std::str::from_utf8(&piece).unwrap();
+            }
+        };
+        clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
     }
 }
 
@@ -91,6 +102,20 @@ async fn changes_come_in_order_and_from_where_one_left_off() {
     assert_eq!(bad.status().as_u16(), 400);
     desk.stop().await;
     assert!(stream.ended().await, "a stop ends the streams");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_has_ended_hears_nothing_more() {
+    let desk = Desk::new("").await;
+    let token = desk.token("reader", &[Scope::Sessions]).await;
+    let mut stream = Stream::open_as(&desk, "a", &token).await;
+    stream.next().await;
+    desk.send(Method::POST, "a", r#"{"data":{}}"#).await;
+    assert_eq!(stream.next().await.0, "created");
+    desk.revoke("reader").await;
+    desk.send(Method::POST, "a", r#"{"data":{}}"#).await;
+    assert!(stream.ended().await);
+    desk.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,8 +33,7 @@ async fn a_repeated_creation_gets_the_first_answer() {
     assert_eq!(elsewhere.status, 201);
     assert_ne!(elsewhere.id(), first.id(), "the key counts for one path");
     let somebody = desk.token("other", &[Scope::Sessions]).await;
-    let theirs =
-        Told::of(desk.ask_as(&somebody, "a", BODY).header("idempotency-key", "job 7/1").send().await.unwrap()).await;
+    let theirs = desk.make_as(&somebody, "a", BODY, &keyed).await;
     assert_eq!(theirs.status, 201);
     assert_ne!(theirs.id(), first.id(), "and for one principal");
     desk.clock.advance(Duration::from_secs(24 * 3600));
@@ -67,5 +66,35 @@ async fn a_refusal_is_remembered_and_a_malformed_key_is_named() {
         let told = desk.send_if(Method::POST, "a", BODY, &[("idempotency-key", key)]).await;
         assert_eq!(told.problem(), (400, "invalid_idempotency_key", "idempotency-key"), "{key:?}");
     }
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_on_our_side_may_be_tried_again() {
+    let desk = Desk::new("max_records = 1").await;
+    let other = desk.send(Method::POST, "a", BODY).await;
+    let keyed = [("idempotency-key", "k")];
+    for _ in 0..2 {
+        assert_eq!(desk.send_if(Method::POST, "a", BODY, &keyed).await.problem(), (507, "space_full", ""));
+    }
+    desk.send(Method::DELETE, &format!("a/{}", other.id()), "").await;
+    let made = desk.send_if(Method::POST, "a", BODY, &keyed).await;
+    assert_eq!((made.status, made.header("idempotency-replayed")), (201, ""));
+    assert_eq!(desk.send_if(Method::POST, "a", BODY, &keyed).await.text, made.text);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_back_another_day_makes_another_session() {
+    let desk = Desk::new("").await;
+    let keyed = [("idempotency-key", "nightly")];
+    let body = r#"{"data":{},"ttl":"7d"}"#;
+    let first = desk.send_if(Method::POST, "a", body, &keyed).await;
+    desk.clock.advance(Duration::from_millis(24 * 3_600_000 - 1));
+    assert_eq!(desk.send_if(Method::POST, "a", body, &keyed).await.header("idempotency-replayed"), "true");
+    desk.clock.advance(Duration::from_millis(1));
+    let second = desk.send_if(Method::POST, "a", body, &keyed).await;
+    assert_eq!((second.status, second.header("idempotency-replayed")), (201, ""));
+    assert_ne!(second.id(), first.id(), "the first one is still there, and is not what was asked for");
     desk.stop().await;
 }

@@ -212,6 +212,12 @@
       status: performance.getEntriesByType("navigation")[0]?.responseStatus ?? 0,
     }),
 
+    // Whether an answer from where the page is begins and does not come to its end.
+    breaksOff: async () => {
+      const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
+      return answer !== null && (await answer.arrayBuffer().then(() => false, () => true));
+    },
+
     // Covers what must not be in a picture: what matches a selector, and every place where a secret stands. lift() uncovers
     // it. Style sheets and highlights, so that no observer of the page wakes.
     mask: (selectors, secrets) => {

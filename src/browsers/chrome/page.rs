@@ -298,6 +298,15 @@ impl Page {
         self.tab.eyes.see("html", json!([HTML_LIMIT])).await
     }
 
+    /// Whether the answer breaks off when the page's address is asked for again, as a document's own does that came by half:
+    /// Chromium shows the half that it has as if it were all.
+    ///
+    /// # Errors
+    /// When the page has gone or does not answer.
+    pub async fn breaks_off(&self) -> Result<bool, BrowserError> {
+        self.tab.eyes.see("breaksOff", json!([])).await
+    }
+
     /// The document as evidence, its first 128 Ki characters: HTML without scripts, with the attributes that selectors need
     /// and the text that a person reads. Values of fields, hidden ones and those in other attributes, are not in it.
     ///

@@ -45,7 +45,7 @@ impl Keeper {
             }
             match missing {
                 Some(_) if !self.begun.confirmed => self.confirm(now).await?,
-                None if self.unwanted(suspects) => self.withdraw(),
+                None if self.unwanted(suspects) => self.withdraw(now).await?,
                 _ => {}
             }
             return Ok(());
@@ -113,11 +113,12 @@ impl Keeper {
         if confirmed { queued && purpose == Purpose::Need } else { !suspects }
     }
 
-    pub(super) fn withdraw(&self) {
+    pub(super) async fn withdraw(&self, now: Time) -> Result<(), StoreError> {
         if let Some(login) = self.running.get(&Job::Login) {
             login.abort();
         }
         self.publish_no_login();
+        self.portal.change(|record| record.interrupt_login("it is not needed any more", now)).await
     }
 
     /// Keeps a place for the next login in the other browser where the portal ends one session when another begins: what

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Done, Job, Keeper, LOOK_AGAIN, PLACE_AGAIN, Waiting};
-use crate::browsers::{Context, Seat};
+use crate::browsers::{Context, Kind, Seat};
 use crate::clock::Time;
 use crate::portals::check::{self, Verdict};
 use crate::portals::relay::refreshable;
@@ -130,7 +130,7 @@ impl Keeper {
             session.is_some_and(|session| refreshable(&self.portal, &session) != waiting.refused)
         };
         for waiting in self.waiting.extract_if(.., renewed) {
-            let _ = waiting.done.send(true);
+            let _ = waiting.done.send(Ok(()));
         }
         let wanted: BTreeSet<_> = self.waiting.iter().map(|waiting| waiting.session_id.clone()).collect();
         for id in wanted {
@@ -152,7 +152,7 @@ impl Keeper {
     }
 
     /// Answers those whose refresh has ended; whoever came while it was under way waits for the next one.
-    pub(super) fn answer(&mut self, id: &str, refreshed: bool) {
+    pub(super) fn answer(&mut self, id: &str, refreshed: Result<(), Kind>) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.session_id == id && waiting.served) {
             // A caller that has gone away needs no answer.
             let _ = waiting.done.send(refreshed);

@@ -29,7 +29,7 @@ impl Keeper {
                 if let Err(error) = &refreshed {
                     tracing::warn!(portal = self.portal.name(), "a value could not be refreshed: {error}");
                 }
-                self.answer(session.id(), refreshed.is_ok());
+                self.answer(session.id(), refreshed.map_err(|error| error.kind()));
                 Ok(())
             }
             Done::Prepared(prepared) => {
@@ -38,10 +38,7 @@ impl Keeper {
             }
             Done::LoggedIn(session) => self.logged_in(session).await,
             Done::LoginFailed(NoLogin::Failed(failure)) => self.login_failed(failure).await,
-            Done::LoginFailed(NoLogin::Busy(busy)) => {
-                self.phone_is_busy(busy);
-                Ok(())
-            }
+            Done::LoginFailed(NoLogin::Busy(busy)) => self.phone_is_busy(busy).await,
         }
     }
 
@@ -141,7 +138,7 @@ impl Keeper {
 
     /// What is unknown costs no login, however long it lasts; so after a while a person must hear of it.
     async fn in_the_dark(&mut self, why: &str) -> Result<(), StoreError> {
-        let dark = |record: &PortalRecord| record.serving().is_none() && record.recovery.alert.is_none();
+        let dark = |record: &PortalRecord| record.serving().is_none() && record.alert.is_none();
         let record = self.record();
         // Where a place lacks a session, recovery is under way and tells for itself.
         if !dark(&record) || self.missing(&record).is_some() {
@@ -195,11 +192,13 @@ impl Keeper {
     }
 
     /// No attempt, and no fault of the phone's: other portals' logins are under way there.
-    fn phone_is_busy(&mut self, busy: Busy) {
+    async fn phone_is_busy(&mut self, busy: Busy) -> Result<(), StoreError> {
         let name = self.portal.name();
         tracing::warn!(portal = name, "portal {name}: the login waits on: {busy}");
         self.phone_again = Some(self.portal.now() + self.portal.tools().random.jitter(PHONE_AGAIN, 30));
         self.portal.publish(|live| live.login = None);
+        let (now, told) = (self.portal.now(), busy.to_string());
+        self.portal.change(|record| record.interrupt_login(&told, now)).await
     }
 
     async fn moved(&mut self, session: &Session, moved: Result<(), BrowserError>) -> Result<(), StoreError> {

@@ -24,14 +24,14 @@ async fn a_busy_phone_is_no_attempt_and_nobodys_fault() {
         keeper.settle(Done::LoginFailed(NoLogin::Busy(busy))).await.unwrap();
     }
     let record = keeper.record();
-    assert_eq!((record.recovery.failures, &record.last_failure, &record.recovery.alert), (0, &None, &None));
+    assert_eq!((record.recovery.failures, &record.last_failure, &record.alert), (0, &None, &None));
     keeper.plan_login(now).await.unwrap();
     assert_eq!(login_of(&scene), None, "not at once again");
     scene.advance(PHONE_AGAIN * 2);
     keeper.plan_login(scene.portal.now()).await.unwrap();
     assert_eq!(login_of(&scene), Some((true, true)));
     // Nor for a day when the clock is set back meanwhile.
-    keeper.withdraw();
+    keeper.withdraw(scene.portal.now()).await.unwrap();
     drain(&mut keeper).await;
     keeper.phone_again = Some(scene.portal.now() + PHONE_AGAIN);
     scene.portal.tools().clock.set(now - Duration::from_secs(86_400));
@@ -88,6 +88,7 @@ async fn a_login_that_still_waits_for_the_phone_is_given_up_when_the_session_liv
     keeper.plan_login(scene.portal.now()).await.unwrap();
     drain(&mut keeper).await;
     assert_eq!((login_of(&scene), keeper.record().serving().unwrap().session_id.as_str()), (None, one.id()));
+    assert_eq!(scene.events(scene.events(0).len() - 2), ["restored", "interrupted"]);
     scene.end().await;
 }
 

@@ -1,0 +1,106 @@
+//! The real binary in a directory of its own, and connections to it that stay open.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use nightporter::clock;
+use tokio::net::TcpStream;
+
+/// A running appliance; killed when dropped.
+pub(crate) struct Appliance {
+    child: Child,
+    address: String,
+    token: String,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer, as far as it matters.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) etag: String,
+}
+
+/// A connection that stays open.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+    token: String,
+}
+
+impl Appliance {
+    /// With its store on the disk of `beside`.
+    pub(crate) async fn start(beside: &Path) -> Self {
+        let dir = tempfile::tempdir_in(beside).unwrap();
+        let (file, log) = (dir.path().join("nightporter.toml"), dir.path().join("log"));
+        let store = fs::canonicalize(dir.path()).unwrap().join("store");
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{}\"\n[log]\nlevel = \"warn,nightporter::app=info\"\n\
+             [sessions]\nmax_records = 1000000\n",
+            store.display()
+        );
+        fs::write(&file, config).unwrap();
+        let program = |word: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
+            command.args(word).arg("--config").arg(&file).stdin(Stdio::null());
+            command
+        };
+        let child = program(&["serve"]).stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
+        let address = loop {
+            let text = fs::read_to_string(&log).unwrap();
+            if let Some((_, rest)) = text.split_once("listening on http://").filter(|(_, rest)| rest.contains('\n')) {
+                break rest.split_whitespace().next().unwrap().to_owned();
+            }
+            clock::pause(Duration::from_millis(20)).await;
+        };
+        let made = program(&["token", "add", "bench", "--scope", "sessions"]).output().unwrap();
+        let text = String::from_utf8(made.stdout).unwrap();
+        let token = text.split_whitespace().find(|word| word.starts_with("npt_")).unwrap().to_owned();
+        Self { child, address, token, _dir: dir }
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Connection { sender, host: self.address.clone(), token: format!("Bearer {}", self.token) }
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Connection {
+    /// Sends a request with a JSON body, if any, and reads its answer to the end.
+    pub(crate) async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, &self.token)
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::from(body.to_owned())).unwrap();
+        let mut answer = self.sender.send_request(request).await.unwrap();
+        let etag = answer.headers().get(header::ETAG).map(|etag| etag.to_str().unwrap().to_owned());
+        let status = answer.status();
+        while let Some(frame) = answer.body_mut().frame().await {
+            frame.unwrap();
+        }
+        Answer { status, etag: etag.unwrap_or_default() }
+    }
+}

@@ -1,0 +1,183 @@
+//! The store beside Redis, which it replaces: durable updates from one to many clients, hot keys, readings, and what a
+//! million sessions take. Both are on the same disk and in turns within one run, so that whatever else the machine does
+//! befalls both. The store is in this process, as it is for every part of Nightporter; Redis is behind its Unix socket, as
+//! near as it can be. `README.md` beside this file holds a run; `nightporter.example.toml` tells what "interval" means.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
+
+#[path = "store/load.rs"]
+mod load;
+#[path = "store/million.rs"]
+mod million;
+#[path = "store/redis.rs"]
+mod redis_server;
+
+use std::path::Path;
+use std::time::Duration;
+
+use load::{Client, Turn};
+use nightporter::clock::Clock;
+use nightporter::lifecycle::Lifecycle;
+use nightporter::store::{Decision, Durability, Expires, Record, Store};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, Script};
+use redis_server::{Fsync, Redis};
+use serde::{Deserialize, Serialize};
+
+/// Turns of each kind, and how long one is.
+const ROUNDS: usize = 5;
+const SPAN: Duration = Duration::from_millis(1500);
+/// What a session holds in the stories: 600 bytes.
+const SIZE: usize = 600;
+
+/// A session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Blob(String);
+
+impl Record for Blob {
+    const SPACE: &'static str = "bench";
+    const SCHEMA: u8 = 1;
+}
+
+impl Blob {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(format!("{number:0SIZE$}"))
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    if let Some(part) = million::part() {
+        return part.run().await;
+    }
+    let disk =
+        tempfile::tempdir_in(std::env::var("NIGHTPORTER_BENCH_DIR").unwrap_or_else(|_| "target".into())).unwrap();
+    println!("{ROUNDS} turns of {SPAN:?} each, in turns; medians, ratios with their least and greatest\n");
+    load::head();
+    for (fsync, durability, name) in [
+        (Fsync::Always, Durability::Acknowledged, "durable when answered"),
+        (Fsync::EverySecond, Durability::Interval, "at most 1 s / 200 ms lost"),
+    ] {
+        let pair = Pair::start(disk.path(), fsync, durability).await;
+        for (clients, keys) in [(1, 1), (16, 16), (64, 64), (64, 8), (64, 1)] {
+            let keys_word = if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") };
+            pair.updates(&format!("{name}: {clients} clients, {keys_word}"), clients, keys).await;
+        }
+        pair.readings(&format!("{name}: reading, 64 clients"), 64).await;
+        assert!(pair.life.shutdown(Duration::from_secs(60)).await);
+    }
+    million::tell(disk.path()).await;
+}
+
+/// Both, on the same disk.
+struct Pair {
+    redis: Redis,
+    store: Store,
+    life: Lifecycle,
+    _dir: tempfile::TempDir,
+}
+
+impl Pair {
+    async fn start(disk: &Path, fsync: Fsync, durability: Durability) -> Self {
+        let (dir, life) = (tempfile::tempdir_in(disk).unwrap(), Lifecycle::new());
+        let store = Store::open(dir.path(), durability, Clock::system(), &life).unwrap();
+        Self { redis: Redis::start(disk, fsync, false).await, store, life, _dir: dir }
+    }
+
+    async fn updates(&self, what: &str, clients: usize, keys: usize) {
+        let name = |client: usize| format!("{clients}-{keys}-{}", client % keys);
+        let mut theirs = Vec::new();
+        for client in 0..clients {
+            let connection = self.redis.connect().await;
+            theirs.push(Swapper { connection, script: redis_server::swap(), key: name(client), version: 0 });
+        }
+        let ours = (0..clients).map(|client| Updater { store: self.store.clone(), key: name(client) }).collect();
+        in_turns(what, theirs, ours).await;
+    }
+
+    async fn readings(&self, what: &str, clients: usize) {
+        let mut theirs = Vec::new();
+        for _ in 0..clients {
+            theirs.push(Reader(self.redis.connect().await));
+        }
+        let ours = (0..clients).map(|_| Looker(self.store.clone())).collect();
+        in_turns(what, theirs, ours).await;
+    }
+}
+
+/// Theirs, ours, theirs, ours; the first of each warms up and does not count.
+async fn in_turns<A: Client, B: Client>(what: &str, mut theirs: Vec<A>, mut ours: Vec<B>) {
+    let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (their_turn, again) = load::turn(theirs, SPAN).await;
+        theirs = again;
+        let (our_turn, again) = load::turn(ours, SPAN).await;
+        ours = again;
+        if round > 0 {
+            their_turns.push(their_turn);
+            our_turns.push(our_turn);
+        }
+    }
+    load::row(what, &their_turns, &our_turns);
+}
+
+/// Changes a record in Redis: it knows the version that it wrote last, and reads again when somebody else was faster.
+struct Swapper {
+    connection: MultiplexedConnection,
+    script: Script,
+    key: String,
+    version: i64,
+}
+
+impl Client for Swapper {
+    async fn act(&mut self) {
+        loop {
+            let value = Blob::new(self.version.unsigned_abs() + 1).0;
+            let mut call = self.script.key(&self.key);
+            call.arg(self.version).arg(value).arg(0);
+            let told: i64 = call.invoke_async(&mut self.connection).await.unwrap();
+            if told > 0 {
+                self.version = told;
+                return;
+            }
+            self.version = -told - 1;
+        }
+    }
+}
+
+/// Changes a record in the store.
+struct Updater {
+    store: Store,
+    key: String,
+}
+
+impl Client for Updater {
+    async fn act(&mut self) {
+        let changed = self.store.update::<Blob, _>(&self.key, |old| {
+            Decision::Put(Blob::new(old.map_or(0, |old| old.version) + 1), Expires::Never, ())
+        });
+        changed.await.unwrap();
+    }
+}
+
+/// Reads a record of Redis.
+struct Reader(MultiplexedConnection);
+
+impl Client for Reader {
+    async fn act(&mut self) {
+        let read: String = self.0.hget("64-64-7", "d").await.unwrap();
+        assert_eq!(read.len(), SIZE);
+    }
+}
+
+/// Reads a record of the store.
+struct Looker(Store);
+
+impl Client for Looker {
+    async fn act(&mut self) {
+        let read = self.0.get::<Blob>("64-64-7").unwrap().unwrap();
+        assert_eq!(read.value.0.len(), SIZE);
+        // Reading waits for nothing; the other clients want their turn.
+        tokio::task::consume_budget().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! Clients that change or read records as fast as they are answered, and what came of it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use nightporter::clock::Stopwatch;
+
+/// What one turn came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) per_second: f64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+}
+
+/// Someone who makes one change or one reading after the other.
+pub(crate) trait Client: Send + 'static {
+    /// Does it once, until it has succeeded.
+    fn act(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Lets every client act for `span`; each returns for the next turn.
+pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration) -> (Turn, Vec<C>) {
+    let watch = Stopwatch::start();
+    let tasks = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            let (all, mut times) = (Stopwatch::start(), Vec::new());
+            while all.elapsed() < span {
+                let one = Stopwatch::start();
+                client.act().await;
+                times.push(one.elapsed());
+            }
+            (client, times)
+        })
+    });
+    let (mut clients, mut times) = (Vec::new(), Vec::new());
+    for done in join_all(tasks).await {
+        let (client, its) = done.unwrap();
+        clients.push(client);
+        times.extend(its);
+    }
+    let elapsed = watch.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100];
+    (Turn { per_second: times.len() as f64 / elapsed, p50: at(50), p99: at(99) }, clients)
+}
+
+/// The middle, the least and the greatest.
+pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+/// One row: what both do a second, how many times ours is theirs, and the slowest hundredth of each.
+pub(crate) fn row(what: &str, theirs: &[Turn], ours: &[Turn]) {
+    let middle = |turns: &[Turn], of: &dyn Fn(&Turn) -> f64| spread(turns.iter().map(of).collect()).0;
+    let ratios = theirs.iter().zip(ours).map(|(theirs, ours)| ours.per_second / theirs.per_second);
+    let (ratio, least, greatest) = spread(ratios.collect());
+    let rate = |turn: &Turn| turn.per_second;
+    let p50 = |turn: &Turn| turn.p50.as_secs_f64() * 1e3;
+    let p99 = |turn: &Turn| turn.p99.as_secs_f64() * 1e3;
+    println!(
+        "| {what} | {:.0} | {:.0} | {ratio:.2} ({least:.2} to {greatest:.2}) | {:.2} | {:.2} | {:.2} | {:.2} |",
+        middle(theirs, &rate),
+        middle(ours, &rate),
+        middle(theirs, &p50),
+        middle(ours, &p50),
+        middle(theirs, &p99),
+        middle(ours, &p99)
+    );
+}
+
+/// The head of a table of [`row`]s.
+pub(crate) fn head() {
+    println!(
+        "| what | Redis /s | store /s | store:Redis | Redis p50 ms | store p50 ms | Redis p99 ms | store p99 ms |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+}
