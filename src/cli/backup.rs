@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Pieces};
 use super::exit::{self, Exit, Failure};
-use super::{Settings, output, progress, store};
+use super::{Shared, output, progress, store};
 use crate::clock::Clock;
 use crate::config;
 use crate::lifecycle::Lifecycle;
@@ -32,10 +32,7 @@ pub(super) struct Backup {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    shared: Shared,
 }
 
 /// What was written.
@@ -49,7 +46,7 @@ struct Written {
 
 impl Backup {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
-        let config = self.settings.load()?;
+        let config = self.shared.settings.load()?;
         let to_stdout = self.file == Path::new("-");
         // Before anything is asked of the server: a name that is taken costs it nothing.
         let mut sink = if to_stdout { Sink::stdout()? } else { Sink::file(&self.file, self.force)? };
@@ -62,7 +59,7 @@ impl Backup {
         let bytes = copied?;
         let manifest = sink.finish().await?;
         let written = Written { file: self.file, bytes, manifest };
-        match (to_stdout, self.json) {
+        match (to_stdout, self.shared.json) {
             (true, false) => output::complain(&told(&written)),
             (true, true) => output::complain(&format!("{}\n", serde_json::to_string(&written).context("result")?)),
             (false, false) => output::print(&told(&written))?,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::backup::asked_to_stop;
 use super::exit::{self, Exit, Failure};
-use super::{Settings, output, progress, store};
+use super::{Shared, output, progress, store};
 use crate::app::KEY_FILE;
 use crate::clock::Clock;
 use crate::store::snapshot::{self, Existing, Manifest, Progress, Restored, Stage, Watch};
@@ -30,10 +30,7 @@ pub(super) struct Restore {
     #[arg(long, visible_alias = "dry-run")]
     verify: bool,
     #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    shared: Shared,
 }
 
 /// What was done.
@@ -56,7 +53,7 @@ impl Restore {
         } else {
             self.restore().await?
         };
-        if self.json {
+        if self.shared.json {
             output::print_json(&done)?;
         } else {
             output::print(&told(&done))?;
@@ -65,7 +62,7 @@ impl Restore {
     }
 
     async fn restore(&self) -> Result<Done, Failure> {
-        let config = self.settings.load()?.store;
+        let config = self.shared.settings.load()?.store;
         store::check_owner(&config.path)?;
         let now = Clock::system().now();
         let existing = if self.force { Existing::Aside(now) } else { Existing::Refuse(now) };
