@@ -71,7 +71,7 @@ impl Mark {
         let mut slot = [0; SLOT];
         slot[..8].copy_from_slice(&MAGIC);
         slot[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-        slot[10] = u8::from(self.sealed) * SEALED | u8::from(self.doubted) * DOUBTED;
+        slot[10] = (u8::from(self.sealed) * SEALED) | (u8::from(self.doubted) * DOUBTED);
         slot[16..32].copy_from_slice(&self.id);
         let numbers = [self.turn, self.sum.changes, self.sum.count, self.sum.digest];
         for (place, number) in slot[32..BODY].chunks_exact_mut(8).zip(numbers) {
@@ -95,7 +95,7 @@ impl Mark {
         if found > FORMAT {
             return Err(StoreError::NewerStore { found, known: FORMAT });
         }
-        let number = |at: usize| body[at..at + 8].iter().rev().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        let number = |at: usize| body[at..at + 8].iter().rev().fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
         let mut id = [0; 16];
         id.copy_from_slice(&body[16..32]);
         let sum = Sum { changes: number(40), count: number(48), digest: number(56) };

@@ -161,7 +161,7 @@ fn is_empty(engine: &dyn Engine) -> Result<bool, StoreError> {
 pub(super) fn judge(directory: &Path, sealed: bool, seen: Sum, wanted: Sum) -> Result<(), StoreError> {
     let unsound = |finding| Err(StoreError::Unsound { path: directory.to_owned(), finding });
     let (found, expected) = (seen.count, wanted.count);
-    if sealed && found != expected || found.abs_diff(expected) > IN_FLIGHT {
+    if (sealed && found != expected) || found.abs_diff(expected) > IN_FLIGHT {
         return unsound(format!("it holds {found} records, and should hold {expected}"));
     }
     if sealed && seen.digest != wanted.digest {
