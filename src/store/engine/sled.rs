@@ -48,13 +48,17 @@ impl Sled {
     /// Opens or makes the database in the directory `path`.
     pub(in crate::store) fn open(path: &Path) -> Result<Self, EngineError> {
         let lock = claim(path)?;
-        let db = open_guarded(path)?;
+        let files = path.join("sled");
+        if !files.exists() {
+            make(path, &files)?;
+        }
+        let db = open_guarded(path, &files)?;
         let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
         let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
         let (changes, _) = broadcast::channel(BACKLOG);
         let engine = Self { db, records, expiry, floors, changes, leases: Arc::default(), _lock: lock };
         engine.prove_durable()?;
-        sync_directories(path)?;
+        sync(&[&files.join("conf"), &files, path, parent(path)])?;
         Ok(engine)
     }
 
@@ -191,13 +195,11 @@ fn owner(lock: &mut File) -> String {
     }
 }
 
-fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {
+/// Opens or makes sled's `files` in the data directory `path`.
+fn open_guarded(path: &Path, files: &Path) -> Result<sled::Db, EngineError> {
     let refused = |reason: String| EngineError::Open { path: path.to_owned(), reason };
-    let config = sled::Config::new()
-        .path(path.join("sled"))
-        .cache_capacity(CACHE)
-        .flush_every_ms(None)
-        .mode(sled::Mode::HighThroughput);
+    let config =
+        sled::Config::new().path(files).cache_capacity(CACHE).flush_every_ms(None).mode(sled::Mode::HighThroughput);
     let (tell, told) = mpsc::sync_channel(1);
     let opener = std::thread::Builder::new().name("store open".to_owned()).spawn(move || {
         // The receiver is gone only when opening took too long; there is nobody left to tell then.
@@ -232,14 +234,31 @@ fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
     }
 }
 
-/// Directory entries are data too: a file whose name is not on the disk is lost with it.
-fn sync_directories(path: &Path) -> Result<(), EngineError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for directory in [&path.join("sled") as &Path, path, parent] {
-        let sync = File::open(directory).and_then(|directory| directory.sync_all());
-        sync.map_err(|source| EngineError::Directory { path: PathBuf::from(directory), source })?;
+/// Makes an empty database under another name and gives it its own when it is whole on the disk: one that a power cut
+/// leaves half made would not open.
+fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
+    let made = path.join("sled.new");
+    let failed = |source| EngineError::Directory { path: made.clone(), source };
+    match fs::remove_dir_all(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
     }
-    Ok(())
+    drop(open_guarded(path, &made)?);
+    sync(&[&made.join("conf"), &made.join("db"), &made])?;
+    fs::rename(&made, files).map_err(failed)
+}
+
+/// Forces to the disk what sled does not: its file of settings, without which it does not open, and directory entries,
+/// which are data too: a file whose name is not on the disk is lost with it.
+fn sync(places: &[&Path]) -> Result<(), EngineError> {
+    places.iter().try_for_each(|place| {
+        let synced = File::open(place).and_then(|place| place.sync_all());
+        synced.map_err(|source| EngineError::Directory { path: PathBuf::from(place), source })
+    })
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
