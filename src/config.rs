@@ -11,6 +11,8 @@ use std::sync::Arc;
 mod channels;
 mod check;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 mod network;
 mod problem;

@@ -22,8 +22,13 @@ mod codec;
 mod commit;
 pub mod engine;
 mod expiry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(all(test, feature = "interleavings"))]
+mod interleavings;
 mod key;
 mod record;
+mod sync;
 mod update;
 
 use std::path::Path;
@@ -40,6 +45,7 @@ pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 pub use record::{MAX_PAYLOAD, Record, Stored};
+use sync::blocking;
 pub use update::{Decision, Expires, Updated};
 
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
@@ -115,12 +121,16 @@ impl Store {
     /// # Errors
     /// [`EngineError::InUse`] when another process has it open; others when it cannot be opened or is not durable here.
     pub fn open(path: &Path, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn Engine> = Arc::new(engine::sled::Sled::open(path)?);
-        let commit = Commit::start(Arc::clone(&engine), durability, life)?;
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, commit }));
+        let store = Self::on(Arc::new(engine::sled::Sled::open(path)?), durability, clock, life)?;
         expiry::start(store.clone(), life);
         Ok(store)
+    }
+
+    /// A store on `engine`, with a commit thread but without a sweeper.
+    fn on(engine: Arc<dyn Engine>, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
+        let commit = Commit::start(Arc::clone(&engine), durability, life)?;
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        Ok(Self(Arc::new(Inner { engine, clock, stripes, commit })))
     }
 
     /// The record `id` of this kind, unless it is absent or expired.
@@ -259,18 +269,6 @@ impl Probe {
 impl Record for Probe {
     const SPACE: &'static str = "store";
     const SCHEMA: u8 = 1;
-}
-
-/// Runs blocking engine work off the runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // Cancelled only when the runtime ends; a panic inside is a bug that must not be taken for an empty answer.
-        Err(ended) if ended.is_cancelled() => Err(StoreError::Stopped),
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
-    }
 }
 
 /// How long opening may take before it is called stuck: a damaged sled file can hang it for ever. A million live records

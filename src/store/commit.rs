@@ -4,14 +4,14 @@
 //! changes in the order of their tickets, and then publishes that number. There is no added delay: while one flush runs,
 //! the next group gathers (7 to 20 changes on a busy store).
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::StoreError;
 use super::engine::{Change, Engine, EngineError};
+use super::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
 use crate::lifecycle::Lifecycle;
 
 /// How long the thread sleeps when nothing was written: it must wake to beat.
@@ -94,7 +94,7 @@ impl Commit {
                 }
             }
         };
-        let thread = life.thread("store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let thread = thread(life, "store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
         Ok(Self { shared, progress, durability, thread: Some(thread) })
     }
 
