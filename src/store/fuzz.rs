@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
-use super::record::{self, Record, Stored};
+use super::record::{self, Record};
 
 /// One field of every shape that records have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ pub fn record(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Stored;
 
     #[test]
     fn the_corpus_of_records_holds() {

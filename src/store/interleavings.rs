@@ -47,8 +47,11 @@ struct Memory {
 #[derive(Debug, Default)]
 struct State {
     tables: Tables,
-    /// What would be found after a power cut.
+    /// How many writes there were.
+    written: u64,
+    /// What would be found after a power cut, and after how many writes that was.
     durable: Tables,
+    safe: u64,
     /// The last version that each key has had.
     versions: BTreeMap<Vec<u8>, u64>,
     told: Vec<Change>,
@@ -62,6 +65,7 @@ impl State {
             Some(value) => drop(self.tables[table as usize].insert(key.to_vec(), value)),
             None => drop(self.tables[table as usize].remove(key)),
         }
+        self.written += 1;
         let of = if table == Table::Expiry { &key[8..] } else { key };
         if table != Table::Floors {
             self.keeps_its_promises(of);
@@ -152,10 +156,13 @@ impl Engine for Memory {
         if let Some(left) = &mut state.flushes_left {
             *left = left.checked_sub(1).ok_or_else(|| EngineError::Failed("the disk is gone".to_owned()))?;
         }
-        let begun = state.tables.clone();
+        let (begun, written) = (state.tables.clone(), state.written);
         drop(state);
-        // What is written from here on need not be on the disk at the end.
-        self.state.lock().unwrap().durable = begun;
+        // What is written from here on need not be on the disk at the end, and a slower flush undoes no faster one.
+        let mut state = self.state.lock().unwrap();
+        if written > state.safe {
+            (state.durable, state.safe) = (begun, written);
+        }
         Ok(())
     }
 
@@ -234,7 +241,11 @@ impl Bench {
         let Self { memory, store, .. } = self;
         drop(store);
         let state = memory.state.lock().unwrap();
-        assert_eq!(state.tables, state.durable, "the end of the store leaves something off the disk");
+        // The index is a hint: an entry that was not removed leads the sweeper to nothing.
+        for table in [Table::Records, Table::Floors] {
+            let (left, safe) = (&state.tables[table as usize], &state.durable[table as usize]);
+            assert_eq!(left, safe, "the end of the store leaves some {table:?} off the disk");
+        }
         for (key, last) in &state.versions {
             let told = state.told.iter().filter(|change| change.key.as_bytes() == key);
             let versions = told.filter_map(|change| match change.kind {
