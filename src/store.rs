@@ -22,12 +22,14 @@ mod codec;
 mod commit;
 pub mod engine;
 mod expiry;
+mod fresh;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 #[cfg(all(test, feature = "interleavings"))]
 mod interleavings;
 mod key;
 mod record;
+pub mod snapshot;
 mod sync;
 mod update;
 
@@ -45,6 +47,7 @@ pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 pub use record::{MAX_PAYLOAD, Record, Stored};
+use snapshot::Cutting;
 use sync::blocking;
 pub use update::{Decision, Expires, Updated};
 
@@ -67,6 +70,7 @@ struct Inner {
     clock: Clock,
     stripes: Vec<Mutex<()>>,
     commit: Commit,
+    cutting: Cutting,
 }
 
 /// Why the store could not do what was asked.
@@ -130,7 +134,12 @@ impl Store {
     fn on(engine: Arc<dyn Engine>, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
         let commit = Commit::start(Arc::clone(&engine), durability, life)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Ok(Self(Arc::new(Inner { engine, clock, stripes, commit })))
+        Ok(Self(Arc::new(Inner { engine, clock, stripes, commit, cutting: Cutting::default() })))
+    }
+
+    /// Whether there is a store in the directory `path`, whole or not.
+    pub fn exists(path: &Path) -> bool {
+        fresh::exists(path)
     }
 
     /// The record `id` of this kind, unless it is absent or expired.

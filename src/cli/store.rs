@@ -1,0 +1,44 @@
+//! The store itself, for commands that found no server: opened with care for whose it is, given back in order.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::exit::{Exit, Failure};
+use crate::clock::Clock;
+use crate::config;
+use crate::lifecycle::Lifecycle;
+use crate::store::{Durability, Store, StoreError};
+
+/// How long the store may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Opens the store that `config` names; no server has it.
+pub(super) fn open(config: &config::Store, clock: &Clock, life: &Lifecycle) -> Result<Store, Failure> {
+    check_owner(&config.path)?;
+    Store::open(&config.path, Durability::Acknowledged, clock.clone(), life).map_err(silent_owner)
+}
+
+/// Gives the store back in order; `holder` has the last handle to it.
+pub(super) async fn close<T>(holder: T, life: &Lifecycle) {
+    life.shutdown(CLOSE_LIMIT).await;
+    drop(holder);
+}
+
+/// Files that root makes in another user's store would keep that user's server from starting.
+pub(super) fn check_owner(directory: &Path) -> Result<(), Failure> {
+    let Ok(meta) = std::fs::metadata(directory) else { return Ok(()) };
+    let ours = rustix::process::geteuid().as_raw();
+    if meta.uid() == ours {
+        return Ok(());
+    }
+    let (directory, owner) = (directory.display(), meta.uid());
+    let message =
+        format!("the store {directory} belongs to user {owner}; do this as that user: `sudo -u '#{owner}' …`");
+    Err(Failure::told(Exit::NotAllowed, message))
+}
+
+fn silent_owner(error: StoreError) -> Failure {
+    let failure = Failure::from(error);
+    failure.context("no server answers on the control socket, and the store cannot be opened without it")
+}
