@@ -21,7 +21,7 @@ ARGS ?=
 # How long `make chaos` lasts, and each target of `make fuzz`.
 MINUTES ?= 10
 # What `make fuzz` fuzzes.
-TARGETS ?= record config
+TARGETS ?= record snapshot config
 
 help: ## lists the commands
 	sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20

@@ -16,7 +16,7 @@ use shuttle::sync::Mutex;
 use tokio::sync::broadcast;
 
 use super::engine::{Batch, Change, ChangeKind, Engine, EngineError, Lease, Leases, Pair, Swap, Table};
-use super::{Decision, Durability, Expires, Key, Record, Store, StoreError, expiry, record};
+use super::{Decision, Durability, Expires, Key, Record, Store, StoreError, expiry, record, snapshot};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
 
@@ -224,6 +224,16 @@ impl Bench {
         version
     }
 
+    /// The versions of all records, by id.
+    fn versions(&self) -> BTreeMap<String, u64> {
+        let state = self.memory.state.lock().unwrap();
+        let records = state.tables[Table::Records as usize].iter().map(|(key, bytes)| {
+            let key = Key::from_bytes(key).unwrap();
+            (key.id().to_owned(), record::open(&key, bytes).unwrap().0.version)
+        });
+        records.collect()
+    }
+
     async fn sweep(&self) {
         while self.store.sweep().await.unwrap() > 0 {}
     }
@@ -290,6 +300,7 @@ explored! {
     versions_go_on_through_deletion_and_expiry long_versions_go_on_through_deletion_and_expiry
     a_group_is_on_the_disk_when_it_is_acknowledged long_a_group_is_on_the_disk_when_it_is_acknowledged
     a_failing_disk_acknowledges_nothing long_a_failing_disk_acknowledges_nothing
+    a_snapshot_shows_one_moment long_a_snapshot_shows_one_moment
     two_processes_lose_no_change long_two_processes_lose_no_change
 }
 
@@ -396,6 +407,67 @@ mod scenes {
             bench.count("a", Expires::Never).await.is_err()
                 || bench.memory.state.lock().unwrap().flushes_left.is_some()
         );
+    }
+
+    pub(super) async fn a_snapshot_shows_one_moment() {
+        let bench = Bench::new();
+        for id in ["c", "d"] {
+            bench.count(id, Expires::Never).await.unwrap();
+        }
+        // Each counts one up before the other, in the order of keys and against it, and others come and go between.
+        let writers = [("a", "e"), ("e", "b")].map(|(cause, effect)| {
+            let bench = bench.clone();
+            spawn(async move {
+                for id in [cause, effect, cause, effect] {
+                    bench.count(id, Expires::Never).await.unwrap();
+                }
+            })
+        });
+        let passing = bench.clone();
+        let passing = spawn(async move {
+            passing.delete("c").await;
+            passing.count("bb", Expires::Never).await.unwrap();
+            passing.delete("d").await;
+        });
+        let before = bench.versions();
+        let mut snapshot = bench.store.snapshot().await.unwrap();
+        let after = bench.versions();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = snapshot.chunk().await.unwrap() {
+            bytes.extend(chunk);
+        }
+        let shown = shown(&bytes);
+        for id in ["a", "b", "bb", "c", "d", "e"] {
+            let version = shown.get(id).copied().unwrap_or(0);
+            let gone = ["c", "d"].contains(&id) && version == 0;
+            let least = before.get(id).copied().unwrap_or(0);
+            assert!(gone || version >= least, "{id} was at {least} before the snapshot, which shows {version}");
+            let most = after.get(id).copied().unwrap_or(0).max(least);
+            assert!(version <= most, "{id} was at {most} when the snapshot had begun, which shows {version}");
+        }
+        let version = |id: &str| shown.get(id).copied().unwrap_or(0);
+        // Who counts an effect up has counted its cause up before: `e` is an effect of `a`, and the cause of `b`.
+        assert!(version("b") <= version("e"), "an effect without its cause: {shown:?}");
+        assert!(version("e") <= version("a") + 2, "an effect without its cause: {shown:?}");
+        assert!(version("bb") == 0 || version("c") == 0, "what came after a deletion, and the deleted: {shown:?}");
+        assert!(version("d") != 0 || version("bb") != 0, "a deletion without what came before it: {shown:?}");
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        passing.await.unwrap();
+        bench.end();
+    }
+
+    /// The versions that a snapshot shows, by id.
+    fn shown(bytes: &[u8]) -> BTreeMap<String, u64> {
+        let mut shown = BTreeMap::new();
+        snapshot::each(bytes, |table, key, value| {
+            if table == Table::Records {
+                let key = Key::from_bytes(key).unwrap();
+                shown.insert(key.id().to_owned(), record::open(&key, value).unwrap().0.version);
+            }
+        });
+        shown
     }
 
     pub(super) async fn two_processes_lose_no_change() {

@@ -2,10 +2,11 @@
 //! explores interleavings (`interleavings.rs`). The rest of the store must not know which, and tokio's own locks need no
 //! other: they park a task, and whichever scheduler runs it wakes it.
 
-pub(super) use chosen::{Condvar, JoinHandle, Mutex, MutexGuard, blocking, thread};
+pub(super) use chosen::{AtomicBool, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, blocking, thread};
 
 #[cfg(not(all(test, feature = "interleavings")))]
 mod chosen {
+    pub(in crate::store) use std::sync::atomic::{AtomicBool, Ordering};
     pub(in crate::store) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(in crate::store) use std::thread::JoinHandle;
 
@@ -36,6 +37,7 @@ mod chosen {
 
 #[cfg(all(test, feature = "interleavings"))]
 mod chosen {
+    pub(in crate::store) use shuttle::sync::atomic::{AtomicBool, Ordering};
     pub(in crate::store) use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub(in crate::store) use shuttle::thread::JoinHandle;
 
