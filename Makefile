@@ -43,10 +43,10 @@ torture: ## the long forms of the store's proofs: kill -9, power cuts, a model, 
 	cargo test --locked --no-fail-fast --test store_durability --test store_model --test linearizability -- \
 	  --ignored --nocapture --test-threads=1 long_
 	echo "== interleavings"
-	cargo test --locked --lib --features interleavings store::interleavings -- --ignored --nocapture --test-threads=1
+	cargo test --locked --lib --features interleavings interleavings:: -- --ignored --nocapture --test-threads=1
 
 interleavings: ## explores who goes on when in the store's update, sweeper and commit, with shuttle (part of make test)
-	cargo test --locked --lib --features interleavings store::interleavings
+	cargo test --locked --lib --features interleavings interleavings::
 
 fuzz: ## ten minutes of libFuzzer for each target (MINUTES=1 TARGETS=config for less), on stable Rust
 	.ci/install fuzz

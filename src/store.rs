@@ -25,12 +25,14 @@ mod expiry;
 mod fresh;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-#[cfg(all(test, feature = "interleavings"))]
-mod interleavings;
 mod key;
 mod record;
 pub mod snapshot;
 mod sync;
+#[cfg(all(test, feature = "interleavings"))]
+mod tests {
+    mod interleavings;
+}
 mod update;
 
 use std::path::Path;

@@ -7,8 +7,7 @@ use super::{Config, Place, Sources};
 
 /// Loads `data`, a TOML file, and behind a NUL the lines `NAME=value` of an environment. It must not panic, and what it
 /// complains about must be found where it says: a line of the file, or a variable that is there.
-#[expect(clippy::missing_panics_doc, reason = "panics are what the fuzzer looks for")]
-#[expect(clippy::expect_used, reason = "as above")]
+#[expect(clippy::expect_used, reason = "panics are what the fuzzer looks for")]
 pub fn config(data: &[u8]) {
     let (file, environment) = match data.iter().position(|byte| *byte == 0) {
         Some(end) => (&data[..end], &data[end + 1..]),

@@ -36,8 +36,7 @@ impl Record for Sample {
 
 /// Reads `data` as a record and as a key. Neither may panic, and what is read must come out the same when it is written
 /// and read again. Mutated bytes never have the right checksum, so they are tried with it too.
-#[expect(clippy::missing_panics_doc, reason = "panics are what the fuzzer looks for")]
-#[expect(clippy::expect_used, reason = "as above")]
+#[expect(clippy::expect_used, reason = "panics are what the fuzzer looks for")]
 pub fn record(data: &[u8]) {
     let key = Key::from_bytes(b"sample/fuzz").expect("it is one");
     // Unsealed data is refused but in one of four thousand million cases.

@@ -1,5 +1,5 @@
 //! What the store's threads wait on, in one place: the operating system's locks and threads, or shuttle's where a test
-//! explores interleavings (`interleavings.rs`). The rest of the store must not know which, and tokio's own locks need no
+//! explores interleavings (`tests/interleavings.rs`). The rest of the store must not know which, and tokio's own locks need no
 //! other: they park a task, and whichever scheduler runs it wakes it.
 
 pub(super) use chosen::{AtomicBool, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, blocking, thread};

@@ -95,9 +95,9 @@ impl Naming {
 }
 
 impl Disk {
-    /// An empty one for what is below `root`.
-    pub(crate) fn new(root: &Path, syncs: bool) -> Self {
-        Self {
+    /// One for what is below `root`, with everything on it that is below `content`.
+    pub(crate) fn new(root: &Path, content: &Path, syncs: bool) -> Self {
+        let mut disk = Self {
             root: root.to_owned(),
             syncs,
             files: Vec::new(),
@@ -107,6 +107,23 @@ impl Disk {
             named: 0,
             offsets: HashMap::new(),
             syncing: HashMap::new(),
+        };
+        disk.take(root, content);
+        disk.live = disk.safe.clone();
+        disk
+    }
+
+    fn take(&mut self, directory: &Path, content: &Path) {
+        for entry in std::fs::read_dir(content).unwrap().map(Result::unwrap) {
+            let path = directory.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                self.safe.insert(path.clone(), Node::Directory);
+                self.take(&path, &entry.path());
+            } else {
+                let safe = std::fs::read(entry.path()).unwrap();
+                self.safe.insert(path, Node::File(self.files.len()));
+                self.files.push(File { length: safe.len() as u64, safe, writes: Vec::new() });
+            }
         }
     }
 

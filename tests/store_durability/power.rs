@@ -2,6 +2,7 @@
 //! the recording (`disk.rs` says what may be). That needs neither root nor a device, so anyone can run it.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nightporter::ids::Random;
@@ -14,9 +15,10 @@ use super::writer::WRITERS;
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_cut() {
-    let recording = Recording::of(400, 30);
-    let lost = recording.cut(60, 31, true);
-    assert!(lost.is_empty(), "{}", lost.join("\n"));
+    for recording in [Recording::of(400, 30), Recording::after_a_kill(400, 33)] {
+        let lost = recording.cut(60, 31, true);
+        assert!(lost.is_empty(), "{}", lost.join("\n"));
+    }
 }
 
 /// The same cuts of a disk that ignores every sync lose something: the proof can fail.
@@ -32,7 +34,8 @@ fn a_store_that_does_not_sync_is_found_out() {
 fn long_nothing_acknowledged_is_lost_by_400_power_cuts() {
     let (mut lost, mut without) = (Vec::new(), 0);
     for seed in 0..4 {
-        let recording = Recording::of(2500, 100 + seed);
+        let record = if seed % 2 == 0 { Recording::of } else { Recording::after_a_kill };
+        let recording = record(2500, 100 + seed);
         lost.extend(recording.cut(100, 200 + seed, true));
         without += recording.cut(25, 200 + seed, false).len();
         println!("{} power cuts, {} lost something", (seed + 1) * 100, lost.len());
@@ -56,21 +59,39 @@ fn the_kernel_is_asked_for_fdatasync() {
 struct Recording {
     dir: tempfile::TempDir,
     trace: Trace,
+    /// What was known before it.
+    before: Ledger,
 }
 
 impl Recording {
-    /// Of a writer that is killed after `budget` acknowledgements.
+    /// Of a writer that makes a new store and is killed after `budget` acknowledgements.
     fn of(budget: u32, seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("before")).unwrap();
+        Self::on(dir, Ledger::default(), budget, seed)
+    }
+
+    /// Of one that goes on where another was killed: the cuts meet the recovery too.
+    fn after_a_kill(budget: u32, seed: u64) -> Self {
+        let (dir, mut before) = (tempfile::tempdir().unwrap(), Ledger::default());
+        let writer = Command::new(std::env::current_exe().unwrap());
+        let store = dir.path().join("before/store");
+        write_until_killed(writer, &store, seed + 1000, budget, Duration::ZERO, &mut before);
+        Self::on(dir, before, budget, seed)
+    }
+
+    /// Of a writer on a copy of what is in the directory `before`.
+    fn on(dir: tempfile::TempDir, before: Ledger, budget: u32, seed: u64) -> Self {
+        let copied = Command::new("cp").arg("-r").args(["before", "disk"]).current_dir(&dir).status().unwrap();
+        assert!(copied.success());
         let file = dir.path().join("trace");
         let mut strace = recorder(&file);
         strace.arg(std::env::current_exe().unwrap());
         let store = dir.path().join("disk/store");
-        std::fs::create_dir(dir.path().join("disk")).unwrap();
         write_until_killed(strace, &store, seed, budget, Duration::ZERO, &mut Ledger::default());
         let trace = Trace::parse(&std::fs::read_to_string(&file).unwrap());
         std::fs::remove_file(&file).unwrap();
-        Self { dir, trace }
+        Self { dir, trace, before }
     }
 
     /// Cuts the power at so many moments, each in its own run of the world; returns what was lost.
@@ -80,7 +101,8 @@ impl Recording {
         let mut moments: Vec<_> = (0..times).map(|_| random.below(events) as usize).collect();
         moments.sort_unstable();
         let mut moments = moments.into_iter().peekable();
-        let (mut disk, mut ledger) = (Disk::new(&self.dir.path().join("disk"), syncs), Ledger::default());
+        let (root, content) = (self.dir.path().join("disk"), self.dir.path().join("before"));
+        let (mut disk, mut ledger) = (Disk::new(&root, &content, syncs), self.before.clone());
         let mut lost = Vec::new();
         for (index, event) in self.trace.events.iter().enumerate() {
             disk.happens(&self.trace, *event);

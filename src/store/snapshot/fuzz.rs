@@ -12,8 +12,7 @@ use crate::store::record;
 
 /// Reads `data` as a snapshot, as the frames of one and as the pairs of one. Nothing may panic; what is written must be
 /// read the same; and one that is changed in any byte must be refused.
-#[expect(clippy::missing_panics_doc, reason = "panics are what the fuzzer looks for")]
-#[expect(clippy::expect_used, reason = "as above")]
+#[expect(clippy::expect_used, reason = "panics are what the fuzzer looks for")]
 pub fn snapshot(data: &[u8]) {
     // Neither is a snapshot but by a rare chance: it counts that they come to an end.
     let _ = (verify(data), verify(&framed(data)[..]));

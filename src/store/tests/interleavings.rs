@@ -15,10 +15,10 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::Mutex;
 use tokio::sync::broadcast;
 
-use super::engine::{Batch, Change, ChangeKind, Engine, EngineError, Lease, Leases, Pair, Swap, Table};
-use super::{Decision, Durability, Expires, Key, Record, Store, StoreError, expiry, record, snapshot};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
+use crate::store::engine::{Batch, Change, ChangeKind, Engine, EngineError, Lease, Leases, Pair, Swap, Table};
+use crate::store::{Decision, Durability, Expires, Key, Record, Store, StoreError, expiry, record, snapshot};
 
 /// Orders explored of each test by each scheduler: in `make test`, and in `make torture`.
 const SHORT: usize = 1000;
