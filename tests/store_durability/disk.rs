@@ -83,6 +83,7 @@ impl Naming {
         match self {
             Self::Made(path, node) => drop(names.insert(path.clone(), *node)),
             Self::Removed(path) => drop(names.remove(path)),
+            Self::Moved(from, to) if from == to => {}
             Self::Moved(from, to) => {
                 // With everything below it, if it is a directory.
                 let moved: Vec<_> = names.extract_if(.., |path, _| path.starts_with(from)).collect();
@@ -160,7 +161,7 @@ impl Disk {
                 };
                 self.syncing.insert(index, covered);
             }
-            "lseek" | "close" | "openat" | "mkdir" | "unlink" | "rename" | "sync_file_range" => {}
+            "lseek" | "close" | "openat" | "mkdir" | "unlink" | "rename" | "renameat" | "sync_file_range" => {}
             "mmap" => {
                 let shared = call.has(3, "MAP_SHARED") && call.has(2, "PROT_WRITE");
                 assert!(!shared || !self.is_ours(&call.path(4)), "the model does not know writable maps: {call:?}");
@@ -192,6 +193,7 @@ impl Disk {
             "mkdir" if call.ok() => self.name(Naming::Made(call.path(0), Node::Directory)),
             "unlink" if call.ok() => self.name(Naming::Removed(call.path(0))),
             "rename" if call.ok() => self.name(Naming::Moved(call.path(0), call.path(1))),
+            "renameat" if call.ok() => self.name(Naming::Moved(call.path(1), call.path(3))),
             _ => {}
         }
     }

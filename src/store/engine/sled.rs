@@ -69,7 +69,7 @@ impl Sled {
         let (changes, _) = broadcast::channel(BACKLOG);
         let engine =
             Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock };
-        engine.prove_durable()?;
+        engine.prove_durable(&files)?;
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
         Ok(engine)
     }
@@ -83,15 +83,19 @@ impl Sled {
         lock_when_released(&opened, RELEASE_TRIES).map_err(|error| failed(error.into()))
     }
 
-    /// Writes and flushes once and looks whether an fdatasync happened.
-    fn prove_durable(&self) -> Result<(), EngineError> {
+    /// Writes and flushes once and looks whether an fdatasync happened, and whether a rename is ours.
+    fn prove_durable(&self, files: &Path) -> Result<(), EngineError> {
         let before = power::syncs();
         // A value that differs from the one before, or sled might find nothing to write.
         let opened = self.db.get("opened").map_err(|error| failed(&error))?;
         let count = opened.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes) + 1;
         self.db.insert("opened", &count.to_le_bytes()).map_err(|error| failed(&error))?;
         self.flush()?;
-        if power::syncs() > before { Ok(()) } else { Err(EngineError::NotDurable) }
+        // A file that is given its own name stays what it is.
+        let (conf, renamed) = (files.join("conf"), power::renames());
+        fs::rename(&conf, &conf).map_err(|source| EngineError::Directory { path: conf, source })?;
+        let proven = power::syncs() > before && power::renames() > renamed;
+        if proven { Ok(()) } else { Err(EngineError::NotDurable) }
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -298,6 +302,19 @@ mod tests {
             engine.flush().unwrap();
             assert!(power::syncs() > before, "change {n} was flushed without an fdatasync");
         }
+    }
+
+    #[test]
+    fn a_rename_goes_through_to_the_disk_and_fails_as_usual() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("나"));
+        fs::write(&from, "x").unwrap();
+        let before = power::renames();
+        fs::rename(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"x");
+        let error = fs::rename(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(power::renames() >= before + 2);
     }
 
     #[test]
