@@ -24,9 +24,9 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
 /// The same cuts of a disk that ignores every sync lose something: the proof can fail.
 #[test]
 fn a_store_that_does_not_sync_is_found_out() {
-    let lost = Recording::of(400, 30).cut(20, 31, false);
-    println!("without syncs {} of 20 cuts lost something", lost.len());
-    assert!(lost.len() >= 10, "only {} of 20 cuts without syncs lost something", lost.len());
+    let lost = Recording::of(400, 30).cut(40, 31, false);
+    println!("without syncs {} of 40 cuts lost something", lost.len());
+    assert!(lost.len() >= 10, "only {} of 40 cuts without syncs lost something", lost.len());
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn long_nothing_acknowledged_is_lost_by_400_power_cuts() {
         println!("{} power cuts, {} lost something", (seed + 1) * 100, lost.len());
     }
     println!("400 power cuts, {} lost something; on a disk without syncs {without} of 100", lost.len());
-    assert!(lost.is_empty() && without >= 50, "{}", lost.join("\n"));
+    assert!(lost.is_empty() && without >= 25, "{}", lost.join("\n"));
 }
 
 #[test]
@@ -94,11 +94,14 @@ impl Recording {
         Self { dir, trace, before }
     }
 
-    /// Cuts the power at so many moments, each in its own run of the world; returns what was lost.
+    /// Cuts the power at so many moments, each in its own run of the world; returns what was lost. Half of the moments are
+    /// before the first change: making a store, and recovering one, does what is done only then.
     fn cut(&self, times: u32, seed: u64, syncs: bool) -> Vec<String> {
         let random = Random::seeded(seed);
         let events = u32::try_from(self.trace.events.len()).unwrap();
-        let mut moments: Vec<_> = (0..times).map(|_| random.below(events) as usize).collect();
+        let opening = u32::try_from(self.trace.events.iter().position(|event| self.is_try(event)).unwrap()).unwrap();
+        let mut moments: Vec<_> =
+            (0..times).map(|n| random.below(if n % 2 == 0 { events } else { opening }) as usize).collect();
         moments.sort_unstable();
         let mut moments = moments.into_iter().peekable();
         let (root, content) = (self.dir.path().join("disk"), self.dir.path().join("before"));
@@ -120,11 +123,16 @@ impl Recording {
         lost
     }
 
+    fn is_try(&self, event: &Event) -> bool {
+        let Event::Entered(call) = event else { return false };
+        self.trace.calls[*call].is_print() && self.trace.calls[*call].bytes(1).starts_with(b"try ")
+    }
+
     /// What the writer prints counts from the moment that it begins to print it.
     fn listen(&self, event: Event, ledger: &mut Ledger) {
         let Event::Entered(call) = event else { return };
         let call = &self.trace.calls[call];
-        if call.name == "write" && call.descriptor(0) == 1 {
+        if call.is_print() {
             ledger.note(&String::from_utf8_lossy(&call.bytes(1))).unwrap_or_else(|fault| panic!("{fault}"));
         }
     }

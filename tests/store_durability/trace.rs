@@ -94,6 +94,11 @@ impl Call {
         self.result.is_some_and(|result| result >= 0)
     }
 
+    /// Whether it writes to the standard output.
+    pub(crate) fn is_print(&self) -> bool {
+        self.name == "write" && self.descriptor(0) == 1
+    }
+
     /// The descriptor that an argument is.
     pub(crate) fn descriptor(&self, index: usize) -> i64 {
         let text = self.argument(index);

@@ -414,6 +414,7 @@ mod scenes {
         for id in ["c", "d"] {
             bench.count(id, Expires::Never).await.unwrap();
         }
+        bench.count("cc", after(100)).await.unwrap();
         // Each counts one up before the other, in the order of keys and against it, and others come and go between.
         let writers = [("a", "e"), ("e", "b")].map(|(cause, effect)| {
             let bench = bench.clone();
@@ -428,6 +429,8 @@ mod scenes {
             passing.delete("c").await;
             passing.count("bb", Expires::Never).await.unwrap();
             passing.delete("d").await;
+            passing.clock.advance(Duration::from_millis(100));
+            passing.sweep().await;
         });
         let before = bench.versions();
         let mut snapshot = bench.store.snapshot().await.unwrap();
@@ -437,9 +440,9 @@ mod scenes {
             bytes.extend(chunk);
         }
         let shown = shown(&bytes);
-        for id in ["a", "b", "bb", "c", "d", "e"] {
+        for id in ["a", "b", "bb", "c", "cc", "d", "e"] {
             let version = shown.get(id).copied().unwrap_or(0);
-            let gone = ["c", "d"].contains(&id) && version == 0;
+            let gone = ["c", "cc", "d"].contains(&id) && version == 0;
             let least = before.get(id).copied().unwrap_or(0);
             assert!(gone || version >= least, "{id} was at {least} before the snapshot, which shows {version}");
             let most = after.get(id).copied().unwrap_or(0).max(least);
@@ -451,6 +454,7 @@ mod scenes {
         assert!(version("e") <= version("a") + 2, "an effect without its cause: {shown:?}");
         assert!(version("bb") == 0 || version("c") == 0, "what came after a deletion, and the deleted: {shown:?}");
         assert!(version("d") != 0 || version("bb") != 0, "a deletion without what came before it: {shown:?}");
+        assert!(version("cc") != 0 || version("d") == 0, "an end without what came before it: {shown:?}");
         for writer in writers {
             writer.await.unwrap();
         }
