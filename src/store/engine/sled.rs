@@ -63,6 +63,7 @@ impl Sled {
         if !files.exists() {
             make(path, &files)?;
         }
+        remove_unfinished(&files)?;
         let db = open_guarded(path, &files)?;
         let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
         let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
@@ -272,6 +273,19 @@ fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
     fs::rename(&made, files).map_err(failed)
 }
 
+/// Removes what a recovery that was cut short had begun to write. It is worth nothing before it has its name, and sled
+/// takes it for whole and refuses to open.
+fn remove_unfinished(files: &Path) -> Result<(), EngineError> {
+    let failed = |source| EngineError::Directory { path: files.to_owned(), source };
+    for entry in fs::read_dir(files).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().as_encoded_bytes().ends_with(b".generating") {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Forces to the disk what sled does not: its file of settings, without which it does not open, and directory entries,
 /// which are data too: a file whose name is not on the disk is lost with it.
 fn sync(places: &[&Path]) -> Result<(), EngineError> {
@@ -302,6 +316,14 @@ mod tests {
             engine.flush().unwrap();
             assert!(power::syncs() > before, "change {n} was flushed without an fdatasync");
         }
+    }
+
+    #[test]
+    fn an_unfinished_recovery_does_not_keep_the_store_shut() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path()).unwrap());
+        fs::write(dir.path().join("sled/snap.00000000000475FB.generating"), "half a file").unwrap();
+        Sled::open(dir.path()).unwrap();
     }
 
     #[test]
