@@ -101,7 +101,8 @@ impl Ledger {
                     key.versions.insert(version, serial.to_owned());
                 }
                 _ => {
-                    faults.push(format!("{id}: version {version} is {serial}, which nobody sent or another version is"))
+                    faults
+                        .push(format!("{id}: version {version} is {serial}, which nobody sent or another version is"));
                 }
             },
         }
