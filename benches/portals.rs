@@ -163,14 +163,35 @@ fn processor_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
 }
 
-/// From the phone's webhook leaving to the portal having the code: arrival, extraction, the hand to the login, the keys,
-/// the click on the button and the form's way to the portal. Real Chromium.
+/// Notes when a login says that it has typed its code.
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<Option<Stopwatch>>>);
+
+impl std::io::Write for Ear {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if String::from_utf8_lossy(line).contains("done: code \"#code\"") {
+            *self.0.lock().unwrap() = Some(Stopwatch::start());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From the phone's webhook leaving to the code in its field (arrival, extraction, the hand to the login, the keys), and on
+/// to the portal having it (the click on the button, the form's way). Real Chromium.
 async fn codes() {
+    let ear = Ear::default();
+    let heard = Arc::clone(&ear.0);
+    let logs = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || ear.clone());
+    logs.init();
     let changes = [("logins_per_hour = 20", "logins_per_hour = 60")];
     let mut stage = Stage::set(Scene { recipe: &changes, sessions: "single", ..Scene::default() }).await;
     stage.start().await;
     stage.live().await;
-    let mut spans = Vec::new();
+    let (mut typed, mut spans) = (Vec::new(), Vec::new());
     for number in 2..2 + CODES {
         stage.phone.set_mode(Mode::Offline);
         // The next call finds out that the session has ended, and the keeper logs in anew.
@@ -182,9 +203,13 @@ async fn codes() {
         stage.phone.set_mode(Mode::Prompt);
         let accepted = |counted: &nightporter::demo::portal::Counters| counted.codes_accepted == number as u64;
         stage.portal.counted("partner01", PATIENCE, accepted).await.unwrap();
-        spans.push(watch.elapsed().as_secs_f64() * 1e3);
+        let submitted = watch.elapsed();
+        spans.push(submitted.as_secs_f64() * 1e3);
+        let since = heard.lock().unwrap().take().unwrap();
+        typed.push((watch.elapsed() - since.elapsed()).as_secs_f64() * 1e3);
         stage.happened("authenticated", number).await;
     }
     stage.strike().await;
+    tell("code: webhook sent to the code typed", "ms", typed);
     tell("code: webhook sent to the code at the portal, typed and submitted", "ms", spans);
 }

@@ -183,7 +183,7 @@ impl App {
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let Setup { sources, config, clock, random, metrics, log } = setup;
         for warning in config.warnings.iter() {
-            tracing::warn!(key = warning.key, "{warning}");
+            tracing::warn!(key = warning.named_key(), place = %warning.place, "{warning}");
         }
         let ground = Ground { clock, random, life: Lifecycle::new(), readiness: Readiness::default() };
         metrics.keep_up(&ground.life);
@@ -233,7 +233,7 @@ impl App {
     pub async fn reload(&self) -> Result<(), ReloadError> {
         let next = load(&self.sources)?;
         for warning in next.warnings.iter() {
-            tracing::warn!(key = warning.key, "{warning}");
+            tracing::warn!(key = warning.named_key(), place = %warning.place, "{warning}");
         }
         for key in self.started.needs_restart(&next) {
             tracing::warn!(key, "{key} has changed; it is taken over at the next restart");
@@ -248,6 +248,8 @@ impl App {
     /// Returns false when something did not end in time.
     pub async fn stop(self, drain: Duration) -> bool {
         let Self { ground, parts, doors, .. } = self;
+        // Their readers would stay for ever.
+        parts.sessions.feed().close();
         let closed = doors.close(drain).await;
         let stopped = ground.life.shutdown(PARTS_LIMIT).await;
         // The last handle to the store waits for its commit thread, which must not hold up the runtime.

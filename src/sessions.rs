@@ -27,6 +27,10 @@ pub use record::SessionRecord;
 pub const MAX_ID: usize = 256;
 /// Records on a page of a list at most.
 pub const MAX_PAGE: usize = 500;
+/// Bytes of data after which a page ends earlier.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// Records read in one hop for a page.
+const AT_ONCE: usize = 16;
 
 /// The sessions of all applications; clones share them.
 #[derive(Clone, Debug)]
@@ -138,6 +142,8 @@ impl<F: Fn(Option<u64>) -> bool> Allows for F {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Replace,
+    /// As `Replace`, or makes it: a place for it has been taken.
+    Make,
     Merge,
     Touch,
 }
@@ -146,10 +152,9 @@ impl Sessions {
     /// Sessions in `store`; the feed of their changes runs until `life` ends.
     pub fn start(store: Store, clock: Clock, random: Random, limits: Quotas, life: &Lifecycle) -> Self {
         let boot = random.session_id()[..8].to_owned();
-        let (census, feed) = (Census::default(), Feed::new(boot, life));
-        let sessions = Self(Arc::new(Inner { store, clock, random, limits, census, feed }));
-        feed::start(&sessions.0.feed, &sessions.0.census, &sessions.0.store, life);
-        sessions
+        let (census, feed) = (Census::new(store.clone(), clock.clone()), Feed::new(boot, life));
+        feed::start(&feed, &store, life);
+        Self(Arc::new(Inner { store, clock, random, limits, census, feed }))
     }
 
     /// Makes a session under a new id.
@@ -158,7 +163,7 @@ impl Sessions {
     /// [`SessionError`], but neither `Missing` nor `Changed`.
     pub async fn create(&self, space: &str, wish: Wish<'_>) -> Result<Session, SessionError> {
         let id = self.0.random.session_id();
-        self.replace(space, &id, |_| true, wish).await.map(|(session, _)| session)
+        self.replace(space, &id, |version| version.is_none(), wish).await.map(|(session, _)| session)
     }
 
     /// The session, unless it is absent or expired.
@@ -182,8 +187,18 @@ impl Sessions {
         wish: Wish<'_>,
     ) -> Result<(Session, bool), SessionError> {
         let key = key(space, id)?;
-        let _place = self.place(space, &key).await?;
-        self.change(&key, id, allowed, wish, Change::Replace).await
+        match self.change(&key, id, &allowed, wish, Change::Replace).await {
+            Err(SessionError::Missing) => {
+                let place = self.0.census.reserve(space, &self.0.limits).await?;
+                let made = self.change(&key, id, &allowed, wish, Change::Make).await;
+                // After a failure of the store nobody knows.
+                if !matches!(made, Ok((_, true)) | Err(SessionError::Store(_))) {
+                    place.give_back();
+                }
+                made
+            }
+            replaced => replaced,
+        }
     }
 
     /// Merges `wish.data` into the data (RFC 7396). Its end stays where it was unless `wish.ttl` moves it.
@@ -225,11 +240,14 @@ impl Sessions {
             Some(old) if !allowed(Some(old.version)) => Decision::Keep(Err(SessionError::Changed)),
             Some(_) => Decision::Delete(Ok(())),
         };
-        self.0.store.update::<SessionRecord, _>(&key(space, id)?, delete).await?.answer
+        let (key, removal) = (key(space, id)?, self.0.census.removal(space));
+        self.0.store.update::<SessionRecord, _>(&key, delete).await?.answer?;
+        removal.done();
+        Ok(())
     }
 
     /// Up to `limit` live sessions of the space in the order of their ids, after the id `after`, and the id to go on
-    /// after when there may be more.
+    /// after when there may be more. Fewer than `limit` when they are large: a page ends at about a megabyte.
     ///
     /// # Errors
     /// As [`Sessions::get`].
@@ -240,27 +258,26 @@ impl Sessions {
         limit: usize,
     ) -> Result<(Vec<Session>, Option<String>), SessionError> {
         let prefix = prefix(space)?;
-        let after = after.map(|id| key(space, id)).transpose()?;
+        let mut after = after.map(|id| key(space, id)).transpose()?;
         let limit = limit.clamp(1, MAX_PAGE);
-        let page = self.0.store.list_under::<SessionRecord>(&prefix, after.as_deref(), limit).await?;
-        let full = page.len() == limit;
-        let sessions: Vec<_> =
-            page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored)).collect();
-        let next = sessions.last().filter(|_| full).map(|last| last.id.clone());
-        Ok((sessions, next))
+        let (mut sessions, mut bytes) = (Vec::<Session>::new(), 0);
+        loop {
+            let wanted = AT_ONCE.min(limit - sessions.len());
+            let page = self.0.store.list_under::<SessionRecord>(&prefix, after.as_deref(), wanted).await?;
+            let last = page.len() < wanted;
+            after = page.last().map(|(key, _)| key.clone());
+            bytes += page.iter().map(|(_, stored)| stored.value.data.len()).sum::<usize>();
+            sessions.extend(page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored)));
+            if last || sessions.len() == limit || bytes >= PAGE_BYTES {
+                let next = sessions.last().filter(|_| !last).map(|last| last.id.clone());
+                return Ok((sessions, next));
+            }
+        }
     }
 
     /// What changes in the spaces.
     pub fn feed(&self) -> &Feed {
         &self.0.feed
-    }
-
-    /// A place for one more record in the space; None when `key` has one.
-    async fn place(&self, space: &str, key: &str) -> Result<Option<census::Place>, SessionError> {
-        if self.0.store.get::<SessionRecord>(key)?.is_some() {
-            return Ok(None);
-        }
-        self.0.census.reserve(space, &self.0.limits, &self.0.store).await.map(Some)
     }
 
     async fn change(
@@ -278,15 +295,15 @@ impl Sessions {
         if wish.ttl.is_some_and(|ttl| ttl < Duration::from_millis(1) || ttl > longest) {
             return Err(SessionError::Ttl(longest));
         }
-        let now = self.0.clock.now();
         let decide = |old: Option<&Stored<SessionRecord>>| {
-            if old.is_none() && change != Change::Replace {
-                return Decision::Keep(Err(SessionError::Missing));
-            }
-            if !allowed(old.map(|old| old.version)) {
+            let puts = matches!(change, Change::Replace | Change::Make);
+            if (old.is_some() || puts) && !allowed(old.map(|old| old.version)) {
                 return Decision::Keep(Err(SessionError::Changed));
             }
-            match next(old, wish, change, self.0.limits.ttl, now) {
+            if old.is_none() && change != Change::Make {
+                return Decision::Keep(Err(SessionError::Missing));
+            }
+            match next(old, wish, change, &self.0.limits, self.0.clock.now()) {
                 Some((record, expires)) => Decision::Put(record, Expires::At(expires), Ok(old.is_none())),
                 None => Decision::Keep(Err(SessionError::Data)),
             }
@@ -303,7 +320,7 @@ fn next(
     old: Option<&Stored<SessionRecord>>,
     wish: Wish<'_>,
     change: Change,
-    usual: Duration,
+    limits: &Quotas,
     now: Time,
 ) -> Option<(SessionRecord, Time)> {
     let before = old.map(|old| old.value.data.as_str());
@@ -312,7 +329,8 @@ fn next(
         (_, Some(data)) => data.get().to_owned(),
         (_, None) => before.unwrap_or("{}").to_owned(),
     };
-    let ttl = wish.ttl.or(old.map(|old| old.value.ttl())).unwrap_or(usual);
+    // An old one may come from a time when longer ones were allowed.
+    let ttl = wish.ttl.or(old.map(|old| old.value.ttl())).unwrap_or(limits.ttl).min(limits.max_ttl);
     let end = match (change, wish.ttl, old.and_then(|old| old.expires)) {
         (Change::Merge, None, Some(end)) => end,
         _ => now + ttl,

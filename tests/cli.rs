@@ -197,6 +197,10 @@ fn a_broken_reload_keeps_the_old_configuration_and_says_why() {
     let line = server.wait_for("stays as it was");
     assert!(line.contains("porter.toml:2: log.level"), "{line}");
     server.wait_for("porter.toml:4: mail.url");
+    house.write("porter.toml", "[log]\nlevel = \"info\n");
+    server.signal("HUP");
+    let line = server.wait_for("place=porter.toml:2");
+    assert!(line.contains("stays as it was: porter.toml:2: ") && !line.contains("key="), "{line}");
     assert_eq!(server.get("/livez", None).0, 200);
     house.write("porter.toml", "[log]\nlevel = \"debug\"\n[server]\nmax_body = \"2 MiB\"\n");
     server.signal("HUP");

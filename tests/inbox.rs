@@ -646,6 +646,30 @@ async fn a_phone_whose_code_was_not_needed_is_not_silent() {
 }
 
 #[tokio::test]
+async fn a_phone_whose_code_comes_when_the_login_is_done_is_not_silent() {
+    let bench = Bench::new();
+    let silent = || bench.inbox.phone("backup").unwrap().state == PhoneState::Silent;
+    let mut login = bench.asked_both("vroong").await;
+    bench.in_vain(&mut login).await;
+    login.expect(expected()).await.unwrap();
+    let now = |code| Message { sent_at: Some(bench.clock.now()), ..sms(code, "08:31:21.000") };
+    bench.receive_at("office", &now("751539")).await;
+    assert!(login.code(bench.clock.now()).await.is_ok());
+    drop(login);
+    let advert = Message { text: Secret::new("[Web발신] 광고"), ..now("") };
+    assert_eq!(bench.receive_at("backup", &advert).await, refused(Reason::NoLoginWaiting));
+    assert!(silent(), "no code");
+    assert_eq!(bench.receive_at("backup", &now("751539")).await, refused(Reason::NoLoginWaiting));
+    assert!(!silent(), "slow, not dead");
+    // A login that waited in vain is not answered by what comes after it.
+    let mut login = bench.asked_both("vroong").await;
+    bench.in_vain(&mut login).await;
+    drop(login);
+    bench.receive_at("backup", &now("222222")).await;
+    assert!(silent());
+}
+
+#[tokio::test]
 async fn a_silent_phone_that_is_taken_is_not_waited_for() {
     let bench = Bench::new();
     let mut other = bench.inbox.turn(&["backup"], "other", bench.clock.now()).await.unwrap();

@@ -10,5 +10,6 @@ mod snapshots {
     mod killed;
     mod moment;
     mod restored;
+    mod schedule;
     pub(crate) mod shelf;
 }

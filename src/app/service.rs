@@ -96,7 +96,8 @@ async fn reload(app: &App) {
         Ok(()) => tracing::info!("the configuration was read again"),
         Err(ReloadError::Config(error)) => {
             for problem in &error.problems {
-                tracing::error!(key = problem.key, "the configuration stays as it was: {problem}");
+                let (key, place) = (problem.named_key(), &problem.place);
+                tracing::error!(key, %place, "the configuration stays as it was: {problem}");
             }
         }
         Err(ReloadError::Part(error)) => tracing::error!(%error, "the configuration stays as it was: {error}"),

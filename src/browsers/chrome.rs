@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use connection::{Connection, Event, Message};
+use identity::Identities;
 
 use session::Session;
 
@@ -57,6 +58,7 @@ pub(super) struct Chrome {
     litter: mpsc::Sender<Litter>,
     life: Lifecycle,
     tenancy: Tenancy,
+    identities: Identities,
 }
 
 /// What its owner dropped and somebody has to close.
@@ -74,7 +76,7 @@ impl Chrome {
         let (litter, found) = mpsc::channel(LITTER_LIMIT);
         let events = connection.subscribe("");
         life.spawn("browser steward", Steward { connection: connection.clone() }.run(events, found));
-        Self { connection, litter, life: life.clone(), tenancy: Tenancy::default() }
+        Self { connection, litter, life: life.clone(), tenancy: Tenancy::default(), identities: Identities::default() }
     }
 
     /// Waits for the first answer and arranges that popups are reported.

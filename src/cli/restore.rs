@@ -57,9 +57,9 @@ impl Restore {
             self.restore().await?
         };
         if self.json {
-            output::print_json(&done)?
+            output::print_json(&done)?;
         } else {
-            output::print(&told(&done))?
+            output::print(&told(&done))?;
         }
         Ok(Exit::Good)
     }

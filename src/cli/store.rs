@@ -25,16 +25,17 @@ pub(super) async fn close<T>(holder: T, life: &Lifecycle) {
     drop(holder);
 }
 
-/// Files that root makes in another user's store would keep that user's server from starting.
+/// Files that root makes in another user's store would keep that user's server from starting. A store that is yet to be
+/// made belongs to whoever has the directory that it will be in.
 pub(super) fn check_owner(directory: &Path) -> Result<(), Failure> {
-    let Ok(meta) = std::fs::metadata(directory) else { return Ok(()) };
-    let ours = rustix::process::geteuid().as_raw();
-    if meta.uid() == ours {
+    let ours = rustix::process::geteuid();
+    let there = directory.ancestors().find_map(|there| Some((there, std::fs::metadata(there).ok()?)));
+    let Some((there, meta)) = there else { return Ok(()) };
+    if meta.uid() == ours.as_raw() || (there != directory && !ours.is_root()) {
         return Ok(());
     }
-    let (directory, owner) = (directory.display(), meta.uid());
-    let message =
-        format!("the store {directory} belongs to user {owner}; do this as that user: `sudo -u '#{owner}' …`");
+    let (there, owner) = (there.display(), meta.uid());
+    let message = format!("the store {there} belongs to user {owner}; do this as that user: `sudo -u '#{owner}' …`");
     Err(Failure::told(Exit::NotAllowed, message))
 }
 

@@ -62,6 +62,13 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl Problem {
+    /// The key, for a field of a log line: none when the whole file is meant.
+    pub fn named_key(&self) -> Option<&str> {
+        Some(self.key.as_str()).filter(|key| !key.is_empty())
+    }
+}
+
 impl fmt::Display for Problem {
     /// One line: what a key or a name has of control characters is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -99,6 +99,13 @@ pub enum Sessions {
     Single,
 }
 
+impl Sessions {
+    /// Its word in the configuration.
+    pub fn name(self) -> &'static str {
+        SESSIONS.iter().find(|(_, sessions)| *sessions == self).map_or("", |(name, _)| name)
+    }
+}
+
 const FORWARDERS: &[(&str, Forwarder)] = &[
     ("capcom6", Forwarder::Capcom6),
     ("httpsms", Forwarder::HttpSms),
@@ -174,7 +181,8 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
         let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
-        let drill = section.or("drill", "7d", drill);
+        let drill = section.or("drill", "7d", duration::within_or_off(DRILL));
+        warn_of_idle_keys(section, sessions, drill.flatten());
         section.finish();
         let recipe = recipe?;
         let checked = inspect(&recipe);
@@ -197,11 +205,16 @@ fn hours(field: &Field<'_>) -> Result<Hours, String> {
     text.parse().map_err(|error: InvalidHours| format!("{error}, got \"{text}\""))
 }
 
-fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
-    if field.text().is_ok_and(|text| text == "off") {
-        return Ok(None);
+/// Where one session is tolerated, a login that is not needed would end the one that serves: there is no drill and no
+/// renewal, whatever is set.
+fn warn_of_idle_keys(section: &Section<'_>, sessions: Option<Sessions>, drill: Option<Duration>) {
+    let Some(word) = sessions.filter(|sessions| *sessions != Sessions::Parallel).map(Sessions::name) else { return };
+    let idle = [("drill", drill.is_some()), ("quiet_hours", true)].into_iter().filter(|(_, set)| *set);
+    for field in idle.filter_map(|(key, _)| section.has(key).then(|| section.field(key)).flatten()) {
+        field.warning(format!(
+            "does nothing with sessions = \"{word}\": a login that is not needed would end the session that serves"
+        ));
     }
-    duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
 }
 
 /// Notes what is wrong with one key of a section.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -40,7 +40,8 @@ struct SessionChange<'a> {
 #[utoipa::path(get, path = "/api/sessions/{space}/changes", tag = "sessions", security(("operator" = ["sessions"])),
     params(("space" = String, Path), ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = SessionChange),
-        (status = 400, description = "`invalid_event_id`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 400, description = "`invalid_event_id`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`too_many_readers`", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn changes(
     State(api): State<Api>,
     Path(space): Path<String>,
@@ -54,12 +55,17 @@ pub(super) async fn changes(
         Some(text) => position(text)?,
         None => feed.end(),
     };
-    let reader = feed.read(&space, position);
+    let reader = feed.read(&space, position).ok_or_else(too_many)?;
     let mut answer = Sse::new(events(feed, reader)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // nginx buffers answers unless it is told not to.
     answer.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
+}
+
+fn too_many() -> Problem {
+    let detail = "As many read changes as may at once.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", detail).retry_after(Duration::from_secs(5))
 }
 
 fn position(text: &HeaderValue) -> Result<Position, Problem> {

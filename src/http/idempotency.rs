@@ -4,24 +4,28 @@
 //! The key counts for one principal, method and path. It is claimed durably before the work begins, and the work goes on
 //! when its client leaves, so a claim never hangs. A claim of a process that died is taken over: the work begins anew
 //! with the same [`Once::seed`], from which it derives its ids, so that what was made already is found and not made
-//! twice. What failed on our side (5xx) is not remembered. Nothing here knows what the work is.
+//! twice. What failed on our side (5xx) or came too often (429) may be tried again, in the same way. Nothing here knows what
+//! the work is.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::problem::Problem;
 use crate::clock::{Clock, Time};
-use crate::lifecycle::Lifecycle;
+use crate::ids::Random;
+use crate::lifecycle::{Lifecycle, panic_message};
 use crate::operators::Principal;
 use crate::secret::{self, Vault};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
-use std::sync::Arc;
+use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
 
 /// How long an answer is remembered.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -43,6 +47,7 @@ pub struct Idempotency {
     store: Store,
     clock: Clock,
     vault: Arc<Vault>,
+    random: Random,
     life: Lifecycle,
     /// Tells this process's claims from those of one that died.
     boot: String,
@@ -66,7 +71,8 @@ pub struct Asked<'a> {
 /// The one time that work is carried out.
 #[derive(Clone, Debug, Default)]
 pub struct Once {
-    /// The same for every attempt of one key, and for nothing else; None without a key. 256 bits that nobody can guess.
+    /// The same for every attempt until there is an answer, and for nothing else; None without a key. 256 bits that nobody
+    /// can guess.
     pub seed: Option<[u8; 32]>,
 }
 
@@ -75,13 +81,22 @@ pub struct Once {
 struct Used {
     /// Of the request's body.
     body: String,
+    seed: [u8; 32],
     state: State,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
-    Running { boot: String },
-    Answered { status: u16, headers: Vec<(String, Vec<u8>)>, pieces: u32 },
+    Running {
+        boot: String,
+    },
+    /// It failed on our side.
+    Failed,
+    Answered {
+        status: u16,
+        headers: Vec<(String, Vec<u8>)>,
+        pieces: u32,
+    },
 }
 
 impl Record for Used {
@@ -100,8 +115,8 @@ impl Record for Piece {
 
 /// What to do with a request that carries a key.
 enum Claim {
-    /// It is ours to carry out.
-    Work,
+    /// It is ours to carry out, with this seed.
+    Work([u8; 32]),
     /// It was answered.
     Replay(State),
     /// It is being carried out.
@@ -112,8 +127,9 @@ enum Claim {
 
 impl Idempotency {
     /// Answers are kept in `store`, keyed by what `vault` makes of the request.
-    pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, boot: String, life: &Lifecycle) -> Self {
-        Self { store, clock, vault, life: life.clone(), boot }
+    pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, random: Random, life: &Lifecycle) -> Self {
+        let boot = random.session_id();
+        Self { store, clock, vault, random, life: life.clone(), boot }
     }
 
     /// Carries `work` out, or gives the answer that it had before.
@@ -126,16 +142,16 @@ impl Idempotency {
             Ok(None) => return work(Once::default()).await,
             Err(problem) => return problem.into_response(),
         };
-        let seed = self.vault.fingerprint(&[
+        let id = self.vault.fingerprint(&[
             b"idempotency",
             asked.principal.id.as_bytes(),
             asked.method.as_str().as_bytes(),
             asked.path.as_bytes(),
             key.as_bytes(),
         ]);
-        let id = data_encoding::HEXLOWER.encode(&seed);
+        let id = data_encoding::HEXLOWER.encode(&id);
         match self.claim(&id, &secret::fingerprint(asked.body)).await {
-            Ok(Claim::Work) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
+            Ok(Claim::Work(seed)) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
             Ok(Claim::Replay(state)) => self.replay(&id, state).unwrap_or_else(|error| failed(&error)),
             Ok(Claim::Running) => {
                 let detail = "The same request is still being carried out.";
@@ -150,19 +166,21 @@ impl Idempotency {
     }
 
     async fn claim(&self, id: &str, body: &str) -> Result<Claim, StoreError> {
-        let end = self.end();
+        let (end, fresh) = (self.end(), self.random.bytes());
         let claimed = self.store.update::<Used, _>(id, |old| {
-            let fresh = || {
-                let state = State::Running { boot: self.boot.clone() };
-                Decision::Put(Used { body: body.to_owned(), state }, Expires::At(end), Claim::Work)
+            let seed = match old.map(|old| &old.value) {
+                None => fresh,
+                Some(used) if used.body != body => return Decision::Keep(Claim::Another),
+                Some(Used { state: State::Running { boot }, .. }) if *boot == self.boot => {
+                    return Decision::Keep(Claim::Running);
+                }
+                Some(used @ Used { state: State::Answered { .. }, .. }) => {
+                    return Decision::Keep(Claim::Replay(used.state.clone()));
+                }
+                Some(used) => used.seed,
             };
-            match old.map(|old| &old.value) {
-                None => fresh(),
-                Some(used) if used.body != body => Decision::Keep(Claim::Another),
-                Some(Used { state: State::Running { boot }, .. }) if *boot != self.boot => fresh(),
-                Some(Used { state: State::Running { .. }, .. }) => Decision::Keep(Claim::Running),
-                Some(used) => Decision::Keep(Claim::Replay(used.state.clone())),
-            }
+            let state = State::Running { boot: self.boot.clone() };
+            Decision::Put(Used { body: body.to_owned(), seed, state }, Expires::At(end), Claim::Work(seed))
         });
         Ok(claimed.await?.answer)
     }
@@ -172,7 +190,11 @@ impl Idempotency {
         let (tell, told) = oneshot::channel();
         let this = self.clone();
         self.life.spawn("idempotent request", async move {
-            let answer = work.await;
+            let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+                let reason = panic_message(&*panic);
+                tracing::error!(reason, "a request with an idempotency key panicked: {reason}");
+                Problem::internal().into_response()
+            });
             // Nobody waits for it any more if the client has left.
             let _ = tell.send(this.remember(&id, answer).await);
         });
@@ -181,22 +203,17 @@ impl Idempotency {
 
     async fn remember(&self, id: &str, answer: Response) -> Response {
         let (head, body) = answer.into_parts();
-        let body = match to_bytes(body, ANSWER).await {
-            Ok(body) => body,
+        let again = head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS;
+        let kept = match to_bytes(body, ANSWER).await {
+            Ok(body) if again => self.settle(id, State::Failed).await.map(|()| body),
+            Ok(body) => self.keep(id, head.status, &head.headers, &body).await.map(|()| body),
             Err(error) => {
-                tracing::error!(%error, "an answer is too large to be remembered: {error}");
-                return Problem::internal().into_response();
+                tracing::error!(%error, "an answer cannot be remembered: {error}");
+                let settled = self.settle(id, State::Failed).await;
+                return settled.map_or_else(|error| failed(&error), |()| Problem::internal().into_response());
             }
         };
-        let kept = if head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS {
-            self.store.update::<Used, _>(id, |_| Decision::Delete(())).await.map(|_| ())
-        } else {
-            self.keep(id, head.status, &head.headers, &body).await
-        };
-        match kept {
-            Ok(()) => Response::from_parts(head, Body::from(body)),
-            Err(error) => failed(&error),
-        }
+        kept.map_or_else(|error| failed(&error), |body| Response::from_parts(head, Body::from(body)))
     }
 
     async fn keep(&self, id: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), StoreError> {
@@ -209,12 +226,13 @@ impl Idempotency {
         }
         let remembered = |name: &HeaderName| Some((name.to_string(), headers.get(name)?.as_bytes().to_vec()));
         let headers: Vec<_> = REMEMBERED.iter().filter_map(remembered).collect();
-        let answered = State::Answered { status: status.as_u16(), headers, pieces };
-        let put = |old: Option<&crate::store::Stored<Used>>| match old {
-            Some(old) => {
-                let used = Used { body: old.value.body.clone(), state: answered.clone() };
-                Decision::Put(used, Expires::Unchanged, ())
-            }
+        self.settle(id, State::Answered { status: status.as_u16(), headers, pieces }).await
+    }
+
+    /// Says how the work ended.
+    async fn settle(&self, id: &str, state: State) -> Result<(), StoreError> {
+        let put = |old: Option<&Stored<Used>>| match old {
+            Some(old) => Decision::Put(Used { state: state.clone(), ..old.value.clone() }, Expires::Unchanged, ()),
             None => Decision::Keep(()),
         };
         self.store.update::<Used, _>(id, put).await.map(|_| ())

@@ -118,9 +118,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 fn check_shape(text: &str) -> Result<(), Problem> {
-    let mut fault = None;
+    let (mut fault, mut path) = (None, String::new());
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let walked = Walk { depth: 0, path: &mut String::new(), fault: &mut fault }
+    let walked = Walk { depth: 0, path: &mut path, fault: &mut fault }
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end());
     let Err(error) = walked else { return Ok(()) };
@@ -131,6 +131,10 @@ fn check_shape(text: &str) -> Result<(), Problem> {
         Some(Fault::TooDeep) => {
             Problem::bad_request("invalid_json", format!("The body nests deeper than {MAX_DEPTH} levels."))
         }
+        None if unreadable(&error).is_some() => {
+            let detail = format!("{path} does not fit: {}.", unreadable(&error).unwrap_or_default());
+            Problem::unprocessable("invalid_field", detail).field(path)
+        }
         None => {
             let what = if error.classify() == Category::Eof { "ends too early" } else { "is not valid JSON" };
             let (line, column) = (error.line(), error.column());
@@ -139,6 +143,16 @@ fn check_shape(text: &str) -> Result<(), Problem> {
                 .with("column", column)
         }
     })
+}
+
+/// What JSON allows and no value here can hold, told by the reader's own words for it.
+fn unreadable(error: &serde_json::Error) -> Option<&'static str> {
+    let said = error.to_string();
+    if said.starts_with("number out of range") {
+        return Some("the number is beyond what 64-bit floating point holds; send it as a string");
+    }
+    let surrogate = ["lone leading surrogate", "unexpected end of hex escape"];
+    surrogate.iter().any(|words| said.starts_with(words)).then_some("the text has half a surrogate pair")
 }
 
 /// Tells in which field a value does not fit, from serde's own words for it.

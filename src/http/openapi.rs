@@ -88,7 +88,8 @@ fn complete_operation(operation: &mut Operation) {
     }
 }
 
-fn problem(description: &str) -> Response {
+/// A problem among the answers that a route declares.
+pub(super) fn problem(description: &str) -> Response {
     let schema = Ref::from_schema_name(ProblemDocument::name());
     ResponseBuilder::new()
         .description(description)

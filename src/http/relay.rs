@@ -2,6 +2,7 @@
 //! path as the client wrote it: decoding and encoding it again would change it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,13 +10,15 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use utoipa::IntoResponses;
+use utoipa::openapi::{self, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::body;
 use super::exchange::Guarded;
 use super::portals::{Api, SESSION_EPOCH, SESSION_FALLBACK, SESSION_ID, name_session};
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::config::duration;
 use crate::operators::Principal;
 use crate::operators::limits::{Limited, Limiter, Place};
@@ -25,6 +28,32 @@ use crate::portals::upstream::BoxError;
 
 /// The longest time that a call may ask to be parked.
 const LONGEST_PARK: Duration = Duration::from_secs(600);
+
+/// What may come back instead of the portal's answer, whatever the path.
+const PROBLEMS: [(&str, &str); 7] = [
+    ("404", "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`"),
+    ("409", "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another"),
+    ("413", "`body_too_large`: the portal is called by a browser, which carries less"),
+    ("429", "`rate_limited`: the token has used up `[limits]`; `Retry-After` tells when to come again"),
+    (
+        "501",
+        "`upgrade_not_supported`: no WebSocket; `not_supported`: the portal is called by a browser, which cannot send this",
+    ),
+    ("502", "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not"),
+    ("503", "`no_live_session`, or `session_expired`: it did under a body too large to be sent again"),
+];
+
+/// The answers of every relayed path.
+struct Answers;
+
+impl IntoResponses for Answers {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        const PORTAL: &str = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`";
+        let portal = ("default".to_owned(), RefOr::T(openapi::Response::new(PORTAL)));
+        let problem = |(status, why): (&str, &str)| (status.to_owned(), RefOr::T(super::openapi::problem(why)));
+        [portal].into_iter().chain(PROBLEMS.map(problem)).collect()
+    }
+}
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     // The document can name only the usual methods; the portal decides about every other one.
@@ -57,15 +86,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         ("Idempotency-Key" = Option<String>, Header,
             description = "Passed on; says that the request may be sent again when its outcome is unknown"),
     ),
-    responses(
-        (status = "default", description = "The portal's answer, with `X-Session-Id`, `X-Session-Fallback` and `X-Session-Epoch`"),
-        (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "`stale_epoch`: the portal's epoch is not `X-Session-Epoch`; nothing was sent in another", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "`rate_limited`: the token has used up `[limits]`; `Retry-After` tells when to come again", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 501, description = "`upgrade_not_supported`: no WebSocket; `not_supported`: the portal is called by a browser, which cannot send this", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 502, description = "`in_doubt`: the portal may have acted on it; `portal_unreachable`: it has not", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "`no_live_session`, or `session_expired`: it did under a body too large to be sent again", body = ProblemDocument, content_type = "application/problem+json"),
-    )
+    responses(Answers)
 )]
 async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     if request.method() == Method::TRACE {
@@ -95,12 +116,7 @@ async fn relay(State(api): State<Api>, request: Request) -> Result<Response, Pro
     tag = "portals",
     security(("operator" = ["portals:relay"])),
     params(("portal" = String, Path)),
-    responses(
-        (status = "default", description = "As for any other path"),
-        (status = 404, description = "`unknown_portal`, or `no_live_session` with `X-Session-Fallback: never`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 502, description = "`in_doubt` or `portal_unreachable`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "`no_live_session` or `session_expired`", body = ProblemDocument, content_type = "application/problem+json"),
-    )
+    responses(Answers)
 )]
 async fn relay_root(state: State<Api>, request: Request) -> Result<Response, Problem> {
     relay(state, request).await

@@ -309,7 +309,7 @@ async fn list(
     State(api): State<Api>,
     Path(space): Path<String>,
     Query(page): Query<PageQuery>,
-) -> Result<Json<SessionList>, Problem> {
+) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(100);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::bad_request("invalid_query", format!("limit is 1 to {MAX_PAGE}.")).field("limit"));
@@ -319,5 +319,6 @@ async fn list(
         let problem = Problem::from(error);
         if cursor { problem.recoded(StatusCode::BAD_REQUEST, "invalid_query").field("cursor") } else { problem }
     })?;
-    Ok(Json(SessionList { sessions: sessions.into_iter().map(SessionView::from).collect(), next }))
+    let list = SessionList { sessions: sessions.into_iter().map(SessionView::from).collect(), next };
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(list)).into_response())
 }

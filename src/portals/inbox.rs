@@ -246,9 +246,13 @@ impl Inbox {
         };
         let print = self.message_print(message);
         let ring = line.ring_after();
-        // The code that another phone of this login brought first: this one is no less alive.
-        let second = awaited.is_some_and(|awaited| awaited.resting)
-            && matches!(offer, Err(Reason::Duplicate | Reason::NoLoginWaiting));
+        // The code that another phone brought first, also after the login has gone on with it: this one is no less alive.
+        let came_second = |offer: &_| matches!(offer, Err(Reason::Duplicate | Reason::NoLoginWaiting));
+        let second = match (awaited, line.outrun()) {
+            (Some(awaited), _) => awaited.resting && came_second(&offer),
+            (None, Some(outrun)) => came_second(&self.judge(phone, message, &outrun, now)?),
+            (None, None) => false,
+        };
         let kept = self.change(phone, |record| {
             let kept = record.receive(print, now, &offer);
             if second || kept.is_ok() {

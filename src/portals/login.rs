@@ -17,7 +17,8 @@ use super::inbox::{Busy, Code, Expected, NoCode, Turn};
 use super::portal::Portal;
 use super::recipe::{Action, Arm, Cause, Recipe, Step, Template, Then, Variable};
 use super::session::Session;
-use super::state::EventKind;
+use super::state::{EventKind, PortalRecord};
+use super::tab;
 use super::totp;
 use super::upkeep::Purpose;
 use crate::browsers::{BrowserError, Context, ContextOptions, Kind, Page, PageOptions, Seat};
@@ -101,16 +102,18 @@ impl From<BrowserError> for LoginFailure {
 /// Why there was nothing to type.
 fn no_code(portal: &Portal, error: &NoCode, patience: Duration) -> LoginFailure {
     match error {
-        NoCode::Late => {
-            let seconds = patience.as_secs();
-            if portal.tools().inbox.all_missed(&portal.settings().phones) {
-                let detail = format!("no code came within {seconds} s, and the phone has not been heard of for long");
-                return LoginFailure::new(Cause::PhoneSilent, detail);
-            }
-            LoginFailure::new(Cause::NoSms, format!("no code came within {seconds} s"))
-        }
+        NoCode::Late => no_sms(portal, format!("no code came within {} s", patience.as_secs())),
         other => failed_inside(other),
     }
+}
+
+/// The wait for a code was in vain.
+fn no_sms(portal: &Portal, detail: String) -> LoginFailure {
+    if portal.tools().inbox.all_missed(&portal.settings().phones) {
+        let detail = format!("{detail}, and the phone has not been heard of for long");
+        return LoginFailure::new(Cause::PhoneSilent, detail);
+    }
+    LoginFailure::new(Cause::NoSms, detail)
 }
 
 /// Our own part failed: as with a browser that does, trying again may help.
@@ -138,16 +141,17 @@ pub(super) async fn log_in(portal: &Portal, errand: Errand) -> Result<Arc<Sessio
         values: BTreeMap::new(),
         typed: vec![portal.settings().password.clone()],
         trace,
-        spares: purpose.spares(),
+        purpose,
         spent: None,
         step: 0,
         code_asked: false,
+        code_awaited: false,
         code_typed: false,
         deadline,
     };
     let result = match portal.tools().clock.until(deadline, attempt.walk()).await {
         Ok(result) => result,
-        Err(_) => Err(attempt.too_long()),
+        Err(_) => Err(attempt.too_long().await),
     };
     match result {
         Ok(()) => Ok(attempt.finish(&id, context).await?),
@@ -183,14 +187,16 @@ struct Attempt<'a> {
     /// What no picture may show: the password and every code.
     typed: Vec<Secret>,
     trace: Trace,
-    /// Logins of the budget that are not for this one.
-    spares: u32,
+    /// What it was begun for.
+    purpose: Purpose,
     /// When a login of the budget was taken.
     spent: Option<Time>,
     /// The step that is being made, from 0.
     step: usize,
     /// Whether the portal was asked for a code: an SMS then, and an attempt that it counts.
     code_asked: bool,
+    /// Whether that code is being waited for.
+    code_awaited: bool,
     code_typed: bool,
     deadline: Time,
 }
@@ -210,6 +216,8 @@ impl Attempt<'_> {
             self.trace.begin(self.step, step, portal.now());
             let next = self.make(step).await?;
             self.trace.done();
+            let (name, number) = (portal.name(), self.step + 1);
+            tracing::debug!(portal = name, step = number, "portal {name}: step {number} done: {}", step.words());
             match next {
                 Next::Following => self.step += 1,
                 Next::To(index) => self.step = index,
@@ -358,7 +366,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn awaiting_code(&self, waiting: bool) {
+    fn awaiting_code(&mut self, waiting: bool) {
+        self.code_awaited = waiting;
         if waiting {
             self.trace.awaits_code();
         }
@@ -398,12 +407,16 @@ impl Attempt<'_> {
         let mut live = self.portal.live();
         let confirmed = live.wait_for(|live| live.login.as_ref().is_none_or(|login| login.confirmed));
         confirmed.await.map_err(|error| failed_inside(&error))?;
-        let (now, per_hour) = (self.portal.now(), self.portal.limits().logins_per_hour.saturating_sub(self.spares));
+        let (now, limit, purpose) = (self.portal.now(), self.portal.limits().logins_per_hour, self.purpose);
+        let spend = |record: &mut PortalRecord| {
+            let per_hour = limit.saturating_sub(record.spares(purpose));
+            record.spend_login(per_hour, now).map_err(|when| (per_hour, when))
+        };
         // Before it is: cut in between, it is looked for all the same.
         self.spent = Some(now);
-        match self.portal.change(|record| record.spend_login(per_hour, now)).await {
+        match self.portal.change(spend).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(when)) => {
+            Ok(Err((per_hour, when))) => {
                 self.spent = None;
                 let detail =
                     format!("{per_hour} logins within an hour are spent; the next is possible at {}", when.local());
@@ -416,14 +429,19 @@ impl Attempt<'_> {
     /// Turns a finished walk into a session, and makes sure that it is one.
     async fn finish(mut self, id: &str, context: Context) -> Result<Arc<Session>, LoginFailure> {
         let keep_tab = self.portal.recipe().browser.keep_tab;
-        let state = if keep_tab { context.export_with(&self.page, None).await? } else { context.export().await? };
+        let state = if keep_tab {
+            context.export_with(&self.page, None).await?
+        } else {
+            context.export_beside(&self.page).await?
+        };
         let identity = context.identity().await?;
+        let held = state.cookies.clone();
         let session = Session::new(id.to_owned(), state, std::mem::take(&mut self.values), identity);
         let context = Arc::new(context);
         session.set_context(Some(Arc::clone(&context)));
         if keep_tab {
             self.page.take_calls(page_options(self.portal)).await?;
-            session.tabs().adopt(Arc::clone(&self.page), context).await;
+            tab::adopt(self.portal, &session, Arc::clone(&self.page), context, held).await;
         }
         let verdict = check::check(self.portal, &session).await;
         if let Verdict::Expired(why) = verdict {
@@ -437,20 +455,19 @@ impl Attempt<'_> {
             // The session works; what is lost is only that the phone has proven itself.
             tracing::error!(portal = self.portal.name(), "an accepted code was not noted: {error}");
         }
-        // The tab goes, unless the session keeps it; the context stays with the session.
-        if let Some(page) = Arc::into_inner(self.page)
-            && let Err(error) = page.close().await
-        {
-            tracing::debug!(portal = self.portal.name(), "a tab did not close: {error}");
-        }
+        // With this the tab goes, unless the session keeps it; the context stays with the session.
         Ok(Arc::new(session))
     }
 
-    fn too_long(&self) -> LoginFailure {
-        let steps = &self.portal.recipe().login.steps;
-        let waiting = matches!(steps.get(self.step).map(|step| &step.action), Some(Action::Code { .. }));
-        let cause = if waiting { Cause::NoSms } else { Cause::PageChanged };
-        LoginFailure::new(cause, format!("the login was not done by {}", self.deadline.local()))
+    async fn too_long(&self) -> LoginFailure {
+        let detail = format!("the login was not done by {}", self.deadline.local());
+        let Some(turn) = self.turn.as_ref().filter(|_| self.code_awaited) else {
+            return LoginFailure::new(Cause::PageChanged, detail);
+        };
+        if let Err(error) = turn.in_vain().await {
+            tracing::error!(portal = self.portal.name(), "a wait in vain was not noted: {error}");
+        }
+        no_sms(self.portal, format!("{detail}: no code had come"))
     }
 
     /// Adds where it happened and what the page looked like, and looks again whether the portal is simply down.

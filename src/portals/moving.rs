@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::portal::Portal;
 use super::session::Session;
-use super::tab;
+use super::{repair, tab};
 use crate::browsers::{BrowserError, Context, ContextOptions};
 use crate::clock::{self, Stopwatch};
 
@@ -21,6 +21,11 @@ pub(super) async fn move_on(portal: &Portal, session: &Session, former: Arc<Cont
         return tab::move_on(portal, session, former.seat()).await;
     }
     let since = Stopwatch::start();
+    // Nobody begins work in it meanwhile. Whoever works there for longer than that takes back what was lent.
+    let mut turn = clock::within(PATIENCE, session.work()).await.ok();
+    if let Some(lent) = &mut turn {
+        repair::reclaim(session, lent).await?;
+    }
     loop {
         while since.elapsed() < PATIENCE && session.is_working(&former) {
             clock::pause(LOOK_AGAIN).await;

@@ -31,7 +31,11 @@ use outgoing::{Kept, Outgoing};
 
 /// How often one request may be sent: through an expiry, to a session that seems to have healed, after refreshed values,
 /// and after a lost answer.
-const SENDS: usize = 7;
+const SENDS: u32 = 7;
+/// How long a request waits after a value could not be refreshed, the first time and at most. Nearly always a browser has
+/// just died, and another is on its way.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// A request on its way through. `Debug` leaves out what may be secret: the query, and headers such as `Authorization`.
 pub struct Call {
@@ -103,7 +107,7 @@ pub enum RelayError {
     #[error("the relay carries HTTP requests and answers only, no WebSocket")]
     Upgrade,
     /// The body is larger than the way to this portal carries, in bytes.
-    #[error("a request to this portal has a body of at most {0} bytes")]
+    #[error("this portal is called by a browser (via = \"browser\"), which carries a body of at most {} MiB", .0 >> 20)]
     TooLarge(usize),
     /// The way to this portal cannot carry such a request.
     #[error("{0}")]
@@ -180,7 +184,10 @@ impl Sending<'_> {
         let portal = self.portal;
         let (mut doubted, mut confirmed, mut expiries) = (false, false, 0);
         let mut renewals = Renewals::default();
-        for _ in 0..SENDS {
+        let mut sends = 0;
+        // What waits for a value to be refreshed is limited by its deadline.
+        while sends - renewals.failed < SENDS {
+            sends += 1;
             let picked = self.pick(meter).await?;
             let (proofs, value) = (picked.session.proofs(), refreshable(portal, &picked.session));
             let (expired, answer) = match self.ask(&picked, doubted).await {
@@ -209,7 +216,7 @@ impl Sending<'_> {
                 meter.resent();
             } else if renewals.may_help(&picked) && wants_refresh(portal, answer.status().as_u16()) && self.body.again()
             {
-                if !renewals.renew(portal, &picked, value.as_deref()).await {
+                if !renewals.renew(portal, &picked, value.as_deref(), self.deadline).await {
                     return Ok(relayed(&picked, answer));
                 }
             } else {
@@ -352,18 +359,25 @@ struct Renewals {
 impl Renewals {
     /// A refusal of a fresh value is the portal's own.
     fn may_help(&self, picked: &Picked) -> bool {
-        self.renewed.as_deref() != Some(picked.session.id()) && self.failed < 2
+        self.renewed.as_deref() != Some(picked.session.id())
     }
 
     /// Sees to it that the session has another value than the refused one; false where the portal has no other. Where that
-    /// could not be found out, the refused request has done nothing and may be sent again.
-    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>) -> bool {
+    /// could not be found out, the refused request has done nothing and may be sent again: after a pause, until `deadline`.
+    async fn renew(&mut self, portal: &Portal, picked: &Picked, refused: Option<&str>, deadline: Time) -> bool {
         let is_new = || refreshable(portal, &picked.session).as_deref() != refused;
         let fetched = is_new() || portal.refresh(picked.session.id(), refused).await;
         match (is_new(), fetched) {
             (true, _) => self.renewed = Some(picked.session.id().to_owned()),
             (false, true) => return false,
-            (false, false) => self.failed += 1,
+            (false, false) => {
+                let pause = (FIRST_PAUSE * 2_u32.pow(self.failed.min(8))).min(LONGEST_PAUSE);
+                self.failed += 1;
+                if portal.now() + pause > deadline {
+                    return false;
+                }
+                portal.tools().clock.sleep(pause).await;
+            }
         }
         true
     }

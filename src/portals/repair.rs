@@ -29,18 +29,41 @@ const TURN: Duration = Duration::from_secs(60);
 /// How often the browser is looked at again because a call's answer changed the session meanwhile.
 const LOOKS: usize = 3;
 
-/// Gives a session a context in the browser on `seat`, from what is saved and what its tab has done since.
-pub(super) async fn place(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
+/// Gives a session whose browser has died a context in the one on `seat`.
+pub(super) async fn place_again(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
+    let mut lent = turn(session).await?;
+    reclaim(session, &mut lent).await?;
+    place(portal, session, seat, &mut lent).await
+}
+
+/// Waits for the turn to work in the session.
+pub(super) async fn turn(session: &Session) -> Result<MutexGuard<'_, Option<Lent>>, BrowserError> {
+    let busy = BrowserError::Hung { call: "the work before", limit: TURN };
+    clock::within(TURN, session.work()).await.map_err(|_| busy)
+}
+
+/// Gives a session a context in the browser on `seat`, from what is saved and what its tab has done since. What was lent to
+/// the former one must have been taken back.
+pub(super) async fn place(
+    portal: &Portal,
+    session: &Session,
+    seat: Seat,
+    lent: &mut Option<Lent>,
+) -> Result<(), BrowserError> {
     if let Err(error) = tab::follow(portal, session).await {
         tracing::debug!(portal = portal.name(), "what a tab did last is lost: {error}");
     }
-    move_to(portal, session, seat).await?;
+    let context = move_to(portal, session, seat).await?;
     session.tabs().forget().await;
-    if portal.recipe().browser.keep_tab
-        && let Err(error) = tab::open(portal, session).await
-    {
-        // The next call or check tries again.
-        tracing::warn!(portal = portal.name(), "the tab of session {} is not back: {error}", short(session.id()));
+    if portal.recipe().browser.keep_tab {
+        let back = async {
+            lend_where_due(portal, session, &context, lent).await?;
+            tab::open(portal, session).await
+        };
+        if let Err(error) = back.await {
+            // The next call or check tries again.
+            tracing::warn!(portal = portal.name(), "the tab of session {} is not back: {error}", short(session.id()));
+        }
     }
     Ok(())
 }
@@ -53,18 +76,11 @@ async fn move_to(portal: &Portal, session: &Session, seat: Seat) -> Result<Arc<C
     Ok(context)
 }
 
-/// The session's context with the jar's cookies in it; a new one when its browser has died. Where the browser itself calls,
-/// its cookies are the newer ones already.
+/// The session's context; a new one, from what is saved, when its browser has died.
 pub(super) async fn context(portal: &Portal, session: &Session) -> Result<Arc<Context>, BrowserError> {
-    let former = session.context();
-    match former.as_ref().filter(|context| context.is_alive()) {
-        Some(context) => {
-            if !tab::leads(portal.recipe()) {
-                context.set_cookies(&session.jar().export()).await?;
-            }
-            Ok(Arc::clone(context))
-        }
-        None => move_to(portal, session, former.map_or(Seat::A, |context| context.seat())).await,
+    match session.context() {
+        Some(context) if context.is_alive() => Ok(context),
+        former => move_to(portal, session, former.map_or(Seat::A, |context| context.seat())).await,
     }
 }
 
@@ -98,17 +114,14 @@ impl<'a> Work<'a> {
     /// Opens a tab in the session's context, or takes the one that it keeps, with the jar's cookies in it; in a new context
     /// when its browser has died.
     async fn begin(portal: &'a Portal, session: &'a Session) -> Result<Self, BrowserError> {
-        let busy = BrowserError::Hung { call: "the work before", limit: TURN };
-        let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
+        let mut lent = turn(session).await?;
         reclaim(session, &mut lent).await?;
-        let kept = if portal.recipe().browser.keep_tab { Some(tab::work(portal, session).await?) } else { None };
         let context = context(portal, session).await?;
-        if !tab::leads(portal.recipe()) {
-            *lent = Some(lend(session, &context).await?);
-        }
-        let bench = match kept {
-            Some(kept) => Bench::Kept(kept),
-            None => Bench::Own(Box::new(context.page(page_options(portal)).await?)),
+        // Before a tab is brought back, whose page may change cookies as soon as it has loaded.
+        lend_where_due(portal, session, &context, &mut lent).await?;
+        let bench = match portal.recipe().browser.keep_tab {
+            true => Bench::Kept(tab::work(portal, session).await?),
+            false => Bench::Own(Box::new(context.page(page_options(portal)).await?)),
         };
         Ok(Self { portal, session, context, bench, lent })
     }
@@ -154,17 +167,13 @@ impl<'a> Work<'a> {
         match self.bench {
             Bench::Own(page) => page.close().await,
             // Its page goes on by itself, and may change cookies until the next work.
-            Bench::Kept(_) if !tab::leads(self.portal.recipe()) => {
-                *self.lent = Some(lend(self.session, &self.context).await?);
-                Ok(())
-            }
-            Bench::Kept(_) => Ok(()),
+            Bench::Kept(_) => lend_where_due(self.portal, self.session, &self.context, &mut self.lent).await,
         }
     }
 
     async fn export(&self) -> Result<SavedState, BrowserError> {
         match &self.bench {
-            Bench::Own(_) => self.context.export().await,
+            Bench::Own(page) => self.context.export_beside(page).await,
             Bench::Kept(work) => work.export(self.session.state().kept).await,
         }
     }
@@ -189,7 +198,19 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Puts the jar's cookies into a browser.
+/// Puts the jar's cookies into a browser, unless that one makes the calls: then its own are the newer ones.
+async fn lend_where_due(
+    portal: &Portal,
+    session: &Session,
+    context: &Context,
+    lent: &mut Option<Lent>,
+) -> Result<(), BrowserError> {
+    if !tab::leads(portal.recipe()) {
+        *lent = Some(lend(session, context).await?);
+    }
+    Ok(())
+}
+
 async fn lend(session: &Session, context: &Context) -> Result<Lent, BrowserError> {
     let jar = session.jar().export();
     let held = context.replace_cookies(&jar).await?;
@@ -245,12 +266,15 @@ async fn saved_value(portal: &Portal, page: &Page, name: &str) -> Result<String,
 /// A picture of the start page in the session, or of the tab that it keeps, as it is.
 pub(super) async fn picture(portal: &Portal, session: &Session) -> Result<Vec<u8>, BrowserError> {
     let secrets = std::slice::from_ref(&portal.settings().password);
-    if portal.recipe().browser.keep_tab {
+    let recipe = portal.recipe();
+    if recipe.browser.keep_tab && tab::leads(recipe) {
         return tab::open(portal, session).await?.page().screenshot(&[], secrets).await;
     }
     let mut work = Work::begin(portal, session).await?;
     let shown = async {
-        work.goto(&portal.recipe().base_url).await?;
+        if !recipe.browser.keep_tab {
+            work.goto(&recipe.base_url).await?;
+        }
         work.page().screenshot(&[], secrets).await
     };
     let shown = shown.await;

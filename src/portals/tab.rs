@@ -2,7 +2,8 @@
 //! that only makes calls. It is opened when first needed, and again after its browser or its renderer has died.
 //!
 //! A kept tab is brought back from what was last known of it, so that no login is spent on a crash. While the browser is
-//! the one who calls, its cookies are the truth and the jar follows.
+//! the one who calls, its cookies are the truth and the jar follows. Where the jar calls, a kept tab has its cookies lent
+//! from the first moment on: its page goes on by itself, and may change them before any work begins.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,22 +12,23 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+use super::jar::Lent;
 use super::login::page_options;
 use super::portal::Portal;
 use super::recipe::{Recipe, Via};
 use super::repair;
 use super::session::Session;
-use crate::browsers::{BrowserError, Context, KeptTab, Page, SavedState, Seat};
+use crate::browsers::{BrowserError, Context, Cookie, KeptTab, Page, SavedState, Seat};
 use crate::clock;
 
 /// Calls that one session's page makes at once: as many connections as Chromium opens to one host.
 const PLACES: usize = 6;
 /// How long browser work waits for the calls under way before it breaks them off.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long one waits for another's work in the session.
-const TURN: Duration = Duration::from_secs(60);
 /// How long the portal's page may take to load.
 const LOAD: Duration = Duration::from_secs(20);
+/// How long the opening of a tab may take, and the wait for somebody else's: a browser's start, and a load.
+const OPEN: Duration = Duration::from_secs(60);
 /// How often the tab is looked at again because a call's answer changed the session meanwhile.
 const LOOKS: usize = 3;
 
@@ -77,11 +79,6 @@ impl Tabs {
     pub(super) async fn forget(&self) {
         *self.open.lock().await = None;
     }
-
-    /// Takes over the tab of a login.
-    pub(super) async fn adopt(&self, page: Arc<Page>, context: Arc<Context>) {
-        *self.open.lock().await = Some(Arc::new(OpenTab { page, context }));
-    }
 }
 
 impl OpenTab {
@@ -117,11 +114,25 @@ pub(super) fn stays_open(recipe: &Recipe) -> bool {
 /// Brings the session and its tab into the process that has the seat now. Calls and work under way are waited for, as with
 /// any work.
 pub(super) async fn move_on(portal: &Portal, session: &Session, seat: Seat) -> Result<(), BrowserError> {
-    let busy = BrowserError::Hung { call: "the work before", limit: TURN };
-    let mut lent = clock::within(TURN, session.work()).await.map_err(|_| busy)?;
+    let mut lent = repair::turn(session).await?;
     let _all = quiet(session).await;
     repair::reclaim(session, &mut lent).await?;
-    repair::place(portal, session, seat).await
+    repair::place(portal, session, seat, &mut lent).await
+}
+
+/// Takes over the tab of a login, whose browser held the cookies `held` when they were read.
+pub(super) async fn adopt(
+    portal: &Portal,
+    session: &Session,
+    page: Arc<Page>,
+    context: Arc<Context>,
+    held: Vec<Cookie>,
+) {
+    let mut lent = session.work().await;
+    *session.tabs().open.lock().await = Some(Arc::new(OpenTab { page, context }));
+    if !leads(portal.recipe()) {
+        *lent = Some(Lent::new(session.jar().export(), held));
+    }
 }
 
 /// All places for calls: whoever does not finish in time is broken off by what follows, and told so.
@@ -135,8 +146,22 @@ pub(super) fn leads(recipe: &Recipe) -> bool {
     recipe.relay.via == Via::Browser
 }
 
-/// The session's tab; a new one where there is none that lives.
+/// The session's tab; a new one where there is none that lives. Where the jar makes the calls, it is for whoever has the turn
+/// to work in the session, with the jar's cookies lent.
 pub(super) async fn open(portal: &Portal, session: &Session) -> Result<Arc<OpenTab>, BrowserError> {
+    in_time(OPEN, opened(portal, session)).await
+}
+
+/// What an opening comes to within `limit`.
+async fn in_time<T>(
+    limit: Duration,
+    opening: impl Future<Output = Result<T, BrowserError>>,
+) -> Result<T, BrowserError> {
+    let late = |_| Err(BrowserError::Hung { call: "the opening of a tab", limit });
+    clock::within(limit, opening).await.unwrap_or_else(late)
+}
+
+async fn opened(portal: &Portal, session: &Session) -> Result<Arc<OpenTab>, BrowserError> {
     let mut open = session.tabs().open.lock().await;
     if let Some(tab) = open.as_ref().filter(|tab| tab.serves(session)) {
         return Ok(Arc::clone(tab));
@@ -203,4 +228,19 @@ pub(super) async fn follow(portal: &Portal, session: &Session) -> Result<(), Bro
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_tab_for_ever() {
+        let tabs = Tabs::default();
+        let _opening = tabs.open.lock().await;
+        let waits = async { Ok(drop(tabs.open.lock().await)) };
+        let limit = Duration::from_millis(1);
+        let hung = BrowserError::Hung { call: "the opening of a tab", limit };
+        assert_eq!(in_time(limit, waits).await, Err(hung));
+    }
 }

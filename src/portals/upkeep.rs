@@ -37,14 +37,6 @@ impl Purpose {
             Self::Drill => "drill: to know that credentials, phone and recipe work",
         }
     }
-
-    /// Logins of the hour's budget that such a login leaves untouched.
-    pub const fn spares(self) -> u32 {
-        match self {
-            Self::Need => 0,
-            Self::Renewal | Self::Drill => SPARED,
-        }
-    }
 }
 
 /// Where upkeep stands that does not succeed.
@@ -78,6 +70,12 @@ impl PortalRecord {
         let left = (limits.logins_per_hour as usize).saturating_sub(spent);
         let calm = !self.paused && !self.reauth && self.recovery.failures == 0 && self.recovery.given_up.is_none();
         calm && self.whole(true) && left > SPARED as usize && (self.upkeep.due(now) || self.upkeep.outdated(basis))
+    }
+
+    /// Logins of the hour's budget that a login leaves untouched which was begun for this. One that was not needed then is
+    /// the recovery as soon as a session is missing.
+    pub fn spares(&self, purpose: Purpose) -> u32 {
+        if purpose == Purpose::Need || !self.whole(true) { 0 } else { SPARED }
     }
 
     /// A login succeeded that was made before it was needed.

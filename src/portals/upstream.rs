@@ -75,7 +75,7 @@ pub enum UpstreamError {
     #[error("the request body broke off")]
     Body(#[source] BoxError),
     /// The body is larger than the way to this portal carries, in bytes.
-    #[error("a request to this portal has a body of at most {0} bytes")]
+    #[error("this portal is called by a browser (via = \"browser\"), which carries a body of at most {} MiB", .0 >> 20)]
     TooLarge(usize),
     /// The way to this portal cannot carry such a request.
     #[error("{0}")]

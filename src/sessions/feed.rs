@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionRecord;
-use super::census::Census;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Change, ChangeKind, Record, Store};
 
@@ -20,6 +20,10 @@ use crate::store::{Change, ChangeKind, Record, Store};
 const KEPT: usize = 1000;
 /// Spaces whose events are kept; of more, those that have been quiet for longest are forgotten.
 const SPACES: usize = 256;
+/// Readers at once; each holds a connection, of which there must be some left for everybody else.
+const READERS: usize = 768;
+/// Readers are woken in so many groups, by space: news of one space does not wake the readers of all.
+const GROUPS: usize = 64;
 
 /// The feed of all spaces; clones share it.
 #[derive(Clone, Debug)]
@@ -30,13 +34,16 @@ struct Shared {
     /// Tells this process's numbers from those of the one before.
     boot: String,
     journals: Mutex<Journals>,
-    latest: watch::Sender<u64>,
-    stop: CancellationToken,
+    news: [Notify; GROUPS],
+    places: Arc<Semaphore>,
+    closed: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct Journals {
     by_space: BTreeMap<String, Journal>,
+    /// The number of the last event.
+    latest: u64,
     /// Up to this number journals of whole spaces are gone.
     forgotten: u64,
 }
@@ -55,6 +62,7 @@ pub struct Reader {
     feed: Feed,
     space: String,
     position: Position,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A place in a feed, as clients keep it: `boot-number`.
@@ -135,8 +143,9 @@ pub enum Behind {
 
 impl Feed {
     pub(super) fn new(boot: String, life: &Lifecycle) -> Self {
-        let (latest, stop) = (watch::Sender::new(0), life.stopping());
-        Self(Arc::new(Shared { boot, journals: Mutex::default(), latest, stop }))
+        let (news, places) = (std::array::from_fn(|_| Notify::new()), Arc::new(Semaphore::new(READERS)));
+        let closed = life.stopping().child_token();
+        Self(Arc::new(Shared { boot, journals: Mutex::default(), news, places, closed }))
     }
 
     // Held for map operations only, never across an await.
@@ -144,9 +153,13 @@ impl Feed {
         self.0.journals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn news(&self, space: &str) -> &Notify {
+        &self.0.news[crc32fast::hash(space.as_bytes()) as usize % GROUPS]
+    }
+
     /// The present end of the feed.
     pub fn end(&self) -> Position {
-        self.at(*self.0.latest.borrow())
+        self.at(self.journals().latest)
     }
 
     /// The position of the event with that number.
@@ -154,54 +167,64 @@ impl Feed {
         Position { boot: self.0.boot.clone(), number }
     }
 
-    /// Follows the space from `position` on.
-    pub fn read(&self, space: &str, position: Position) -> Reader {
-        Reader { feed: self.clone(), space: space.to_owned(), position }
+    /// Follows the space from `position` on; None when there are as many readers as may be.
+    pub fn read(&self, space: &str, position: Position) -> Option<Reader> {
+        let place = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+        Some(Reader { feed: self.clone(), space: space.to_owned(), position, _place: place })
     }
 
-    fn behind(&self, space: &str, position: &Position, limit: usize) -> Behind {
-        if position.boot != self.0.boot || position.number > *self.0.latest.borrow() {
-            return Behind::Lost;
-        }
+    /// Ends all readers, for a stop that must not wait for those who would read for ever.
+    pub fn close(&self) {
+        self.0.closed.cancel();
+    }
+
+    /// What lies behind `position`, which moves to its end.
+    fn behind(&self, space: &str, position: &mut Position, limit: usize) -> Behind {
         let journals = self.journals();
         let journal = journals.by_space.get(space);
-        if position.number < journal.map_or(journals.forgotten, |journal| journal.forgotten) {
+        let forgotten = journal.map_or(journals.forgotten, |journal| journal.forgotten);
+        if position.boot != self.0.boot || !(forgotten..=journals.latest).contains(&position.number) {
+            *position = self.at(journals.latest);
             return Behind::Lost;
         }
         let behind = journal.into_iter().flat_map(|journal| &journal.events);
         let behind = behind.skip_while(|event| event.number <= position.number);
-        Behind::Events(behind.take(limit).cloned().collect())
+        let events: Vec<_> = behind.take(limit).cloned().collect();
+        position.number = events.last().filter(|_| events.len() == limit).map_or(journals.latest, |last| last.number);
+        Behind::Events(events)
     }
 
-    fn note(&self, space: &str, change: &Change) {
+    fn note(&self, change: &Change) {
+        let Some((space, id)) = change.key.id().split_once('/') else { return };
         let (happened, version) = match change.kind {
             ChangeKind::Put { version, created: true } => (Happened::Created, version),
             ChangeKind::Put { version, created: false } => (Happened::Changed, version),
             ChangeKind::Deleted { version } => (Happened::Deleted, version),
             ChangeKind::Expired { version } => (Happened::Expired, version),
         };
-        let number = *self.0.latest.borrow() + 1;
-        let id = change.key.id()[space.len() + 1..].to_owned();
-        self.journals().note(space, Event { number, id, happened, version });
-        self.0.latest.send_replace(number);
+        self.journals().note(space, id, happened, version);
+        self.news(space).notify_waiters();
     }
 
     /// Something was missed, nobody knows in which space.
     fn lose(&self) {
-        let number = *self.0.latest.borrow() + 1;
-        *self.journals() = Journals { by_space: BTreeMap::new(), forgotten: number };
-        self.0.latest.send_replace(number);
+        let mut journals = self.journals();
+        let latest = journals.latest + 1;
+        *journals = Journals { by_space: BTreeMap::new(), latest, forgotten: latest };
+        drop(journals);
+        self.0.news.iter().for_each(Notify::notify_waiters);
     }
 }
 
 impl Journals {
-    fn note(&mut self, space: &str, event: Event) {
+    fn note(&mut self, space: &str, id: &str, happened: Happened, version: u64) {
+        self.latest += 1;
         if !self.by_space.contains_key(space) && self.by_space.len() >= SPACES {
             self.forget_quietest();
         }
         let fresh = Journal { events: VecDeque::new(), forgotten: self.forgotten };
         let journal = self.by_space.entry(space.to_owned()).or_insert(fresh);
-        journal.events.push_back(event);
+        journal.events.push_back(Event { number: self.latest, id: id.to_owned(), happened, version });
         if journal.events.len() > KEPT
             && let Some(gone) = journal.events.pop_front()
         {
@@ -223,27 +246,18 @@ impl Reader {
     /// The next events, as soon as there are some; None when the process is about to stop. After [`Behind::Lost`] it goes
     /// on from the feed's end.
     pub async fn next(&mut self, limit: usize) -> Option<Behind> {
+        let Self { feed, space, position, .. } = self;
         loop {
-            // Before the look, so that what comes between the two is found by the next one.
-            let end = self.feed.end();
-            match self.feed.behind(&self.space, &self.position, limit) {
-                Behind::Lost => {
-                    self.position = end;
-                    return Some(Behind::Lost);
-                }
-                Behind::Events(events) => match events.last() {
-                    Some(last) => {
-                        self.position.number = last.number;
-                        return Some(Behind::Events(events));
-                    }
-                    None => self.position = end,
-                },
+            let mut news = pin!(feed.news(space).notified());
+            // Before the look, so that what comes between the look and the wait is heard.
+            news.as_mut().enable();
+            match feed.behind(space, position, limit) {
+                Behind::Events(events) if events.is_empty() => {}
+                behind => return Some(behind),
             }
-            let mut latest = self.feed.0.latest.subscribe();
-            let number = self.position.number;
             tokio::select! {
-                () = self.feed.0.stop.cancelled() => return None,
-                grown = latest.wait_for(|latest| *latest > number) => drop(grown.ok()?),
+                () = feed.0.closed.cancelled() => return None,
+                () = news => {}
             }
         }
     }
@@ -255,8 +269,8 @@ impl Reader {
 }
 
 /// Follows the store's changes until the process stops.
-pub(super) fn start(feed: &Feed, census: &Census, store: &Store, life: &Lifecycle) {
-    let (feed, census, stop, mut changes) = (feed.clone(), census.clone(), life.stopping(), store.changes());
+pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
+    let (feed, stop, mut changes) = (feed.clone(), life.stopping(), store.changes());
     life.supervise("session feed", async move {
         loop {
             let change = tokio::select! {
@@ -265,15 +279,10 @@ pub(super) fn start(feed: &Feed, census: &Census, store: &Store, life: &Lifecycl
                 change = changes.recv() => change,
             };
             match change {
-                Ok(change) if change.key.space() == SessionRecord::SPACE => {
-                    let space = change.key.id().split('/').next().unwrap_or_default();
-                    census.follow(space, change.kind);
-                    feed.note(space, &change);
-                }
+                Ok(change) if change.key.space() == SessionRecord::SPACE => feed.note(&change),
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
-                    census.forget();
                     feed.lose();
                 }
                 Err(RecvError::Closed) => return stop.cancelled().await,

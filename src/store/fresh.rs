@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::engine::sled::{self, Sled};
+use super::engine::sled::Sled;
 use super::engine::{Batch, Engine, EngineError, Pair, Table};
 use super::key::Key;
 use super::{StoreError, expiry, record};
@@ -106,7 +106,7 @@ pub(super) struct Site {
 impl Site {
     /// Locks the directory, makes it if need be, and settles what an earlier process left.
     pub(super) fn claim(store: &Path) -> Result<Self, EngineError> {
-        let lock = sled::claim(store)?;
+        let lock = Sled::lock(store)?;
         settle(store)?;
         Ok(Self { store: store.to_owned(), _lock: lock })
     }

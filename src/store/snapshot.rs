@@ -67,6 +67,14 @@ pub enum SnapshotError {
         /// What is wrong, and where.
         damage: Damage,
     },
+    /// What was to become a file is no whole snapshot; the file was not made.
+    #[error("{} was not written; what came for it ends {damage}", path.display())]
+    NotWhole {
+        /// The file that was to be.
+        path: PathBuf,
+        /// What is wrong, and where.
+        damage: Damage,
+    },
     /// A file or directory could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

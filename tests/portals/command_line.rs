@@ -62,6 +62,8 @@ async fn what_an_operator_wishes_for_on_the_command_line() {
     let events = ok(&stage, &["events", "hanbit"]).await;
     assert!(events.lines().next().unwrap().contains("resumed") && events.contains("failover"), "{events}");
 
+    let (code, told) = fails(&stage, &["show", ""], "").await;
+    assert!(code == 2 && told.contains("a value is required for '<NAME>'"), "{code} {told}");
     let unknown = fails(&stage, &["show", "hanbi"], "").await;
     assert_eq!(unknown, (1, "error: no portal is called hanbi; known: hanbit\n".to_owned()));
     let (code, told) = fails(&stage, &["code", "hanbit"], "123456\n").await;

@@ -81,6 +81,21 @@ async fn a_silent_phone_is_told_once_also_across_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_ends_while_it_waits_for_its_code_waited_in_vain() {
+    let clock = held();
+    let recipe = [("timeout = \"3m\"", "timeout = \"1m\""), ("\"#code\", resend = \"#resend\"", "\"#code\"")];
+    let mut stage = Stage::set(Scene { clock: clock.clone(), recipe: &recipe, ..Scene::default() }).await;
+    stage.phone.set_mode(Mode::Silent);
+    stage.start().await;
+    stage.when("waiting", |state| state["active"]["status"] == "awaiting_code").await;
+    clock.advance(Duration::from_secs(60));
+    stage.happened("login_failed", 1).await;
+    let state = stage.state().await;
+    assert_eq!((&state["last_failure"]["cause"], &state["phone"]["state"]), (&json!("no_sms"), &json!("silent")));
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_tried_once_ever() {
     let mut stage = Stage::set(Scene::default()).await;
     let right = "Hb!another";

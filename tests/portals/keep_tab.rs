@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use nightporter::clock;
-use nightporter::demo::portal::app_recipe_toml;
+use nightporter::demo::portal::{Pace, app_recipe_toml};
 use serde_json::Value;
 
 use crate::stage::{ORDERS, PATIENCE, PORTAL, Scene, Stage, id_of, kill_9};
@@ -82,5 +82,38 @@ async fn an_expiry_is_told_by_the_tab_and_healed_by_the_other_one() {
     assert_eq!((stage.counters().codes_sent, stage.mailbox.count()), (3, 0));
     let gone = stage.call(Method::GET, ORDERS, &[("x-session-id", &id_of(&before, "active"))]).await;
     assert_eq!((gone.status.as_u16(), &gone.json()["session"]), (200, &Value::from(other)));
+    stage.strike().await;
+}
+
+/// The page is told to go on with calls of its own, which renew the session's cookie beyond what the portal forgives.
+async fn the_page_renews_the_cookie(stage: &Stage) {
+    let before = stage.counters().api_calls;
+    stage.portal.faults(|faults| (faults.rotating_session, faults.slow) = (true, Pace::Prompt));
+    // When the last is sent, the browser has the answers to the others.
+    stage.portal.counted("partner01", PATIENCE, |counted| counted.api_calls >= before + 3).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_page_does_before_the_first_work_is_not_lost() {
+    let scene = Scene { recipe: &[("[login]", "[browser]\nkeep_tab = true\n[login]")], ..Scene::default() };
+    let mut stage = Stage::set(Scene { sessions: "single", ..scene }).await;
+    stage.portal.faults(|faults| (faults.busy_home, faults.slow) = (true, Pace::Held));
+    stage.start().await;
+    let before = stage.live().await;
+    stage.portal.faults(|faults| faults.busy_home = false);
+    the_page_renews_the_cookie(&stage).await;
+    let served = stage.served().await;
+    let after = stage.live().await;
+    assert_eq!(id_of(&after, "active"), id_of(&before, "active"), "its last cookie was in the tab");
+    // The same in a tab that was brought back.
+    stage.portal.faults(|faults| (faults.rotating_session, faults.busy_home) = (false, true));
+    stage.portal.faults(|faults| faults.slow = Pace::Held);
+    let (calls, dead) = (stage.counters().api_calls, stage.browsers());
+    dead.iter().copied().for_each(kill_9);
+    stage.portal.counted("partner01", PATIENCE, |counted| counted.api_calls > calls).await.unwrap();
+    stage.portal.faults(|faults| faults.busy_home = false);
+    the_page_renews_the_cookie(&stage).await;
+    assert_eq!(stage.served().await, served);
+    assert_eq!((stage.counters().codes_sent, stage.counters().logins_attempted), (1, 1));
     stage.strike().await;
 }

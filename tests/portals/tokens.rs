@@ -1,10 +1,13 @@
 //! Stale CSRF tokens: renewed from the page, once for all callers, and never by a login. A refusal that means something
 //! else is the caller's to see.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::stage::{PORTAL, Scene, Stage};
+use crate::stage::{PATIENCE, PORTAL, Scene, Stage, kill_9};
 
 const CALLERS: usize = 16;
 
@@ -46,5 +49,34 @@ async fn a_stale_token_is_renewed_once_for_all_and_what_it_cannot_help_is_told()
     let after = stage.state().await;
     assert_eq!((&after["state"], &after["active"]["session_id"]), (&json!("live"), &before["active"]["session_id"]));
     assert_eq!((stage.told_of("expired").await.len(), stage.mailbox.count()), (0, 0));
+    stage.strike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_token_waits_for_a_browser_that_starts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, broken) = (dir.path().join("browser"), dir.path().join("broken"));
+    let script =
+        format!("#!/bin/sh\n[ ! -e {} ] || exit 1\nexec /usr/lib/chromium/chromium \"$@\"\n", broken.display());
+    fs::write(&program, script).unwrap();
+    for path in [dir.path(), &program] {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let own = format!("[browser]\nbinary = \"{}\"\n[login]\n", program.display());
+    let mut stage = Stage::set(Scene { recipe: &[("[login]\n", &own)], ..Scene::default() }).await;
+    stage.start().await;
+    stage.live().await;
+    fs::write(&broken, "").unwrap();
+    stage.browsers().into_iter().for_each(kill_9);
+    stage.portal.renew_tokens("partner01");
+    let mends = async {
+        // Once for a first attempt, and twice for those that the caller sees nothing of.
+        let refused = |counted: &nightporter::demo::portal::Counters| counted.csrf_refused >= 3;
+        stage.portal.counted("partner01", PATIENCE, refused).await.unwrap();
+        fs::remove_file(&broken).unwrap();
+    };
+    let (made, ()) = tokio::join!(order(&stage, "k"), mends);
+    assert_eq!(made, (201, Value::Null));
+    assert_eq!((stage.counters().codes_sent, stage.portal.submissions("k")), (2, 1));
     stage.strike().await;
 }

@@ -51,12 +51,17 @@ async fn a_running_server_counts_it_and_hands_its_phones_code_over() {
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
+    assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
     assert!(code == 0 && !told.contains('✗') && !told.contains('\x1b'), "{code}\n{told}");
     assert_eq!(stage.state().await["active"]["session_id"], before["active"]["session_id"], "nothing is kept");
     assert_eq!(stage.told_of("login_started").await.last().unwrap(), "an operator tries a recipe on the command line");
     assert_eq!(run(&stage, &[]).await.0, 0);
     let (code, told) = run(&stage, &[]).await;
     assert!(code == 1 && told.contains("error: 3 logins within an hour are spent"), "{told}");
+    let password = stage.path("password");
+    let account = ["--username", "partner01", "--password-file", password.to_str().unwrap()];
+    let (code, told) = run(&stage, &account).await;
+    assert!(code == 1 && told.contains("error: 3 logins within an hour are spent"), "the account is the same: {told}");
     assert_eq!(stage.counters().codes_accepted, 3);
     stage.strike().await;
 }
@@ -77,6 +82,7 @@ async fn without_a_server_the_code_is_typed() {
     for part in ["waits for the code; type it here", "codes have 6 digits; type it again", "Logged in."] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
+    assert!(told.contains("No server runs"), "{told}");
     assert!(!told.contains(&code) && !told.contains(stage.password.expose()), "{told}");
     assert!(!stage.path("store").exists(), "a trial makes no store");
     assert_eq!(stage.counters().codes_accepted, 1);

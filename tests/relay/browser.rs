@@ -87,6 +87,7 @@ async fn a_request_arrives_as_a_browser_s_with_everything_that_is_the_caller_s()
     assert_eq!((refused.status, refused.text().contains("\"not_supported\"")), (501, true), "{}", refused.text());
     let refused = call(&running, "POST", "/body", "", &vec![b'x'; (4 << 20) + 1]).await;
     assert_eq!((refused.status, refused.text().contains("\"body_too_large\"")), (413, true));
+    assert!(refused.text().contains("a body of at most 4 MiB"), "{}", refused.text());
     assert_eq!(mirror.seen("/body").len(), 0);
     let largest = vec![0xff; 4 << 20];
     assert_eq!(call(&running, "POST", "/body", "", &largest).await.status, 200);

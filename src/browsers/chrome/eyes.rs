@@ -22,8 +22,8 @@ const EYES: &str = include_str!("eyes.js");
 /// More of them: what a page is asked to send.
 const CALLS: &str = include_str!("calls.js");
 
-/// Between two looks at a page that is not yet as wanted.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(40);
+/// Between two looks at a page that is not yet as wanted: more than a frame, so that what moves is seen to move.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What the browser says when the document changed under a look.
 const MOVED: [&str; 6] = [

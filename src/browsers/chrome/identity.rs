@@ -1,12 +1,16 @@
 //! What the browser says about itself to a portal. Not derived but measured: a throw-away tab loads a page from a listener
 //! of ours on loopback (which counts as a secure origin, so client hints are sent), and what arrives there is the truth.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use headless_chrome::protocol::cdp::Target;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
 
 use super::context::Origins;
 use super::tab::{Tab, Traffic};
@@ -36,8 +40,28 @@ pub struct Identity {
     pub fetch: Vec<(String, String)>,
 }
 
+/// What the browser says of itself by the user agent that it is told to be; clones share it. A process does not change its
+/// mind, so it is asked once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identities(Arc<Mutex<ByUserAgent>>);
+
+/// None is the browser's own user agent.
+type ByUserAgent = BTreeMap<Option<String>, Arc<OnceCell<Identity>>>;
+
+impl Identities {
+    /// The identity as `user_agent`, measured if nobody has done so; those who come meanwhile wait for the same.
+    pub(super) async fn of(&self, chrome: &Chrome, user_agent: Option<&str>) -> Result<Identity, BrowserError> {
+        let known = Arc::clone(self.cells().entry(user_agent.map(str::to_owned)).or_default());
+        known.get_or_try_init(|| measure(chrome, user_agent)).await.cloned()
+    }
+
+    fn cells(&self) -> MutexGuard<'_, ByUserAgent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Has a throw-away context load our page and returns what it sent.
-pub(super) async fn measure(chrome: &Chrome, user_agent: Option<&str>) -> Result<Identity, BrowserError> {
+async fn measure(chrome: &Chrome, user_agent: Option<&str>) -> Result<Identity, BrowserError> {
     let context = chrome.call(wire::create_context()).await?.browser_context_id;
     let measured = clock::within(CALL_LIMIT, visit(chrome, &context, user_agent)).await;
     if measured.is_err() {

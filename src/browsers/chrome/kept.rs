@@ -11,7 +11,7 @@ use url::Url;
 
 use super::context::{BUDGET, Context};
 use super::page::{Page, PageOptions};
-use super::storage::{Stored, visit};
+use super::storage::{LOCAL, Stored, visit};
 use super::tab::Traffic;
 use super::wire;
 use crate::browsers::error::BrowserError;
@@ -52,7 +52,7 @@ impl Context {
     /// When the process has died or does not answer.
     pub async fn export_with(&self, page: &Page, former: Option<KeptTab>) -> Result<SavedState, BrowserError> {
         let kept = page.kept(former).await?;
-        let state = self.export_within(BUDGET.saturating_sub(size(&kept.session_storage))).await?;
+        let state = self.export_within(BUDGET.saturating_sub(size(&kept.session_storage)), Some(page)).await?;
         Ok(SavedState { kept: Some(kept), ..state })
     }
 
@@ -65,7 +65,7 @@ impl Context {
         if let Some(page) = page {
             let kept = page.kept(state.kept.take()).await?;
             let budget = BUDGET.saturating_sub(size(&kept.session_storage));
-            page.stored_into(&mut state.local_storage, "localStorage", budget).await?;
+            page.stored_into(&mut state.local_storage, LOCAL, budget).await?;
             state.kept = Some(kept);
         }
         Ok(state)
@@ -107,7 +107,7 @@ impl Page {
     }
 
     /// Puts what the present document's origin has stored in place of what `all` has of it, and returns where that is.
-    async fn stored_into(
+    pub(super) async fn stored_into(
         &self,
         all: &mut BTreeMap<String, StorageText>,
         area: &str,
@@ -126,6 +126,7 @@ impl Page {
     }
 }
 
-fn size(storage: &BTreeMap<String, StorageText>) -> usize {
+/// What stored entries take, in bytes.
+pub(super) fn size(storage: &BTreeMap<String, StorageText>) -> usize {
     storage.values().map(|text| text.0.len()).sum()
 }

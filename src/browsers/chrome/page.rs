@@ -1,11 +1,12 @@
 //! A page: what a person does with a tab, step by step, with a limit on every step.
 //!
 //! Clicks, keys and typing go through the browser's input, so the page receives trusted events. Waiting is looking again
-//! every 40 ms, which no navigation, style change or script of the page can escape. Limits are real time.
+//! every 20 ms, which no navigation, style change or script of the page can escape. Limits are real time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use headless_chrome::protocol::cdp::Input::InsertText;
 use headless_chrome::protocol::cdp::Page::{CaptureScreenshot, CaptureScreenshotFormatOption};
 use serde::Deserialize;
@@ -384,10 +385,8 @@ impl Page {
     }
 
     async fn click_at(&self, point: Point) -> Result<(), BrowserError> {
-        for movement in point.click() {
-            self.tab.session.call(movement).await?;
-        }
-        Ok(())
+        // Sent together, in order: each is answered only in the page's next frame.
+        try_join_all(point.click().map(|movement| self.tab.session.call(movement))).await.map(drop)
     }
 }
 

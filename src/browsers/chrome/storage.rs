@@ -14,7 +14,7 @@ use crate::browsers::state::StorageText;
 use crate::clock;
 
 /// The storage that this is about.
-const LOCAL: &str = "localStorage";
+pub(super) const LOCAL: &str = "localStorage";
 
 /// What `eyes.js` found stored.
 #[derive(Deserialize)]

@@ -89,9 +89,11 @@ impl Tab {
     }
 
     async fn prepare(&self, user_agent: Option<&str>, traffic: &Traffic) -> Result<(), BrowserError> {
-        self.session.call(wire::InspectorEnable {}).await?;
-        self.session.call(wire::PageEnable {}).await?;
-        self.session.call(wire::SetFocusEmulationEnabled { enabled: true }).await?;
+        tokio::try_join!(
+            self.session.call(wire::InspectorEnable {}),
+            self.session.call(wire::PageEnable {}),
+            self.session.call(wire::SetFocusEmulationEnabled { enabled: true }),
+        )?;
         if let Some(user_agent) = user_agent {
             let method = Emulation::SetUserAgentOverride {
                 user_agent: user_agent.into(),

@@ -36,7 +36,7 @@ const AHEAD: usize = 4;
 ///
 /// It is a real login: the portal counts it, and may send an SMS. A running server that keeps the portal takes it out of the
 /// account's budget and lends its phone; a code can be typed in any case. The account is that of --portal, or of the only
-/// portal in the configuration that uses this recipe, or is given by the flags. Ends with 0 only if the login went well and
+/// portal in the configuration that uses this recipe, or is given by the flags, which changes nothing about its budget. Ends with 0 only if the login went well and
 /// the recipe's check can tell.
 #[derive(Debug, Args)]
 pub(super) struct Attempt {
@@ -77,7 +77,7 @@ impl Attempt {
         warn(&recipe.warnings);
         room_for_pictures(&self.pictures)?;
         let config = self.settings.load()?;
-        let (name, account) = self.account(&config)?;
+        let (name, account) = self.account(&config, &recipe)?;
         if recipe.needs_totp() && account.totp_secret.is_none() {
             let message = "the recipe types an authenticator's code, but no totp_secret is set for this account";
             return Err(Failure::told(Exit::Config, message));
@@ -102,7 +102,7 @@ impl Attempt {
     }
 
     /// The account to log in with, and the portal of the configuration that it belongs to.
-    fn account(&self, config: &Config) -> Result<(Option<String>, config::Portal), Failure> {
+    fn account(&self, config: &Config, tried: &Recipe) -> Result<(Option<String>, config::Portal), Failure> {
         if let Some(username) = &self.username {
             let given = |path: &Option<PathBuf>| path.as_deref().map(read_secret).transpose();
             let totp_secret = given(&self.totp_secret_file)?;
@@ -111,11 +111,12 @@ impl Attempt {
             }
             let password = given(&self.password_file)?.context("--username needs --password-file")?;
             let (recipe, username) = (self.recipe.clone(), username.clone());
-            let (quiet_hours, drill) = (Hours::default(), None);
-            let (phones, sessions) = (Vec::new(), config::Sessions::Parallel);
+            let (quiet_hours, drill, phones) = (Hours::default(), None, Vec::new());
+            let known = same_account(config, tried, &username);
+            let sessions = known.map_or(config::Sessions::Parallel, |(_, portal)| portal.sessions);
             let account =
                 config::Portal { recipe, phones, username, password, totp_secret, sessions, quiet_hours, drill };
-            return Ok((None, account));
+            return Ok((known.map(|(name, _)| name.clone()), account));
         }
         let name = match &self.portal {
             Some(name) => name.clone(),
@@ -159,6 +160,14 @@ impl Attempt {
         keep("Its document, without what was typed", "html", failed.page.as_deref().map(str::as_bytes))?;
         Ok(Exit::Failed)
     }
+}
+
+/// The portal of the configuration that keeps this account logged in, whose budget it is.
+fn same_account<'a>(config: &'a Config, tried: &Recipe, username: &str) -> Option<(&'a String, &'a config::Portal)> {
+    let there = |portal: &config::Portal| {
+        Recipe::load(&portal.recipe).is_ok_and(|kept| kept.base_url.origin() == tried.base_url.origin())
+    };
+    config.portals.iter().find(|(_, portal)| portal.username == username && there(portal))
 }
 
 fn warn(warnings: &[config::Problem]) {

@@ -43,6 +43,13 @@ const MISTAKES: &[(&str, &str)] = &[
         "nightporter.toml:2: server.public_url: expected scheme and host only, such as https://x.example",
     ),
     (
+        "[backup]\nevery = \"daily\"\nkeep = 0\ndrill = \"7d\"",
+        "nightporter.toml:2: backup.every: expected a whole number and a unit, as in \"250ms\", \"30s\", \"15m\" or \
+             \"24h\", got \"daily\"; \"off\" for none\n\
+             nightporter.toml:3: backup.keep: expected between 1 and 10000, got 0\n\
+             nightporter.toml:4: backup.drill: unknown key, did you mean \"drill_every\"?",
+    ),
+    (
         "[server]\nmax_body = \"1 MB\"",
         "nightporter.toml:2: server.max_body: expected a number of bytes, or text with KiB and MiB",
     ),

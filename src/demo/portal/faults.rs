@@ -27,6 +27,8 @@ pub struct Faults {
     pub dated: bool,
     /// How long the home page takes after it has let a member in, its answer being decided by then.
     pub home_page: Pace,
+    /// The home page makes four calls by itself once it is shown, `/api/slow` first, each when the one before is answered.
+    pub busy_home: bool,
     /// How long the page after a right password takes.
     pub verify_page: Pace,
     /// How long `/api/slow` takes beside what it was asked for.

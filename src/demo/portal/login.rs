@@ -274,6 +274,7 @@ async fn home(State(site): State<Site>, headers: HeaderMap) -> Response {
             done: orders.count(Some("배송완료")),
             waiting: orders.count(Some("접수대기")),
             latest: orders.latest(SHOWN),
+            busy: site.faults().busy_home,
         }
     };
     site.book(|book| book.count(&entered.member.user, |counters| counters.home_pages += 1));

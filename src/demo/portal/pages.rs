@@ -16,6 +16,8 @@ const LOGIN: &str = include_str!("pages/login.html");
 const VERIFY: &str = include_str!("pages/verify.html");
 const CODE: &str = include_str!("pages/code.html");
 const CAPTCHA: &str = include_str!("pages/captcha.html");
+/// What a page does by itself once it is shown.
+const BUSY: &str = include_str!("pages/busy.js");
 const HOME: &str = include_str!("pages/home.html");
 const APP: &str = include_str!("pages/app.html");
 const MAINTENANCE: &str = "<h1>서비스 점검 중입니다</h1><p class=\"sub\">더 나은 서비스를 위해 시스템을 점검하고 있습니다. \
@@ -76,6 +78,8 @@ pub(super) struct Overview {
     pub(super) done: usize,
     pub(super) waiting: usize,
     pub(super) latest: Vec<Order>,
+    /// Whether the page makes calls by itself.
+    pub(super) busy: bool,
 }
 
 impl Pages {
@@ -102,12 +106,12 @@ impl Pages {
     }
 
     pub(super) fn home(self, overview: &Overview) -> Response {
-        let Overview { user, session, csrf, total, moving, done, waiting, latest } = overview;
+        let Overview { user, session, csrf, total, moving, done, waiting, latest, busy } = overview;
         let rows: String = latest.iter().map(row).collect();
         let counts = [total, moving, done, waiting].map(ToString::to_string);
         let mut values = vec![("user", user.as_str()), ("session", session), ("csrf", csrf), ("rows", &rows)];
         values.extend(["total", "moving", "done", "waiting"].into_iter().zip(counts.iter().map(String::as_str)));
-        values.push(("style", STYLE));
+        values.extend([("style", STYLE), ("busy", if *busy { BUSY } else { "" })]);
         values.extend(self.ids());
         page(StatusCode::OK, fill(HOME, &values))
     }

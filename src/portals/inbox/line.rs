@@ -23,6 +23,8 @@ pub(super) struct Line {
     pub(super) door: Arc<Semaphore>,
     queued: AtomicUsize,
     login: Mutex<Option<Login>>,
+    /// What the last login waited for here, when another phone brought it and this one may still do so.
+    outrun: Mutex<Option<Awaited>>,
     bell: watch::Sender<()>,
 }
 
@@ -52,7 +54,7 @@ pub(super) struct Window {
 }
 
 /// What a message is judged by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Awaited {
     pub(super) window: Window,
     pub(super) rejected: Vec<Print>,
@@ -66,6 +68,7 @@ impl Line {
             door: Arc::new(Semaphore::new(1)),
             queued: AtomicUsize::new(0),
             login: Mutex::default(),
+            outrun: Mutex::default(),
             bell: watch::Sender::new(()),
         }
     }
@@ -80,11 +83,19 @@ impl Line {
     pub(super) fn enter(&self, portal: &str) {
         let portal = portal.to_owned();
         let (window, typed, handed, rejected) = (None, None, None, Vec::new());
+        *self.outrun.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.login() = Some(Login { portal, window, waiting: false, typed, rejected, handed, resting: false });
     }
 
     pub(super) fn leave(&self) {
+        let outrun = self.awaited().filter(|awaited| awaited.resting);
+        *self.outrun.lock().unwrap_or_else(PoisonError::into_inner) = outrun;
         *self.login() = None;
+    }
+
+    /// What the login before waited for here until another phone brought it.
+    pub(super) fn outrun(&self) -> Option<Awaited> {
+        self.outrun.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn open(&self, window: Window) {

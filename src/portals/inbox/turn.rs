@@ -122,10 +122,18 @@ impl Turn {
                 () = &mut end => break,
             }
         }
+        self.in_vain().await?;
+        Err(NoCode::Late)
+    }
+
+    /// Says that a wait for the code was in vain that was not left to [`Turn::code`] to end: the phones count as silent.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn in_vain(&self) -> Result<(), InboxError> {
         let now = self.inbox.now();
         let vain = self.posts.iter().map(|post| self.inbox.change(&post.phone, |phone| phone.vain_at = Some(now)));
-        try_join_all(vain).await?;
-        Err(NoCode::Late)
+        try_join_all(vain).await.map(drop)
     }
 
     /// Says that the portal rejected the last code. It is not given out again, in whatever message it comes, by this login

@@ -39,6 +39,10 @@ impl Keeper {
         let record = self.record();
         let (missing, suspects) = (self.missing(&record), self.suspects(&record));
         if self.running.contains_key(&Job::Login) {
+            if missing.is_some() {
+                // Whatever it was begun for: its failure is the recovery's now.
+                self.begun.purpose = Purpose::Need;
+            }
             match missing {
                 Some(_) if !self.begun.confirmed => self.confirm(now).await?,
                 None if self.unwanted(suspects) => self.withdraw(),

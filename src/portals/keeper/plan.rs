@@ -78,7 +78,7 @@ impl Keeper {
             }
             let (portal, seat) = (self.portal.clone(), self.free_seat(record, &slot.session_id));
             self.start(Job::Place(slot.session_id.clone()), async move {
-                let placed = repair::place(&portal, &session, seat).await.map(drop);
+                let placed = repair::place_again(&portal, &session, seat).await;
                 Done::Placed { session, again: former.is_some(), placed }
             });
         }

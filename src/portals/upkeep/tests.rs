@@ -50,7 +50,13 @@ fn the_last_login_of_the_hour_is_for_a_recovery() {
     assert!(may(&record, 10));
     record.spend_login(3, at(1)).unwrap();
     assert!(!may(&record, 10), "one is left");
+    let spares =
+        |record: &PortalRecord| [Purpose::Drill, Purpose::Renewal, Purpose::Need].map(|why| record.spares(why));
+    assert_eq!(spares(&record), [SPARED, SPARED, 0]);
     assert!(record.spend_login(3 - SPARED, at(10)).is_err(), "nor by a race");
+    let mut bereft = record.clone();
+    bereft.expire("a", "401", at(10));
+    assert_eq!(spares(&bereft), [0; 3], "a drill under way is the recovery now");
     assert!(may(&record, 3600));
     // A clock that was set back does not free what was spent, nor lock it up for ever.
     record.not_ahead(at(0) - Duration::from_secs(86_400));

@@ -53,6 +53,11 @@ impl Sled {
         Self::open_in(path, Some(lock))
     }
 
+    /// Locks the directory `path` for this process, without opening anything in it; makes it if need be.
+    pub(in crate::store) fn lock(path: &Path) -> Result<File, EngineError> {
+        claim(path)
+    }
+
     /// Opens the database in a directory whose lock the caller has.
     pub(in crate::store) fn open_unlocked(path: &Path) -> Result<Self, EngineError> {
         Self::open_in(path, None)
@@ -170,7 +175,7 @@ fn failed(error: &sled::Error) -> EngineError {
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
-pub(in crate::store) fn claim(path: &Path) -> Result<File, EngineError> {
+fn claim(path: &Path) -> Result<File, EngineError> {
     let io_error = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| EngineError::Directory { path, source }

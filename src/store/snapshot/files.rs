@@ -270,7 +270,7 @@ impl NewFile {
     /// Puts the file in its place: on the disk, read again from its beginning, and whole.
     ///
     /// # Errors
-    /// [`SnapshotError::Damaged`] when what was written is no whole snapshot; [`SnapshotError::Exists`] when somebody else
+    /// [`SnapshotError::NotWhole`] when what was written is no whole snapshot; [`SnapshotError::Exists`] when somebody else
     /// has made such a file meanwhile; [`SnapshotError::Io`].
     pub async fn finish(self) -> Result<Manifest, SnapshotError> {
         let Self { unfinished, replace, .. } = self;
@@ -284,7 +284,7 @@ impl Unfinished {
         let failed = |source| SnapshotError::Io { path: target.clone(), source };
         self.file.sync_all().map_err(failed)?;
         let manifest = verify_file(&self.path, &mut |_| true).map_err(|error| match error {
-            SnapshotError::Damaged { damage, .. } => damaged(&target, damage),
+            SnapshotError::Damaged { damage, .. } => SnapshotError::NotWhole { path: target.clone(), damage },
             error => error,
         })?;
         if replace {

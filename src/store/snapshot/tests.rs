@@ -48,7 +48,7 @@ fn frame(kind: Kind, number: u32, body: &[u8]) -> Vec<u8> {
     [&all[..], &crc32fast::hash(&all).to_le_bytes()].concat()
 }
 
-fn joined(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+fn joined(pairs: &[&(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     pairs.iter().flat_map(|(key, value)| [&pair_head(key, value)[..], key, value].concat()).collect()
 }
 
@@ -116,20 +116,20 @@ fn every_cut_and_every_byte_too_many_is_noticed_where_it_is() {
 fn what_has_right_checksums_and_makes_no_sense_is_noticed() {
     let (a, b) = (pair("a", "x"), pair("b", "y"));
     let records = |pairs: &[_]| (Kind::Records, joined(pairs));
-    let floor = |key: &[u8]| (Kind::Floors, joined(&[(key.to_vec(), vec![0; 8])]));
-    let twice = [records(&[a.clone(), a.clone()])];
+    let floor = |key: &[u8]| (Kind::Floors, joined(&[&(key.to_vec(), vec![0; 8])]));
+    let twice = [records(&[&a, &a])];
     assert_eq!(reason(&forged(&twice)), "note/a comes twice, or out of order");
-    let across = [records(&[b.clone()]), records(&[a.clone()])];
+    let across = [records(&[&b]), records(&[&a])];
     assert_eq!(reason(&forged(&across)), "note/a comes twice, or out of order");
-    assert_eq!(reason(&forged(&[floor(&[0; 4]), records(&[a.clone()])])), "a frame is out of order");
+    assert_eq!(reason(&forged(&[floor(&[0; 4]), records(&[&a])])), "a frame is out of order");
     assert_eq!(reason(&forged(&[floor(&[0; 3])])), "a version floor has the wrong length");
     assert_eq!(reason(&forged(&[(Kind::Records, Vec::new())])), "a frame is empty");
     let foreign = (b.0.clone(), a.1.clone());
-    assert_eq!(reason(&forged(&[records(&[foreign])])), "record note/b is damaged: the checksum does not match");
-    let mut long = joined(&[a.clone()]);
+    assert_eq!(reason(&forged(&[records(&[&foreign])])), "record note/b is damaged: the checksum does not match");
+    let mut long = joined(&[&a]);
     long[2..6].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(reason(&forged(&[(Kind::Records, long)])).contains("is too long"));
-    let mut cut = joined(&[a.clone()]);
+    let mut cut = joined(&[&a]);
     cut.pop();
     assert_eq!(reason(&forged(&[(Kind::Records, cut)])), "a pair does not fit into its frame");
     let broken = (Kind::Broken, "the disk\u{1b}[2J failed".as_bytes().to_vec());
@@ -137,10 +137,10 @@ fn what_has_right_checksums_and_makes_no_sense_is_noticed() {
     let again = [(Kind::Head, serde_json::to_vec(&Head::new(Time::default())).unwrap())];
     assert_eq!(reason(&forged(&again)), "a second manifest");
     let end = br#"{"tally":{"records":2,"floors":0,"kinds":{}},"sha256":""}"#.to_vec();
-    let short = [records(&[a]), (Kind::End, end)];
+    let short = [records(&[&a]), (Kind::End, end)];
     assert_eq!(reason(&forged(&short)), "the manifest tells of 2 records, there are 1");
     let mut misplaced = forged(&[]);
-    misplaced.extend(frame(Kind::Records, 5, &joined(&[b])));
+    misplaced.extend(frame(Kind::Records, 5, &joined(&[&b])));
     assert_eq!(reason(&misplaced), "frame 5 is in the place of frame 1");
     let mut absurd = forged(&[]);
     absurd.extend([&[b'R', 1, 0, 0, 0][..], &(MAX_BODY as u32 + 1).to_le_bytes()].concat());

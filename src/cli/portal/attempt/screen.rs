@@ -10,6 +10,9 @@ use crate::portals::trial::{Outcome, Progress, StepTaken};
 /// The widest that the column of steps becomes, in cells: with number, mark and time it leaves room on 80.
 const WIDEST: usize = 46;
 
+/// The cells of a line; what was seen goes on one of its own where both do not fit.
+const LINE: usize = 80;
+
 /// Where the steps are shown.
 pub(super) struct Screen {
     width: usize,
@@ -53,15 +56,26 @@ impl Screen {
             Outcome::Saw(what) => ("✓", "32", what.as_str()),
             Outcome::Failed(why) => ("✗", "1;31", why.as_str()),
         };
-        let mark = if self.colour { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_owned() };
-        let told = format!("{:>6.1} s  {seen}", step.took.as_secs_f64());
+        let took = format!("{:>6.1} s", step.took.as_secs_f64());
+        let told = beside(&self.row(step.number, &step.what, mark, &took), seen);
+        let coloured = format!("\x1b[{code}m{mark}\x1b[0m");
+        let mark = if self.colour { &*coloured } else { mark };
         let wipe = if std::mem::take(&mut self.open) { "\r\x1b[K" } else { "" };
-        output::print(&format!("{wipe}{}\n", self.row(step.number, &step.what, &mark, told.trim_end())))
+        output::print(&format!("{wipe}{}{told}\n", self.row(step.number, &step.what, mark, &took)))
     }
 
     fn row(&self, number: usize, what: &str, mark: &str, told: &str) -> String {
         let what = output::padded(&cut(what, self.width), self.width);
         format!("{number:>4}  {what}  {mark} {told}").trim_end().to_owned()
+    }
+}
+
+/// What was seen, as it goes on after `row`.
+fn beside(row: &str, seen: &str) -> String {
+    match output::cells(row) + 2 + output::cells(seen) {
+        _ if seen.is_empty() => String::new(),
+        ..=LINE => format!("  {seen}"),
+        _ => format!("\n{:>6}{seen}", ""),
     }
 }
 
@@ -88,5 +102,13 @@ mod tests {
     fn long_steps_are_cut_by_cells() {
         assert_eq!(cut("fill \"#a\"", 9), "fill \"#a\"");
         assert_eq!(cut("click \"#확인버튼\"", 12), "click \"#확…");
+    }
+
+    #[test]
+    fn what_was_seen_has_a_line_of_its_own_where_it_does_not_fit() {
+        let row = "r".repeat(40);
+        assert_eq!(beside(&row, ""), "");
+        assert_eq!(beside(&row, &"확".repeat(19)), format!("  {}", "확".repeat(19)));
+        assert_eq!(beside(&row, &"확".repeat(20)), format!("\n      {}", "확".repeat(20)));
     }
 }

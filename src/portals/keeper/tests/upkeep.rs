@@ -188,6 +188,22 @@ async fn no_login_is_made_ahead_of_need_while_anything_is_the_matter() {
 }
 
 #[tokio::test]
+async fn a_drill_during_which_a_session_ends_is_the_recovery() {
+    let (scene, mut keeper) = scene().await;
+    let active = scene.logged_in("a").await;
+    scene.logged_in("b").await;
+    begins(&scene, &mut keeper, DAY * 9).await.unwrap();
+    scene.portal.expire("a", "401").await.unwrap();
+    keeper.looked(&active, Ok(Verdict::Expired("401".to_owned()))).await.unwrap();
+    keeper.plan_login(scene.portal.now()).await.unwrap();
+    assert_eq!(purpose(&scene, &keeper), Some(Purpose::Need));
+    fails(&scene, &mut keeper, Cause::NoSms).await;
+    let record = keeper.record();
+    assert_eq!((record.recovery.failures, record.upkeep.failures), (1, 0), "the first of the recovery's attempts");
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn where_one_session_is_tolerated_only_need_starts_a_login() {
     for sessions in [Sessions::Single, Sessions::ColdStandby] {
         let (scene, mut keeper) = scene_of(sessions).await;
