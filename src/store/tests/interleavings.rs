@@ -22,7 +22,7 @@ use crate::store::{Decision, Durability, Expires, Key, Record, Store, StoreError
 
 /// Orders explored of each test by each scheduler: in `make test`, and in `make torture`.
 const SHORT: usize = 1000;
-const LONG: usize = 50_000;
+const LONG: usize = 20_000;
 /// Bytes of a task's stack: unoptimised futures are large.
 const STACK: usize = 512 * 1024;
 
