@@ -84,11 +84,16 @@ impl World {
         self.answered.subscribe().wait_for(|answered| *answered >= goal).await.unwrap();
     }
 
-    /// Everything that was asked, each with its end.
+    /// Everything that was asked, each with its end, but for what was asked of a server that was dead already.
     fn history(&self) -> History {
         let (mut history, deaths) = (self.history.lock().unwrap().clone(), self.deaths.lock().unwrap());
-        for asked in history.values_mut().flatten().filter(|asked| asked.operation.1 == Answer::Unknown) {
-            asked.end = deaths[&(u64::MAX - asked.end)];
+        for asked in history.values_mut() {
+            asked.retain_mut(|asked| {
+                if asked.operation.1 == Answer::Unknown {
+                    asked.end = deaths[&(u64::MAX - asked.end)];
+                }
+                asked.call < asked.end
+            });
         }
         history
     }
