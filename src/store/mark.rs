@@ -166,6 +166,14 @@ impl MarkFile {
         Ok(made)
     }
 
+    /// A file that nobody sees, for a store without a directory.
+    #[cfg(all(test, feature = "interleavings"))]
+    pub(super) fn unseen() -> Self {
+        let file = rustix::fs::memfd_create(NAME, rustix::fs::MemfdFlags::empty()).unwrap();
+        let newest = Mark::new([0; 16]);
+        Self { file: file.into(), path: PathBuf::from(NAME), newest, synced: Stopwatch::start(), dirty: false }
+    }
+
     /// What the file says.
     pub(super) fn newest(&self) -> Mark {
         self.newest

@@ -38,6 +38,16 @@ pub(super) struct Opened {
     pub(super) sealed: bool,
 }
 
+impl Opened {
+    /// An empty engine that is no file.
+    #[cfg(all(test, feature = "interleavings"))]
+    pub(super) fn unseen(engine: Arc<dyn Engine>) -> Self {
+        let tally = Tally::new(Sum::default());
+        while tally.audit(&*engine, PAGE).unwrap() == Audited::Going {}
+        Self { engine, tally: Arc::new(tally), file: MarkFile::unseen(), sealed: false }
+    }
+}
+
 /// Opens the database in `path`, which must not go silent for longer than `patience`.
 ///
 /// # Errors

@@ -8,11 +8,12 @@
 //! Who changes the database holds the gate open from the write to the booking ([`Tally::writing`]), a few microseconds
 //! without any waiting. Who needs database and numbers to agree closes it ([`Tally::still`]).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 
 use super::engine::{Engine, EngineError, Pair, Table};
 use super::record;
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, RwLock, RwLockReadGuard};
 use super::{Key, StoreError};
 
 /// What a change weighs beside its bytes, so that small ones are bounded in number too.
