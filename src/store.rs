@@ -70,7 +70,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     engine: Arc<dyn Engine>,
     clock: Clock,
-    stripes: Vec<Mutex<()>>,
+    /// Each with the ticket of the last change behind it.
+    stripes: Vec<Mutex<u64>>,
     commit: Commit,
     cutting: Cutting,
 }
@@ -135,7 +136,7 @@ impl Store {
     /// A store on `engine`, with a commit thread but without a sweeper.
     fn on(engine: Arc<dyn Engine>, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
         let commit = Commit::start(Arc::clone(&engine), durability, life)?;
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Ok(Self(Arc::new(Inner { engine, clock, stripes, commit, cutting: Cutting::default() })))
     }
 
@@ -153,6 +154,20 @@ impl Store {
         let Some(bytes) = self.0.engine.get(Table::Records, key.as_bytes())? else { return Ok(None) };
         let stored = record::decode::<T>(&key, &bytes)?;
         Ok((!stored.expired_at(self.0.clock.now())).then_some(stored))
+    }
+
+    /// As [`Store::get`], but what is returned is on the disk: a crash cannot take back what a client was shown.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn read<T: Record>(&self, id: &str) -> Result<Option<Stored<T>>, StoreError> {
+        let key = Key::of::<T>(id)?;
+        let (stored, ticket) = {
+            let last = self.stripe(&key).await;
+            (self.get(id)?, *last)
+        };
+        self.0.commit.durable(ticket).await?;
+        Ok(stored)
     }
 
     /// Up to `limit` live records of this kind in the order of their ids, beginning after the id `after`.
@@ -264,7 +279,7 @@ impl Store {
         self.0.commit.flushed(self.0.commit.ticket([])).await
     }
 
-    async fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
+    async fn stripe(&self, key: &Key) -> MutexGuard<'_, u64> {
         self.0.stripes[key.hash() as usize % STRIPES].lock().await
     }
 }

@@ -109,7 +109,7 @@ pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
 
 async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Result<(), StoreError> {
     let key = Key::from_bytes(old_entry.get(8..).unwrap_or_default())?;
-    let _in_line = store.stripe(&key).await;
+    let mut last = store.stripe(&key).await;
     let mut batch = Batch::default();
     if let Some(bytes) = store.0.engine.get(Table::Records, key.as_bytes())? {
         let (head, _) = record::open(&key, &bytes)?;
@@ -121,7 +121,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
                 let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
                 if swap == Swap::Done {
                     let kind = ChangeKind::Expired { version: head.version };
-                    store.0.commit.ticket([Change { key: key.clone(), kind }]);
+                    *last = store.0.commit.ticket([Change { key: key.clone(), kind }]);
                 }
             }
             Some(expires) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),
