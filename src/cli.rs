@@ -2,6 +2,7 @@
 //! output, everything else to standard error. Works through the other rooms; keeps no rule of its own.
 
 mod alert;
+mod backup;
 mod check_config;
 mod completions;
 mod control;
@@ -10,9 +11,12 @@ mod doctor;
 mod exit;
 mod output;
 mod portal;
+mod progress;
+mod restore;
 mod serve;
 mod sms;
 mod status;
+mod store;
 mod token;
 mod version;
 
@@ -53,6 +57,10 @@ enum Command {
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// Write a snapshot of the store to a file, while the server runs or not.
+    Backup(backup::Backup),
+    /// Make the store from a snapshot, or only check one.
+    Restore(restore::Restore),
     /// Show how an SMS is read.
     Sms(sms::Sms),
     /// Check a configuration with every recipe it references.
@@ -127,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Portal(portal) => on_runtime(portal.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::Backup(backup) => on_runtime(backup.run()),
+        Command::Restore(restore) => on_runtime(restore.run()),
         Command::Sms(sms) => sms.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),

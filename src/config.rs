@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+mod backup;
 mod channels;
 mod check;
 pub mod duration;
@@ -24,6 +25,7 @@ mod tests;
 mod tree;
 mod words;
 
+pub use backup::Backup;
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
 pub use check::{Report, check};
 pub use limits::Limits;
@@ -51,6 +53,8 @@ pub struct Config {
     pub server: Arc<Server>,
     /// Where records live.
     pub store: Arc<Store>,
+    /// The snapshots that are taken of them.
+    pub backup: Arc<Backup>,
     /// How the process tells what it does.
     pub log: Log,
     /// The mail server, when mail is wanted.
@@ -137,6 +141,7 @@ fn assemble(sources: &Sources, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Assemb
 fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Option<Config> {
     let server = server::server(root);
     let store = server::store(root);
+    let backup = backup::backup(root, store.as_ref().map(|store| store.path.as_path()));
     let log = server::log(root);
     let mail = channels::mail(root);
     let alerts = channels::alerts(root);
@@ -149,6 +154,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let config = Config {
         server: Arc::new(server?),
         store: Arc::new(store?),
+        backup: Arc::new(backup?),
         log: log?,
         mail: mail?.map(Arc::new),
         alerts: Arc::new(alerts?),

@@ -22,8 +22,10 @@ mod codec;
 mod commit;
 pub mod engine;
 mod expiry;
+mod fresh;
 mod key;
 mod record;
+pub mod snapshot;
 mod update;
 
 use std::path::Path;
@@ -40,6 +42,7 @@ pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 pub use record::{MAX_PAYLOAD, Record, Stored};
+use snapshot::Cutting;
 pub use update::{Decision, Expires, Updated};
 
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
@@ -61,6 +64,7 @@ struct Inner {
     clock: Clock,
     stripes: Vec<Mutex<()>>,
     commit: Commit,
+    cutting: Cutting,
 }
 
 /// Why the store could not do what was asked.
@@ -118,9 +122,14 @@ impl Store {
         let engine: Arc<dyn Engine> = Arc::new(engine::sled::Sled::open(path)?);
         let commit = Commit::start(Arc::clone(&engine), durability, life)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, commit }));
+        let store = Self(Arc::new(Inner { engine, clock, stripes, commit, cutting: Cutting::default() }));
         expiry::start(store.clone(), life);
         Ok(store)
+    }
+
+    /// Whether there is a store in the directory `path`, whole or not.
+    pub fn exists(path: &Path) -> bool {
+        fresh::exists(path)
     }
 
     /// The record `id` of this kind, unless it is absent or expired.

@@ -82,6 +82,7 @@ impl Doors {
             readiness: ground.readiness.clone(),
             api: parts.portals_api.clone(),
             alerts: parts.alerts.clone(),
+            store: parts.store.clone(),
         };
         let routes = Control::new(reach, place, &ground.clock).routes();
         servers.push(opening.serve("control", routes, Listener::Unix(control)));

@@ -23,6 +23,7 @@ use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
 use crate::sessions::{Quotas, Sessions};
+use crate::snapshots::{self, Snapshots};
 use crate::store::{Durability, Store, StoreError};
 
 /// Everything that runs; clones share it.
@@ -44,6 +45,8 @@ pub struct Parts {
     pub portals: Portals,
     /// What applications keep here.
     pub sessions: Sessions,
+    /// The snapshots by the clock.
+    pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
     sessions_api: sessions::Api,
     log: Option<logs::Handle>,
@@ -73,6 +76,7 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        let snapshots = Snapshots::start(store.clone(), alerts.clone(), clock.clone(), snapshot_settings(config), life);
         let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
@@ -92,7 +96,20 @@ impl Parts {
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
         let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency, operators: operators.clone() };
-        Ok(Self { store, vault, operators, outbox, alerts, inbox, portals, sessions, portals_api, sessions_api, log })
+        Ok(Self {
+            store,
+            vault,
+            operators,
+            outbox,
+            alerts,
+            inbox,
+            portals,
+            sessions,
+            snapshots,
+            portals_api,
+            sessions_api,
+            log,
+        })
     }
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
@@ -111,6 +128,7 @@ impl Parts {
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
+        self.snapshots.reconfigure(snapshot_settings(config));
         if let Some(log) = &self.log {
             log.set_level(config.log.level);
         }
@@ -121,6 +139,11 @@ impl Parts {
 fn quotas(settings: config::SessionSettings) -> Quotas {
     let config::SessionSettings { ttl, max_ttl, max_records, max_spaces } = settings;
     Quotas { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
+}
+
+fn snapshot_settings(config: &Config) -> snapshots::Settings {
+    let config::Backup { every, keep, directory, drill_every } = (*config.backup).clone();
+    snapshots::Settings { every, keep: keep as usize, directory, drill_every }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -10,8 +10,9 @@ use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
 use crate::store::engine::EngineError;
+use crate::store::snapshot::SnapshotError;
 
-/// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
+/// What every command's long help says about them. The numbers from 65 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0   done; for doctor and check-config: all is well; for portal try: logged in
@@ -19,6 +20,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
+  65  a snapshot is damaged
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -35,6 +37,8 @@ pub(super) enum Exit {
     NotRunning = 3,
     /// No code would be taken from the message.
     NoCode = 4,
+    /// A snapshot is damaged.
+    Damaged = 65,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
     /// The store is in use by another process.
@@ -107,6 +111,18 @@ impl From<StoreError> for Failure {
             _ => Exit::Failed,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Store(error) => error.into(),
+            SnapshotError::Damaged { .. } => Self::new(Exit::Damaged, error),
+            SnapshotError::Exists(_) => Self::told(Exit::Failed, format!("{error}; --force replaces it")),
+            SnapshotError::NotEmpty(_) => Self::told(Exit::Failed, format!("{error}; --force puts it aside")),
+            error => Self::new(Exit::Failed, error),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The kernel vouches for who is at the other end; only our own user and root are heard. It is HTTP like everything
 //! else, served by the same server, but on a router of its own that no network reaches.
 
+mod snapshot;
 pub mod socket;
 pub mod trial;
 
@@ -28,6 +29,7 @@ use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
 use crate::portals::portal::Portal;
+use crate::store::Store;
 
 /// What the control routes tell and change.
 #[derive(Clone, Debug)]
@@ -124,6 +126,8 @@ pub struct Reach {
     pub api: Api,
     /// Test alerts go out here.
     pub alerts: Alerts,
+    /// What snapshots are taken of.
+    pub store: Store,
 }
 
 impl Control {
@@ -141,6 +145,7 @@ impl Control {
             .route("/tokens", axum::routing::get(tokens).post(add_token))
             .route("/tokens/{token}", axum::routing::delete(revoke_token))
             .route("/alerts/test", axum::routing::post(test_alert))
+            .route("/snapshot", axum::routing::post(snapshot::take))
             .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
             .with_state(self);
         guard(routes.merge(portals))

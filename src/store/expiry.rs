@@ -116,6 +116,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
         match head.expires {
             Some(expires) if expires <= now => {
                 raise_version_floor(store, &key, head.version)?;
+                store.0.cutting.keep(key.as_bytes(), Some(&bytes));
                 // A lost swap means that another process changed the record: its own index entry leads back here.
                 let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
                 if swap == Swap::Done {
@@ -132,7 +133,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
     Ok(())
 }
 
-fn entry(expires: Time, key: &Key) -> Vec<u8> {
+pub(super) fn entry(expires: Time, key: &Key) -> Vec<u8> {
     [&expires.as_millis().to_be_bytes(), key.as_bytes()].concat()
 }
 

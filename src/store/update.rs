@@ -108,6 +108,7 @@ impl Store {
                 }
                 None => expiry::raise_version_floor(self, key, physical.as_ref().map_or(0, |old| old.version))?,
             }
+            self.0.cutting.keep(key.as_bytes(), old.as_deref());
             let swap =
                 self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref())?;
             if swap == Swap::Done {

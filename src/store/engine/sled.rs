@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::{Batch, Change, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
-use crate::store::OPEN_LIMIT;
+use crate::store::{OPEN_LIMIT, fresh};
 
 /// sled's page cache in bytes; its resident size is about six times that.
 const CACHE: u64 = 4 << 20;
@@ -40,22 +40,48 @@ pub(in crate::store) struct Sled {
     floors: sled::Tree,
     changes: broadcast::Sender<Change>,
     leases: Arc<Leases>,
-    // Held, not read: the lock on the data directory goes with it.
-    _lock: File,
+    path: PathBuf,
+    // Held, not read: the lock on the data directory goes with it. None: the caller has it.
+    _lock: Option<File>,
 }
 
 impl Sled {
     /// Opens or makes the database in the directory `path`.
     pub(in crate::store) fn open(path: &Path) -> Result<Self, EngineError> {
         let lock = claim(path)?;
+        fresh::settle(path)?;
+        Self::open_in(path, Some(lock))
+    }
+
+    /// Locks the directory `path` for this process, without opening anything in it; makes it if need be.
+    pub(in crate::store) fn lock(path: &Path) -> Result<File, EngineError> {
+        claim(path)
+    }
+
+    /// Opens the database in a directory whose lock the caller has.
+    pub(in crate::store) fn open_unlocked(path: &Path) -> Result<Self, EngineError> {
+        Self::open_in(path, None)
+    }
+
+    fn open_in(path: &Path, lock: Option<File>) -> Result<Self, EngineError> {
         let db = open_guarded(path)?;
         let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
         let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
         let (changes, _) = broadcast::channel(BACKLOG);
-        let engine = Self { db, records, expiry, floors, changes, leases: Arc::default(), _lock: lock };
+        let engine =
+            Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock };
         engine.prove_durable()?;
         sync_directories(path)?;
         Ok(engine)
+    }
+
+    /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
+    pub(in crate::store) fn close(self) -> Result<(), EngineError> {
+        let file = self.path.join("sled/db");
+        drop(self);
+        let failed = |source| EngineError::Directory { path: file.clone(), source };
+        let opened = File::open(&file).map_err(failed)?;
+        lock_when_released(&opened, RELEASE_TRIES).map_err(|error| failed(error.into()))
     }
 
     /// Writes and flushes once and looks whether an fdatasync happened.
@@ -150,7 +176,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut lock = options.open(&lock_path).map_err(io_error(&lock_path))?;
-    match lock_when_released(&lock) {
+    match lock_when_released(&lock, LOCK_TRIES) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(EngineError::InUse { path: path.to_owned(), owner: owner(&mut lock) });
@@ -168,8 +194,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
 
 /// Takes the lock once nobody has it. A process that is just being started has our open files until it becomes another
 /// program, this one of a store that was closed in the same moment perhaps.
-fn lock_when_released(lock: &File) -> Result<(), TryLockError> {
-    let mut patience = LOCK_TRIES;
+fn lock_when_released(lock: &File, mut patience: u32) -> Result<(), TryLockError> {
     loop {
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) if patience > 0 => {
