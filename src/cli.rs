@@ -4,6 +4,7 @@
 mod alert;
 mod backup;
 mod check_config;
+mod compact;
 mod completions;
 mod control;
 mod demo;
@@ -63,6 +64,8 @@ enum Command {
     Restore(restore::Restore),
     /// Show how an SMS is read.
     Sms(sms::Sms),
+    /// Write the store anew without what was deleted and overwritten, to give back disk.
+    Compact(compact::Compact),
     /// Check a configuration with every recipe it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Token(token) => on_runtime(token.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
+        Command::Compact(compact) => on_runtime(compact.run()),
         Command::Sms(sms) => sms.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),

@@ -108,6 +108,7 @@ impl Config {
             ("server.drain", self.server.drain != next.server.drain),
             ("store.url", self.store.path != next.store.path),
             ("store.durability", self.store.durability != next.store.durability),
+            ("store.reserve", self.store.reserve != next.store.reserve),
             ("store.key", self.store.key != next.store.key),
             ("log.format", self.log.format != next.log.format),
             ("browser", self.browser != next.browser),

@@ -21,7 +21,7 @@ use crate::lifecycle::Lifecycle;
 use crate::store::{Decision, Expires, MAX_PAYLOAD, Store, StoreError, Stored};
 use census::Census;
 pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, Reader};
-pub use record::SessionRecord;
+pub use record::{KINDS, SessionRecord};
 
 /// The longest id in bytes.
 pub const MAX_ID: usize = 256;

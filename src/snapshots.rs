@@ -19,7 +19,7 @@ use crate::alerts::{Alert, Alerts};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
 use crate::store::snapshot::{self, Manifest, SnapshotError};
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
 /// How often it looks whether something is due.
 const LOOK: Duration = Duration::from_secs(60);
@@ -87,6 +87,9 @@ struct Drilled {
     file: String,
     records: u64,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Drilled>()];
 
 impl Record for Drilled {
     const SPACE: &'static str = "drill";
@@ -394,4 +397,20 @@ async fn blocking<T: Send + 'static>(
 
 fn seconds(at: Time) -> f64 {
     at.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let drilled = Drilled {
+            at: Time::from_millis(1_700_000_000_000),
+            file: "nightporter-x.snapshot".to_owned(),
+            records: 70_000,
+        };
+        golden::<Drilled>(&drilled, "fd0068e5cf8b010000166e69676874706f727465722d782e736e617073686f74fc70110100");
+    }
 }

@@ -20,19 +20,27 @@
 
 mod codec;
 mod commit;
+pub mod compact;
 pub mod engine;
 mod expiry;
 mod fresh;
+mod guard;
 mod key;
+mod ledger;
+mod mark;
+mod migration;
+mod opening;
 mod record;
 pub mod snapshot;
+pub mod space;
+mod tally;
 mod update;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, broadcast};
+use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
@@ -41,8 +49,12 @@ pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
+use ledger::Ledger;
+pub use migration::Kind;
 pub use record::{MAX_PAYLOAD, Record, Stored};
 use snapshot::Cutting;
+use space::{Room, Space};
+use tally::Tally;
 pub use update::{Decision, Expires, Updated};
 
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
@@ -50,6 +62,29 @@ const STRIPES: usize = 1024;
 
 /// Records looked at in one hop when they are counted.
 const COUNTED_AT_ONCE: usize = 1024;
+
+/// The number of the store's layout: tables, envelope, mark. A program refuses a higher one.
+const FORMAT: u16 = 1;
+
+/// How long opening may go without a sign of life before it is called stuck: a damaged sled file can hang it for ever.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a store is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What the end of an update means.
+    pub durability: Durability,
+    /// Free bytes on the disk below which new records are refused.
+    pub reserve: u64,
+    /// How long opening may go without a sign of life.
+    pub patience: Duration,
+}
+
+impl From<Durability> for Settings {
+    fn from(durability: Durability) -> Self {
+        Self { durability, reserve: space::RESERVE, patience: PATIENCE }
+    }
+}
 
 /// Keys with their envelopes, and where the next page begins.
 type Page = (Vec<(Key, Vec<u8>)>, Option<Vec<u8>>);
@@ -63,6 +98,8 @@ struct Inner {
     engine: Arc<dyn Engine>,
     clock: Clock,
     stripes: Vec<Mutex<()>>,
+    tally: Arc<Tally>,
+    space: Arc<Space>,
     commit: Commit,
     cutting: Cutting,
 }
@@ -91,6 +128,33 @@ pub enum StoreError {
         /// The highest one known here.
         known: u8,
     },
+    /// The database is not what its mark says. Restore from a snapshot.
+    #[error("the store in {} is damaged: {finding}", path.display())]
+    Unsound {
+        /// The database's directory.
+        path: PathBuf,
+        /// What does not fit.
+        finding: String,
+    },
+    /// The whole store was written by a newer version of this program.
+    #[error("the store has format {found}, this program knows up to {known}: use the newer program")]
+    NewerStore {
+        /// Its format.
+        found: u16,
+        /// The highest one known here.
+        known: u16,
+    },
+    /// The disk is nearly full; nothing was changed. Works again by itself when there is room.
+    #[error(
+        "the disk is nearly full: {} MiB are free, and from {} MiB on nothing new is stored",
+        free >> 20, reserve >> 20
+    )]
+    Full {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that must stay free.
+        reserve: u64,
+    },
     /// The new value is larger than a record may be.
     #[error("record {key} would take {length} bytes, the limit is {MAX_PAYLOAD}")]
     TooLarge {
@@ -113,16 +177,34 @@ pub enum StoreError {
     Stopped,
 }
 
+impl StoreError {
+    /// Whether something that was stored is damaged or missing, so that a snapshot must help.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unsound { .. } | Self::Damaged { .. } | Self::Engine(EngineError::Open { .. }))
+    }
+}
+
 impl Store {
-    /// Opens the embedded store in `path` and starts its commit thread and sweeper under `life`.
+    /// Opens the embedded store in `path` and starts its commit thread and sweeper under `life`. Blocks, up to a few
+    /// seconds for a large store: `opening.rs` says what is compared before anybody gets an answer.
     ///
     /// # Errors
-    /// [`EngineError::InUse`] when another process has it open; others when it cannot be opened or is not durable here.
-    pub fn open(path: &Path, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn Engine> = Arc::new(engine::sled::Sled::open(path)?);
-        let commit = Commit::start(Arc::clone(&engine), durability, life)?;
+    /// [`EngineError::InUse`] when another process has it open; an error with [`StoreError::is_damage`] when it is not what
+    /// it was; others when it cannot be opened or is not durable here.
+    pub fn open(
+        path: &Path,
+        settings: impl Into<Settings>,
+        clock: Clock,
+        life: &Lifecycle,
+    ) -> Result<Self, StoreError> {
+        let Settings { durability, reserve, patience } = settings.into();
+        let opened = opening::open(path, patience)?;
+        let (engine, tally) = (Arc::clone(&opened.engine), Arc::clone(&opened.tally));
+        let space = Arc::new(Space::new(path, reserve));
+        let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
         let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, commit, cutting: Cutting::default() }));
+        let cutting = Cutting::default();
+        let store = Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting }));
         expiry::start(store.clone(), life);
         Ok(store)
     }
@@ -222,6 +304,11 @@ impl Store {
         self.0.engine.subscribe()
     }
 
+    /// How much room the disk has; told anew when new records begin or end to be refused.
+    pub fn room(&self) -> watch::Receiver<Room> {
+        self.0.space.watch()
+    }
+
     /// Takes the exclusive right `name` among all processes that share this store, until the lease is dropped.
     /// None when somebody holds it.
     pub fn lease(&self, name: &str) -> Option<Lease> {
@@ -257,6 +344,18 @@ impl Store {
     }
 }
 
+/// The kinds of records of the store itself.
+pub const KINDS: &[Kind] = &[Kind::of::<Probe>()];
+
+/// Proves that `value` is written as `hex` and that what was once written so is still read.
+#[cfg(test)]
+pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
+    let written = data_encoding::HEXLOWER.encode(&codec::encode(value).unwrap());
+    assert_eq!(written, hex, "{} is written in another way: that needs a new schema", T::SPACE);
+    let read = codec::decode::<T>(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap();
+    assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
+}
+
 /// The record that [`Store::probe`] writes.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Probe(crate::clock::Time);
@@ -282,6 +381,13 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// How long opening may take before it is called stuck: a damaged sled file can hang it for ever. A million live records
-/// open within two seconds on a small VPS.
-const OPEN_LIMIT: Duration = Duration::from_secs(120);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Probe>(&Probe(Time::from_millis(1_700_000_000_000)), "fd0068e5cf8b010000");
+    }
+}

@@ -10,7 +10,7 @@ use crate::clock;
 
 /// All parts run.
 pub(super) fn ready() {
-    send(&[NotifyState::Ready]);
+    send(&[NotifyState::Status(""), NotifyState::Ready]);
 }
 
 /// A reload begins; [`ready`] ends it.
@@ -19,6 +19,12 @@ pub(super) fn reloading() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the service manager is not told of the reload: {error}"),
     }
+}
+
+/// It takes longer than usual, for this reason: the service manager gives it half a minute more from now on.
+pub(super) fn still_starting(reason: &str) {
+    const MORE: Duration = Duration::from_secs(30);
+    send(&[NotifyState::Status(reason), NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32)]);
 }
 
 /// The process goes down.

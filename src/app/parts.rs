@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Ground, StartError, browser_settings, channels, vault};
+use super::{Ground, StartError, browser_settings, channels, room, store, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
@@ -24,7 +24,7 @@ use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
 use crate::sessions::{Quotas, Sessions};
 use crate::snapshots::{self, Snapshots};
-use crate::store::{Durability, Store, StoreError};
+use crate::store::Store;
 
 /// Everything that runs; clones share it.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub struct Parts {
 impl Parts {
     /// Starts every part; on return each is at work.
     pub(super) async fn start(ground: &Ground, config: &Config, log: Option<logs::Handle>) -> Result<Self, StartError> {
-        let store = open_store(ground, config).await?;
+        let store = store::open(ground, config).await?;
         let vault = Arc::new(vault::open(&store, &config.store, &ground.random).await?);
         let Ground { clock, random, life, .. } = ground;
         let operators = Operators::new(store.clone(), clock.clone(), random.clone());
@@ -76,6 +76,8 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        store::tell(&config.store.path, &alerts).await?;
+        room::watch(&store, alerts.clone(), ground);
         let snapshots = Snapshots::start(store.clone(), alerts.clone(), clock.clone(), snapshot_settings(config), life);
         let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
@@ -149,23 +151,4 @@ fn snapshot_settings(config: &Config) -> snapshots::Settings {
 fn limits(config: &Config) -> Limits {
     let config::Limits { relay_per_minute, relay_concurrency } = config.limits;
     Limits { per_minute: relay_per_minute, at_once: relay_concurrency }
-}
-
-async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {
-    let (path, clock, life) = (config.store.path.clone(), ground.clock.clone(), ground.life.clone());
-    let durability = match config.store.durability {
-        config::Durability::Acknowledged => Durability::Acknowledged,
-        config::Durability::Interval => Durability::Interval,
-    };
-    // Opening reads the disk and may take seconds; it spawns tasks too, for which it needs the runtime it came from.
-    let runtime = tokio::runtime::Handle::current();
-    let opening = tokio::task::spawn_blocking(move || {
-        let _inside = runtime.enter();
-        Store::open(&path, durability, clock, &life)
-    });
-    match opening.await {
-        Ok(store) => Ok(store?),
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        Err(_) => Err(StoreError::Stopped.into()),
-    }
 }

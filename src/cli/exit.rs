@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
+use crate::store::compact::CompactError;
 use crate::store::engine::EngineError;
 use crate::store::snapshot::SnapshotError;
 
@@ -20,7 +21,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
-  65  a snapshot is damaged
+  65  the store or a snapshot is damaged, or a newer program wrote it; standard error says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -37,7 +38,7 @@ pub(super) enum Exit {
     NotRunning = 3,
     /// No code would be taken from the message.
     NoCode = 4,
-    /// A snapshot is damaged.
+    /// The store or a snapshot is damaged, or a newer program wrote it: another try cannot help.
     Damaged = 65,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
@@ -108,6 +109,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Engine(EngineError::InUse { .. }) => Exit::InUse,
+            StoreError::NewerStore { .. } | StoreError::Newer { .. } => Exit::Damaged,
+            damage if damage.is_damage() => Exit::Damaged,
             _ => Exit::Failed,
         };
         Self::new(exit, error)
@@ -126,10 +129,20 @@ impl From<SnapshotError> for Failure {
     }
 }
 
+impl From<CompactError> for Failure {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Store(error) => error.into(),
+            CompactError::Differs { .. } | CompactError::Interrupted => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
             StartError::Store(error) => return error.into(),
+            StartError::Damaged { .. } => Exit::Damaged,
             StartError::Vault(_)
             | StartError::WrongKey { .. }
             | StartError::KeyLost { .. }
@@ -139,6 +152,8 @@ impl From<StartError> for Failure {
             | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
             StartError::Listen { .. } => Exit::Unavailable,
             StartError::Control(_)
+            | StartError::Snapshot(_)
+            | StartError::Untold(_)
             | StartError::Outbox(_)
             | StartError::Browser(_)
             | StartError::Authorities(_)

@@ -13,7 +13,7 @@ use super::exit::{self, Exit, Failure};
 use super::{Shared, output, progress, store};
 use crate::app::KEY_FILE;
 use crate::clock::Clock;
-use crate::store::snapshot::{self, Existing, Manifest, Progress, Restored, SnapshotError, Stage, Watch};
+use crate::store::snapshot::{self, Existing, Manifest, Progress, Restored, Stage, Watch};
 
 /// Make the store from a snapshot that `nightporter backup` or the server has written. The whole file is verified first; no
 /// server may run. The database that was there is put aside, never deleted; the key and whatever else lies in the store's
@@ -91,8 +91,8 @@ fn told(done: &Done) -> String {
 }
 
 /// Runs `work` off the runtime with its progress on the terminal, until it is done or a signal ends it.
-async fn watched<T: Send + 'static>(
-    work: impl FnOnce(&mut Watch<'_>) -> Result<T, SnapshotError> + Send + 'static,
+pub(super) async fn watched<T: Send + 'static, E: Into<Failure> + Send + 'static>(
+    work: impl FnOnce(&mut Watch<'_>) -> Result<T, E> + Send + 'static,
 ) -> Result<T, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -111,7 +111,7 @@ async fn watched<T: Send + 'static>(
             working.await
         }
     };
-    Ok(worked.context("the work ended early")??)
+    worked.context("the work ended early")?.map_err(Into::into)
 }
 
 fn show(progress: Progress) -> String {

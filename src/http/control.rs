@@ -222,9 +222,6 @@ fn problem(error: OperatorError) -> Problem {
         OperatorError::TooMany => Problem::conflict("too_many_tokens", detail),
         OperatorError::Busy => Problem::conflict("busy", detail),
         OperatorError::Unknown(_) => Problem::not_found("unknown_token", detail),
-        OperatorError::Store(error) => {
-            tracing::error!(%error, "the tokens could not be read or changed: {error}");
-            Problem::internal()
-        }
+        OperatorError::Store(error) => Problem::store(&error, "the tokens could not be read or changed"),
     }
 }

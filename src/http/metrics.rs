@@ -22,7 +22,7 @@ const SECONDS: &str = "nightporter_http_request_seconds";
 const REQUESTS: &str = "nightporter_http_requests_total";
 
 /// What domains count, and what it means.
-const COUNTERS: [(&str, &str); 6] = [
+const COUNTERS: [(&str, &str); 7] = [
     (
         "nightporter_relay_calls_total",
         "Relayed calls by portal and outcome: ok, resent (the session had expired), parked (no session, then one), cached, \
@@ -30,12 +30,14 @@ const COUNTERS: [(&str, &str); 6] = [
     ),
     ("nightporter_relay_limited_total", "Calls refused with 429, by reason: per_minute or concurrency"),
     ("nightporter_logins_total", "Logins by portal and outcome: ok, or the cause of the failure"),
+    ("nightporter_store_refused_total", "Changes refused because the disk is nearly full"),
     ("nightporter_sms_total", "Messages by phone and outcome: handed, buffered, or why one was of no use"),
     ("nightporter_snapshots_total", "Snapshots by the clock, by outcome: ok or failed"),
     ("nightporter_restore_drills_total", "Restores of the newest snapshot for trial, by outcome: ok or failed"),
 ];
 /// What domains show, and what it means.
-const GAUGES: [(&str, &str); 3] = [
+const GAUGES: [(&str, &str); 4] = [
+    ("nightporter_store_free_bytes", "Bytes that the store's disk has free"),
     ("nightporter_browser_contexts", "Contexts that a browser holds, by its own word"),
     (
         "nightporter_snapshot_last_success_timestamp_seconds",

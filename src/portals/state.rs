@@ -15,7 +15,7 @@ use super::learning::{Learned, Lives, Pulse};
 use super::recipe::Cause;
 use super::upkeep::Drill;
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 pub use attempts::{Attempts, Failure, Limits};
 pub(super) use attempts::{BUDGET_WINDOW, LONGEST_BACKOFF, SLOW_RETRY};
 pub(super) use history::shorten;
@@ -59,9 +59,13 @@ pub struct PortalRecord {
     pub rivalry: Rivalry,
 }
 
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<PortalRecord>()];
+
 impl Record for PortalRecord {
     const SPACE: &'static str = "portal";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// One of the two places that a session can have.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::engine::{Batch, Change, ChangeKind, Swap, Table};
 use super::record;
+use super::tally::Writing;
 use super::{Key, Store, StoreError, blocking};
 use crate::clock::Time;
 use crate::lifecycle::Lifecycle;
@@ -40,7 +41,12 @@ pub(super) fn version_floor(store: &Store, key: &Key) -> Result<u64, StoreError>
 }
 
 /// Remembers that `version` of this key has been used, before its record goes.
-pub(super) fn raise_version_floor(store: &Store, key: &Key, version: u64) -> Result<(), StoreError> {
+pub(super) fn raise_version_floor(
+    store: &Store,
+    writing: &Writing<'_>,
+    key: &Key,
+    version: u64,
+) -> Result<(), StoreError> {
     // Two keys of one floor stripe may be removed at once under different locks; so the floor is
     // raised by compare-and-swap as well.
     loop {
@@ -49,13 +55,10 @@ pub(super) fn raise_version_floor(store: &Store, key: &Key, version: u64) -> Res
         if floor >= version {
             return Ok(());
         }
-        let swap = store.0.engine.compare_and_swap(
-            Table::Floors,
-            &stripe(key),
-            old.as_deref(),
-            Some(&version.to_le_bytes()),
-        )?;
+        let new = version.to_le_bytes();
+        let swap = store.0.engine.compare_and_swap(Table::Floors, &stripe(key), old.as_deref(), Some(&new))?;
         if swap == Swap::Done {
+            writing.book(Table::Floors, &stripe(key), old.as_deref(), Some(&new));
             return Ok(());
         }
     }
@@ -93,6 +96,10 @@ pub(super) fn start(store: Store, life: &Lifecycle) {
 
 /// Looks at up to [`BATCH`] index entries that are due; returns how many it looked at.
 pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
+    // No record comes back by that: readers look at its expiry themselves.
+    if store.0.space.admit(true).is_err() {
+        return Ok(0);
+    }
     let now = store.0.clock.now();
     let this = store.clone();
     let due = blocking(move || {
@@ -110,16 +117,19 @@ pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
 async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Result<(), StoreError> {
     let key = Key::from_bytes(old_entry.get(8..).unwrap_or_default())?;
     let _in_line = store.stripe(&key).await;
+    store.0.commit.room().await?;
     let mut batch = Batch::default();
     if let Some(bytes) = store.0.engine.get(Table::Records, key.as_bytes())? {
         let (head, _) = record::open(&key, &bytes)?;
         match head.expires {
             Some(expires) if expires <= now => {
-                raise_version_floor(store, &key, head.version)?;
+                let writing = store.0.tally.writing();
+                raise_version_floor(store, &writing, &key, head.version)?;
                 store.0.cutting.keep(key.as_bytes(), Some(&bytes));
                 // A lost swap means that another process changed the record: its own index entry leads back here.
                 let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
                 if swap == Swap::Done {
+                    writing.book(Table::Records, key.as_bytes(), Some(&bytes), None);
                     let kind = ChangeKind::Expired { version: head.version };
                     store.0.commit.ticket([Change { key: key.clone(), kind }]);
                 }

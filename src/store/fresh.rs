@@ -17,12 +17,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::sled::Sled;
-use super::engine::{Batch, Engine, EngineError, Pair, Table};
+use super::engine::{Batch, DATABASE, Engine, EngineError, Pair, Table};
 use super::key::Key;
-use super::{StoreError, expiry, record};
+use super::migration::Schemas;
+use super::tally::Sum;
+use super::{PATIENCE, StoreError, expiry, opening, record};
 
-/// The database within a directory of the store.
-const DATABASE: &str = "sled";
 const BUILDING: &str = ".nightporter-building";
 const BUILT: &str = ".nightporter-built-";
 const BEFORE: &str = "sled.before-";
@@ -35,14 +35,22 @@ pub(super) struct Fresh {
     directory: PathBuf,
     engine: Sled,
     batch: Batch,
+    sum: Sum,
+    schemas: Schemas,
 }
 
 impl Fresh {
     /// An empty database in `directory`; whatever was there is removed.
     pub(super) fn create(directory: &Path) -> Result<Self, EngineError> {
         remove(directory)?;
-        let engine = Sled::open(directory)?;
-        Ok(Self { directory: directory.to_owned(), engine, batch: Batch::default() })
+        let engine = Sled::open(directory, PATIENCE)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            engine,
+            batch: Batch::default(),
+            sum: Sum::default(),
+            schemas: Schemas::default(),
+        })
     }
 
     /// Adds one pair. The expiry hint of a record is made from it, so hints themselves are not accepted.
@@ -51,26 +59,31 @@ impl Fresh {
             Table::Records => {
                 let named = Key::from_bytes(key)?;
                 let (head, _) = record::open(&named, value)?;
+                self.schemas.see(named.space(), head.schema);
                 if let Some(expires) = head.expires {
                     self.batch.set(Table::Expiry, expiry::entry(expires, &named), Vec::new());
                 }
                 self.batch.set(table, key.to_vec(), value.to_vec());
             }
             Table::Floors => self.batch.set(table, key.to_vec(), value.to_vec()),
-            Table::Expiry => {}
+            Table::Expiry => return Ok(()),
         }
+        self.sum.swap(table, key, None, Some(value));
+        self.sum.changes += 1;
         if self.batch.0.len() >= BATCH {
             self.engine.apply(std::mem::take(&mut self.batch))?;
         }
         Ok(())
     }
 
-    /// Forces everything to the disk and closes the database.
-    pub(super) fn finish(mut self) -> Result<(), EngineError> {
+    /// Forces everything to the disk, seals it with a mark of its own and closes the database.
+    pub(super) fn finish(mut self) -> Result<Sum, StoreError> {
         self.engine.apply(std::mem::take(&mut self.batch))?;
-        self.engine.flush()?;
+        self.schemas.write(&self.engine)?;
+        opening::seal(&self.engine, &self.directory.join(DATABASE), self.sum)?;
         self.engine.close()?;
-        sync(&self.directory)
+        sync(&self.directory)?;
+        Ok(self.sum)
     }
 }
 
@@ -79,7 +92,7 @@ pub(super) fn read<E: From<EngineError>>(
     directory: &Path,
     mut each: impl FnMut(Table, &Pair) -> Result<(), E>,
 ) -> Result<(), E> {
-    let engine = Sled::open(directory)?;
+    let engine = Sled::open(directory, PATIENCE)?;
     for table in [Table::Records, Table::Floors] {
         let mut from = Vec::new();
         loop {
@@ -121,7 +134,7 @@ impl Site {
         if !self.store.join(DATABASE).exists() {
             return false;
         }
-        let first = Sled::open_unlocked(&self.store).and_then(|engine| {
+        let first = Sled::open_unlocked(&self.store, PATIENCE).and_then(|engine| {
             let first = engine.scan(Table::Records, &[], &[], 1)?;
             engine.close()?;
             Ok(first)

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use super::engine::{EngineError, Pair, Table};
 use super::{Store, StoreError, blocking};
 pub(super) use cut::Cutting;
+pub(super) use files::stamp;
 pub use files::{Found, NewFile, Progress, Stage, Watch, clear, latest, list, name, save, verify_file};
 use format::Head;
 pub use format::{Manifest, Records};

@@ -47,7 +47,7 @@ impl Store {
     /// must be pure: no side effects, all of what it wants to say in its answer.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] and [`StoreError::Key`] before anything happened; [`StoreError::Damaged`] or
+    /// [`StoreError::TooLarge`], [`StoreError::Full`] and [`StoreError::Key`] before anything happened; [`StoreError::Damaged`] or
     /// [`StoreError::Newer`] when the old record cannot be read; [`StoreError::Engine`] when the disk failed, in which
     /// case the change may or may not be there after a restart.
     pub async fn update<T: Record, R>(
@@ -58,6 +58,7 @@ impl Store {
         let key = Key::of::<T>(id)?;
         let (updated, ticket) = {
             let _in_line = self.stripe(&key).await;
+            self.0.commit.room().await?;
             let (updated, happened) = self.swap(&key, &mut decide)?;
             if happened.is_empty() {
                 return Ok(updated);
@@ -87,8 +88,12 @@ impl Store {
                 Decision::Delete(answer) if physical.is_none() => {
                     return Ok((Updated { record: None, answer }, Vec::new()));
                 }
-                Decision::Delete(answer) => (None, answer),
+                Decision::Delete(answer) => {
+                    self.0.space.admit(true)?;
+                    (None, answer)
+                }
                 Decision::Put(value, expires, answer) => {
+                    self.0.space.admit(T::URGENT)?;
                     let expires = match expires {
                         Expires::Never => None,
                         Expires::At(moment) => Some(moment),
@@ -102,16 +107,20 @@ impl Store {
                 }
             };
             let new = record.as_ref().map(|record| record::encode(key, record)).transpose()?;
+            let writing = self.0.tally.writing();
             match &record {
                 Some(record) => {
                     expiry::index(self, key, physical.as_ref().and_then(|old| old.expires), record.expires)?;
                 }
-                None => expiry::raise_version_floor(self, key, physical.as_ref().map_or(0, |old| old.version))?,
+                None => {
+                    expiry::raise_version_floor(self, &writing, key, physical.as_ref().map_or(0, |old| old.version))?
+                }
             }
             self.0.cutting.keep(key.as_bytes(), old.as_deref());
             let swap =
                 self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref())?;
             if swap == Swap::Done {
+                writing.book(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref());
                 let happened = happened(physical.as_ref(), live.is_some(), record.as_ref());
                 return Ok((Updated { record, answer }, happened));
             }

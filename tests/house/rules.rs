@@ -197,6 +197,30 @@ pub(crate) fn names(source: &Source) -> Vec<Breach> {
     found
 }
 
+/// Every kind of record shows that its bytes are still read, and is told of to whoever looks at all kinds.
+pub(crate) fn records(sources: &[Source]) -> Vec<Breach> {
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+        let folder = format!("{}/", source.path.trim_end_matches(".rs"));
+        let family = || sources.iter().filter(|other| other.path == source.path || other.path.starts_with(&folder));
+        walk(&source.shipped, &mut |_, tokens| {
+            let [first, _, _, TokenTree::Ident(name), ..] = tokens else { return };
+            if !begins(tokens, "impl Record for") {
+                return;
+            }
+            let proof = format!("golden::<{name}>(");
+            if !family().any(|other| other.text.contains(&proof)) {
+                found.push(source.breach(line(first), format!("the record `{name}` has no golden bytes: `{proof}…)`")));
+            }
+            let told = format!("Kind::of::<{name}>()");
+            if !source.text.contains(&told) {
+                found.push(source.breach(line(first), format!("the record `{name}` is in no list of kinds: `{told}`")));
+            }
+        });
+    }
+    found
+}
+
 /// Functions and files stay short enough to be read at once.
 pub(crate) fn lengths(source: &Source) -> Vec<Breach> {
     let mut found = Vec::new();

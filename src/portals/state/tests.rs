@@ -217,3 +217,15 @@ fn moments_that_lie_ahead_of_a_clock_that_was_set_back_are_taken_for_now() {
     assert!(!record.is_ahead(past));
     assert_eq!((record.logins.clone(), record.active.unwrap().authenticated_at), (vec![past], past));
 }
+
+#[test]
+fn the_bytes_on_disk_are_golden() {
+    let mut record = two_sessions();
+    record.expire("a", "401", at(2));
+    record.last_failure = Some(failure(Cause::NoSms, 3));
+    crate::store::golden::<PortalRecord>(
+        &record,
+        "0201016200fde8535c18a3010000fde8535c18a30100000001016101fd00505c18a3010000fd00505c18a30100000000000000000000000001010178fdb85b5c18a30100000401fd00505c18a3010000020101610002fde8535c18a3010000020101620003fdd0575c18a3010000040101610334303104fdd0575c18a3010000050101621e746865207374616e64627920746f6f6b206f7665722c2065706f63682032040000000000000000",
+    );
+    crate::store::golden::<PortalRecord>(&PortalRecord::default(), "");
+}
