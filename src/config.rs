@@ -12,6 +12,8 @@ mod backup;
 mod channels;
 mod check;
 pub mod duration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 mod network;
 mod problem;

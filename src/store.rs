@@ -24,6 +24,8 @@ pub mod compact;
 pub mod engine;
 mod expiry;
 mod fresh;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod key;
 mod ledger;
@@ -33,7 +35,12 @@ mod opening;
 mod record;
 pub mod snapshot;
 pub mod space;
+mod sync;
 mod tally;
+#[cfg(all(test, feature = "interleavings"))]
+mod tests {
+    mod interleavings;
+}
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -51,9 +58,11 @@ use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
 pub use migration::Kind;
+use opening::Opened;
 pub use record::{MAX_PAYLOAD, Record, Stored};
 use snapshot::Cutting;
 use space::{Room, Space};
+use sync::blocking;
 use tally::Tally;
 pub use update::{Decision, Expires, Updated};
 
@@ -198,15 +207,23 @@ impl Store {
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
         let Settings { durability, reserve, patience } = settings.into();
-        let opened = opening::open(path, patience)?;
-        let (engine, tally) = (Arc::clone(&opened.engine), Arc::clone(&opened.tally));
-        let space = Arc::new(Space::new(path, reserve));
-        let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let cutting = Cutting::default();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting }));
+        let store = Self::on(opening::open(path, patience)?, Space::new(path, reserve), durability, clock, life)?;
         expiry::start(store.clone(), life);
         Ok(store)
+    }
+
+    /// A store on an open database, with a commit thread but without a sweeper.
+    fn on(
+        opened: Opened,
+        space: Space,
+        durability: Durability,
+        clock: Clock,
+        life: &Lifecycle,
+    ) -> Result<Self, StoreError> {
+        let (engine, tally, space) = (Arc::clone(&opened.engine), Arc::clone(&opened.tally), Arc::new(space));
+        let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
+        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        Ok(Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting: Cutting::default() })))
     }
 
     /// Whether there is a store in the directory `path`, whole or not.
@@ -369,20 +386,8 @@ impl Record for Probe {
     const SCHEMA: u8 = 1;
 }
 
-/// Runs blocking engine work off the runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // Cancelled only when the runtime ends; a panic inside is a bug that must not be taken for an empty answer.
-        Err(ended) if ended.is_cancelled() => Err(StoreError::Stopped),
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+mod bytes {
     use super::*;
     use crate::clock::Time;
 

@@ -255,7 +255,7 @@ fn a_flipped_bit_is_harmless_or_refused_after_a_kill() {
 
 #[test]
 #[ignore = "minutes; `make torture` runs it"]
-fn two_hundred_flipped_bits_are_harmless_or_refused() {
+fn long_480_flipped_bits_are_harmless_or_refused() {
     for seed in 3..11 {
         flips(60, seed, seed % 2 == 0);
     }

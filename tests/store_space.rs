@@ -185,7 +185,7 @@ async fn nothing_acknowledged_is_lost_by_a_full_disk() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes; `make torture` runs it"]
-async fn nothing_acknowledged_is_lost_by_a_hundred_full_disks() {
+async fn long_nothing_acknowledged_is_lost_by_a_hundred_full_disks() {
     for seed in 2..7 {
         fill_up(20, seed).await;
     }

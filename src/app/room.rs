@@ -21,7 +21,7 @@ pub(super) async fn wait(config: &config::Store) {
     let mut told = false;
     while !space::opens(&config.path, config.reserve) {
         if !told {
-            let (path, need) = (config.path.display(), config.reserve / 4 >> 20);
+            let (path, need) = (config.path.display(), (config.reserve / 4) >> 20);
             tracing::error!(%path, "the disk is full: the store in {path} opens once {need} MiB are free");
             told = true;
         }

@@ -4,8 +4,7 @@
 //! changes in the order of their tickets, and then publishes that number. There is no added delay: while one flush runs,
 //! the next group gathers (7 to 20 changes on a busy store).
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use super::StoreError;
 use super::engine::{Change, EngineError};
 use super::ledger::Ledger;
+use super::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
 use super::tally::Tally;
 use crate::clock::Stopwatch;
 use crate::lifecycle::Lifecycle;
@@ -106,7 +106,7 @@ impl Commit {
                 }
             }
         };
-        let thread = life.thread("store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let thread = thread(life, "store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
         Ok(Self { shared, tally, progress, durability, thread: Some(thread) })
     }
 

@@ -177,7 +177,9 @@ pub enum EngineError {
         reason: String,
     },
     /// Writes would not reach the disk in this build; nothing must be acknowledged.
-    #[error("writes are not forced to the disk in this build (the fdatasync override is not linked); refusing to run")]
+    #[error(
+        "writes are not forced to the disk in this build (the overrides of power.rs are not linked); refusing to run"
+    )]
     NotDurable,
     /// The disk is full, and the database has noticed: it answers nothing until it is opened again. What was acknowledged
     /// is there then.

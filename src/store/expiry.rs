@@ -147,10 +147,12 @@ pub(super) fn entry(expires: Time, key: &Key) -> Vec<u8> {
     [&expires.as_millis().to_be_bytes(), key.as_bytes()].concat()
 }
 
-fn moment(entry: &[u8]) -> Time {
+/// The moment of an index entry.
+pub(super) fn moment(entry: &[u8]) -> Time {
     Time::from_millis(entry.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
 }
 
-fn stripe(key: &Key) -> [u8; 4] {
+/// Which floor is this key's.
+pub(super) fn stripe(key: &Key) -> [u8; 4] {
     (key.hash() % FLOORS).to_be_bytes()
 }

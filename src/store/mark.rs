@@ -71,7 +71,7 @@ impl Mark {
         let mut slot = [0; SLOT];
         slot[..8].copy_from_slice(&MAGIC);
         slot[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-        slot[10] = u8::from(self.sealed) * SEALED | u8::from(self.doubted) * DOUBTED;
+        slot[10] = (u8::from(self.sealed) * SEALED) | (u8::from(self.doubted) * DOUBTED);
         slot[16..32].copy_from_slice(&self.id);
         let numbers = [self.turn, self.sum.changes, self.sum.count, self.sum.digest];
         for (place, number) in slot[32..BODY].chunks_exact_mut(8).zip(numbers) {
@@ -95,7 +95,7 @@ impl Mark {
         if found > FORMAT {
             return Err(StoreError::NewerStore { found, known: FORMAT });
         }
-        let number = |at: usize| body[at..at + 8].iter().rev().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        let number = |at: usize| body[at..at + 8].iter().rev().fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
         let mut id = [0; 16];
         id.copy_from_slice(&body[16..32]);
         let sum = Sum { changes: number(40), count: number(48), digest: number(56) };
@@ -164,6 +164,14 @@ impl MarkFile {
         let entry = File::open(directory).and_then(|directory| directory.sync_all());
         entry.map_err(|error| made.failed(error))?;
         Ok(made)
+    }
+
+    /// A file that nobody sees, for a store without a directory.
+    #[cfg(all(test, feature = "interleavings"))]
+    pub(super) fn unseen() -> Self {
+        let file = rustix::fs::memfd_create(NAME, rustix::fs::MemfdFlags::empty()).unwrap();
+        let newest = Mark::new([0; 16]);
+        Self { file: file.into(), path: PathBuf::from(NAME), newest, synced: Stopwatch::start(), dirty: false }
     }
 
     /// What the file says.

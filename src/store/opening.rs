@@ -38,6 +38,16 @@ pub(super) struct Opened {
     pub(super) sealed: bool,
 }
 
+impl Opened {
+    /// An empty engine that is no file.
+    #[cfg(all(test, feature = "interleavings"))]
+    pub(super) fn unseen(engine: Arc<dyn Engine>) -> Self {
+        let tally = Tally::new(Sum::default());
+        while tally.audit(&*engine, PAGE).unwrap() == Audited::Going {}
+        Self { engine, tally: Arc::new(tally), file: MarkFile::unseen(), sealed: false }
+    }
+}
+
 /// Opens the database in `path`, which must not go silent for longer than `patience`.
 ///
 /// # Errors
@@ -161,7 +171,7 @@ fn is_empty(engine: &dyn Engine) -> Result<bool, StoreError> {
 pub(super) fn judge(directory: &Path, sealed: bool, seen: Sum, wanted: Sum) -> Result<(), StoreError> {
     let unsound = |finding| Err(StoreError::Unsound { path: directory.to_owned(), finding });
     let (found, expected) = (seen.count, wanted.count);
-    if sealed && found != expected || found.abs_diff(expected) > IN_FLIGHT {
+    if (sealed && found != expected) || found.abs_diff(expected) > IN_FLIGHT {
         return unsound(format!("it holds {found} records, and should hold {expected}"));
     }
     if sealed && seen.digest != wanted.digest {

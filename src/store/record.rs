@@ -139,6 +139,12 @@ fn checksum(key: &Key, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// `bytes` with the checksum that they would need.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(key: &Key, bytes: &[u8]) -> Vec<u8> {
+    [bytes, &checksum(key, bytes).to_le_bytes()].concat()
+}
+
 fn damaged(key: &Key, reason: &'static str) -> StoreError {
     StoreError::Damaged { key: key.to_string(), reason }
 }

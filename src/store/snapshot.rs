@@ -8,6 +8,8 @@
 mod cut;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod reader;
 mod restore;
 #[cfg(test)]
@@ -30,9 +32,18 @@ pub use restore::{Existing, Restored, rehearse, restore_into};
 use writer::Writer;
 
 /// Records read in one step.
-const PAGE: usize = 128;
+const PAGE: usize = if cfg!(all(test, feature = "interleavings")) { 2 } else { 128 };
 /// Bytes handed on at once.
 const PORTION: usize = 256 * 1024;
+
+/// Shows `see` every pair of a snapshot.
+#[cfg(all(test, feature = "interleavings"))]
+pub(super) fn each(bytes: &[u8], mut see: impl FnMut(Table, &[u8], &[u8])) {
+    let mut reader = reader::Reader::open(bytes).unwrap();
+    while let Some(item) = reader.next().unwrap() {
+        see(item.table, item.key, item.value);
+    }
+}
 
 /// Why a snapshot was not taken, or a store not restored.
 #[derive(Debug, thiserror::Error)]

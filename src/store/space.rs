@@ -93,7 +93,7 @@ impl Space {
     /// [`StoreError::Full`].
     pub(super) fn admit(&self, urgent: bool) -> Result<(), StoreError> {
         let level = self.level.load(Ordering::Relaxed);
-        if level == AMPLE || urgent && level == LOW {
+        if level == AMPLE || (urgent && level == LOW) {
             return Ok(());
         }
         metrics::counter!("nightporter_store_refused_total").increment(1);

@@ -8,11 +8,12 @@
 //! Who changes the database holds the gate open from the write to the booking ([`Tally::writing`]), a few microseconds
 //! without any waiting. Who needs database and numbers to agree closes it ([`Tally::still`]).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 
 use super::engine::{Engine, EngineError, Pair, Table};
 use super::record;
+use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering, RwLock, RwLockReadGuard};
 use super::{Key, StoreError};
 
 /// What a change weighs beside its bytes, so that small ones are bounded in number too.
@@ -53,7 +54,7 @@ impl Sum {
 /// What one entry counts in the digest: a mix of the version in its head and the checksum at its end. A floor, which has
 /// neither, is short enough to count as it is.
 fn print(key: &[u8], value: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |word, byte| (word << 8) | u64::from(*byte));
     match record::stamp(value) {
         Some((version, crc)) => mix(mix(version) ^ u64::from(crc)),
         None => mix(mix(word(key)) ^ word(value)),
@@ -63,9 +64,9 @@ fn print(key: &[u8], value: &[u8]) -> u64 {
 /// The finisher of splitmix64: every bit of the input changes half of the output's.
 fn mix(mut word: u64) -> u64 {
     word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ word >> 31
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// The running sum of an open database.

@@ -65,20 +65,19 @@ impl Sled {
     }
 
     fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
-        let database = path.join(DATABASE);
-        let refused = |reason: String| EngineError::Open { path: database.clone(), reason };
+        let files = path.join(DATABASE);
+        let refused = |reason: String| EngineError::Open { path: files.clone(), reason };
         let opened = guarded(patience, {
-            let database = database.clone();
-            move |_| open_whole(&database)
+            let (path, files) = (path.to_owned(), files.clone());
+            move |_| open_whole(&path, &files)
         });
         let (db, [records, expiry, floors]) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error @ (EngineError::NotDurable | EngineError::NoSpace(_)))) => return Err(error),
             Ok(Err(EngineError::Failed(reason))) | Err(reason) => return Err(refused(reason)),
-            Ok(Err(error)) => return Err(refused(error.to_string())),
+            Ok(Err(error)) => return Err(error),
         };
         let (changes, _) = broadcast::channel(BACKLOG);
-        sync_directories(path)?;
+        sync(&[&files.join("conf"), &files, path, parent(path)])?;
         Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock })
     }
 
@@ -226,30 +225,38 @@ fn owner(lock: &mut File) -> String {
 }
 
 /// Everything that reads or writes the files for the first time.
-fn open_whole(database: &Path) -> Result<(sled::Db, [sled::Tree; 3]), EngineError> {
-    let config =
-        sled::Config::new().path(database).cache_capacity(CACHE).flush_every_ms(None).mode(sled::Mode::HighThroughput);
-    let db = open_when_released(&config).map_err(|error| failed(&error))?;
+fn open_whole(path: &Path, files: &Path) -> Result<(sled::Db, [sled::Tree; 3]), EngineError> {
+    if !files.exists() {
+        make(path, files)?;
+    }
+    remove_unfinished(files)?;
+    let db = open_when_released(files)?;
     let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
     let trees = [tree("records")?, tree("expiry")?, tree("floors")?];
-    prove_durable(&db)?;
+    prove_durable(&db, files)?;
     Ok((db, trees))
 }
 
-/// Writes and flushes once and looks whether an fdatasync happened.
-fn prove_durable(db: &sled::Db) -> Result<(), EngineError> {
+/// Writes and flushes once and looks whether an fdatasync happened, and whether a rename is ours.
+fn prove_durable(db: &sled::Db, files: &Path) -> Result<(), EngineError> {
     let before = power::syncs();
     // A value that differs from the one before, or sled might find nothing to write.
     let opened = db.get("opened").map_err(|error| failed(&error))?;
     let count = opened.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes) + 1;
     db.insert("opened", &count.to_le_bytes()).map_err(|error| failed(&error))?;
     db.flush().map_err(|error| failed(&error))?;
-    if power::syncs() > before { Ok(()) } else { Err(EngineError::NotDurable) }
+    // A file that is given its own name stays what it is.
+    let (conf, renamed) = (files.join("conf"), power::renames());
+    fs::rename(&conf, &conf).map_err(|source| EngineError::Directory { path: conf, source })?;
+    let proven = power::syncs() > before && power::renames() > renamed;
+    if proven { Ok(()) } else { Err(EngineError::NotDurable) }
 }
 
 /// Opens the files once sled's own lock on them is free. Ours is held by now, so nobody else has them open: only the
 /// worker threads of a database that this process has just closed may still be letting go.
-fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
+fn open_when_released(files: &Path) -> Result<sled::Db, EngineError> {
+    let config =
+        sled::Config::new().path(files).cache_capacity(CACHE).flush_every_ms(None).mode(sled::Mode::HighThroughput);
     let mut patience = RELEASE_TRIES;
     loop {
         match config.open() {
@@ -257,19 +264,49 @@ fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
                 patience -= 1;
                 std::thread::sleep(RELEASE_PAUSE);
             }
-            opened => return opened,
+            opened => return opened.map_err(|error| failed(&error)),
         }
     }
 }
 
-/// Directory entries are data too: a file whose name is not on the disk is lost with it.
-fn sync_directories(path: &Path) -> Result<(), EngineError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for directory in [&path.join(DATABASE) as &Path, path, parent] {
-        let sync = File::open(directory).and_then(|directory| directory.sync_all());
-        sync.map_err(|source| EngineError::Directory { path: PathBuf::from(directory), source })?;
+/// Makes an empty database under another name and gives it its own when it is whole on the disk: one that a power cut
+/// leaves half made would not open.
+fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
+    let made = path.join("sled.new");
+    let failed = |source| EngineError::Directory { path: made.clone(), source };
+    match fs::remove_dir_all(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    drop(open_when_released(&made)?);
+    sync(&[&made.join("conf"), &made.join("db"), &made])?;
+    fs::rename(&made, files).map_err(failed)
+}
+
+/// Removes what a recovery that was cut short had begun to write. It is worth nothing before it has its name, and sled
+/// takes it for whole and refuses to open.
+fn remove_unfinished(files: &Path) -> Result<(), EngineError> {
+    let failed = |source| EngineError::Directory { path: files.to_owned(), source };
+    for entry in fs::read_dir(files).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().as_encoded_bytes().ends_with(b".generating") {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
     }
     Ok(())
+}
+
+/// Forces to the disk what sled does not: its file of settings, without which it does not open, and directory entries,
+/// which are data too: a file whose name is not on the disk is lost with it.
+fn sync(places: &[&Path]) -> Result<(), EngineError> {
+    places.iter().try_for_each(|place| {
+        let synced = File::open(place).and_then(|place| place.sync_all());
+        synced.map_err(|source| EngineError::Directory { path: PathBuf::from(place), source })
+    })
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -291,6 +328,27 @@ mod tests {
             engine.flush().unwrap();
             assert!(power::syncs() > before, "change {n} was flushed without an fdatasync");
         }
+    }
+
+    #[test]
+    fn an_unfinished_recovery_does_not_keep_the_store_shut() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        fs::write(dir.path().join("sled/snap.00000000000475FB.generating"), "half a file").unwrap();
+        Sled::open(dir.path(), PATIENCE).unwrap();
+    }
+
+    #[test]
+    fn a_rename_goes_through_to_the_disk_and_fails_as_usual() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("나"));
+        fs::write(&from, "x").unwrap();
+        let before = power::renames();
+        fs::rename(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"x");
+        let error = fs::rename(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(power::renames() >= before + 2);
     }
 
     #[test]

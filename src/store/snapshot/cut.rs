@@ -30,10 +30,10 @@
 //! up, never the writer. This works among the writers of one process; an engine that several share needs a cut of its own.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::store::engine::Pair;
+use crate::store::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// The most bytes that may wait for the scanner. A store of a million records of 600 bytes, all of them being changed
 /// 20,000 times a second, needs half of it.
