@@ -106,7 +106,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     engine: Arc<dyn Engine>,
     clock: Clock,
-    stripes: Vec<Mutex<()>>,
+    /// Each with the ticket of the last change behind it.
+    stripes: Vec<Mutex<u64>>,
     tally: Arc<Tally>,
     space: Arc<Space>,
     commit: Commit,
@@ -222,7 +223,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let (engine, tally, space) = (Arc::clone(&opened.engine), Arc::clone(&opened.tally), Arc::new(space));
         let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Ok(Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting: Cutting::default() })))
     }
 
@@ -240,6 +241,20 @@ impl Store {
         let Some(bytes) = self.0.engine.get(Table::Records, key.as_bytes())? else { return Ok(None) };
         let stored = record::decode::<T>(&key, &bytes)?;
         Ok((!stored.expired_at(self.0.clock.now())).then_some(stored))
+    }
+
+    /// As [`Store::get`], but what is returned is on the disk: a crash cannot take back what a client was shown.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn read<T: Record>(&self, id: &str) -> Result<Option<Stored<T>>, StoreError> {
+        let key = Key::of::<T>(id)?;
+        let (stored, ticket) = {
+            let last = self.stripe(&key).await;
+            (self.get(id)?, *last)
+        };
+        self.0.commit.durable(ticket).await?;
+        Ok(stored)
     }
 
     /// Up to `limit` live records of this kind in the order of their ids, beginning after the id `after`.
@@ -356,7 +371,7 @@ impl Store {
         self.0.commit.flushed(self.0.commit.ticket([])).await
     }
 
-    async fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
+    async fn stripe(&self, key: &Key) -> MutexGuard<'_, u64> {
         self.0.stripes[key.hash() as usize % STRIPES].lock().await
     }
 }

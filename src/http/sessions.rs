@@ -182,7 +182,7 @@ async fn make(sessions: &Sessions, space: &str, once: &Once, wish: Wish<'_>) -> 
     let Some(seed) = &once.seed else { return sessions.create(space, wish).await };
     let id = data_encoding::HEXLOWER.encode(&seed[..16]);
     match sessions.replace(space, &id, |version| version.is_none(), wish).await {
-        Err(SessionError::Changed) => sessions.get(space, &id)?.ok_or(SessionError::Missing),
+        Err(SessionError::Changed) => sessions.get(space, &id).await?.ok_or(SessionError::Missing),
         made => made.map(|(session, _)| session),
     }
 }
@@ -198,7 +198,7 @@ async fn read(
     Path((space, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let session = api.sessions.get(&space, &id)?.ok_or(SessionError::Missing)?;
+    let session = api.sessions.get(&space, &id).await?.ok_or(SessionError::Missing)?;
     if none_match.has(session.version) {
         let headers = [(header::ETAG, etag(session.version)), (header::CACHE_CONTROL, NO_STORE)];
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());

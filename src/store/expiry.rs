@@ -116,7 +116,7 @@ pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
 
 async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Result<(), StoreError> {
     let key = Key::from_bytes(old_entry.get(8..).unwrap_or_default())?;
-    let _in_line = store.stripe(&key).await;
+    let mut last = store.stripe(&key).await;
     store.0.commit.room().await?;
     let mut batch = Batch::default();
     if let Some(bytes) = store.0.engine.get(Table::Records, key.as_bytes())? {
@@ -131,7 +131,7 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
                 if swap == Swap::Done {
                     writing.book(Table::Records, key.as_bytes(), Some(&bytes), None);
                     let kind = ChangeKind::Expired { version: head.version };
-                    store.0.commit.ticket([Change { key: key.clone(), kind }]);
+                    *last = store.0.commit.ticket([Change { key: key.clone(), kind }]);
                 }
             }
             Some(expires) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),

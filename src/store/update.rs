@@ -57,14 +57,15 @@ impl Store {
     ) -> Result<Updated<T, R>, StoreError> {
         let key = Key::of::<T>(id)?;
         let (updated, ticket) = {
-            let _in_line = self.stripe(&key).await;
+            let mut last = self.stripe(&key).await;
             self.0.commit.room().await?;
             let (updated, happened) = self.swap(&key, &mut decide)?;
-            if happened.is_empty() {
-                return Ok(updated);
+            // What was kept was shown to the closure: it must be on the disk too before somebody acts on the answer.
+            if !happened.is_empty() {
+                let news = happened.into_iter().map(|kind| Change { key: key.clone(), kind });
+                *last = self.0.commit.ticket(news);
             }
-            let news = happened.into_iter().map(|kind| Change { key: key.clone(), kind });
-            (updated, self.0.commit.ticket(news))
+            (updated, *last)
         };
         self.0.commit.durable(ticket).await?;
         Ok(updated)
