@@ -19,6 +19,7 @@ use crate::alerts::{Alert, Alerts};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
 use crate::store::snapshot::{self, Manifest, SnapshotError};
+use crate::store::space;
 use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
 /// How often it looks whether something is due.
@@ -363,9 +364,8 @@ fn prepare(directory: &Path, before: Option<&Path>) -> Result<(), SnapshotsError
 
 /// Whether `bytes` more at `path` leave enough room for the store.
 fn room(path: &Path, bytes: u64) -> Result<(), SnapshotsError> {
-    let stat = rustix::fs::statvfs(path)
-        .map_err(|error| SnapshotsError::Directory { path: path.to_owned(), source: error.into() })?;
-    let (free, needed) = (stat.f_bavail.saturating_mul(stat.f_frsize), bytes.saturating_add(SPARE));
+    let free = space::free(path).map_err(|source| SnapshotsError::Directory { path: path.to_owned(), source })?;
+    let needed = bytes.saturating_add(SPARE);
     if free < needed {
         let path = path.to_owned();
         return Err(SnapshotsError::NoRoom { path, free: free >> 20, needed: needed >> 20 });

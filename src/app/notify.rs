@@ -10,7 +10,7 @@ use crate::clock;
 
 /// All parts run.
 pub(super) fn ready() {
-    send(&[NotifyState::Status(""), NotifyState::Ready]);
+    send(&[NotifyState::Ready]);
 }
 
 /// A reload begins; [`ready`] ends it.
@@ -25,6 +25,11 @@ pub(super) fn reloading() {
 pub(super) fn still_starting(reason: &str) {
     const MORE: Duration = Duration::from_secs(30);
     send(&[NotifyState::Status(reason), NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32)]);
+}
+
+/// What took so long is over.
+pub(super) fn going_on() {
+    send(&[NotifyState::Status("")]);
 }
 
 /// The process goes down.

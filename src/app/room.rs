@@ -28,6 +28,9 @@ pub(super) async fn wait(config: &config::Store) {
         notify::still_starting("waiting for room on the disk");
         clock::pause(AGAIN).await;
     }
+    if told {
+        notify::going_on();
+    }
 }
 
 /// Tells a person when the store begins to refuse new records, and when it takes them again.

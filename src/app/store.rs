@@ -93,13 +93,21 @@ async fn open_once(ground: &Ground, config: &config::Store) -> Result<Store, Sto
 /// Runs what reads the disk for seconds or minutes, and tells the service manager from time to time. None: the runtime ends.
 async fn patiently<T: Send + 'static>(doing: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let mut working = tokio::task::spawn_blocking(work);
-    loop {
+    let mut told = false;
+    let ended = loop {
         match clock::within(SLOW, &mut working).await {
             Err(_) => notify::still_starting(doing),
-            Ok(Ok(done)) => return Some(done),
-            Ok(Err(ended)) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            Ok(Err(_)) => return None,
+            Ok(ended) => break ended,
         }
+        told = true;
+    };
+    if told {
+        notify::going_on();
+    }
+    match ended {
+        Ok(done) => Some(done),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => None,
     }
 }
 

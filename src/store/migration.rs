@@ -16,12 +16,15 @@ const NOTED: &str = "kinds";
 /// Records rewritten between two pauses.
 const PAGE: usize = 256;
 
+/// Makes an envelope of the present schema of an older one; None when it is in that already.
+type Rewrite = fn(&Key, &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
 /// A kind of records, for what looks at all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     space: &'static str,
     schema: u8,
-    rewrite: fn(&Key, &[u8]) -> Result<Option<Vec<u8>>, StoreError>,
+    rewrite: Rewrite,
 }
 
 impl Kind {
@@ -31,7 +34,6 @@ impl Kind {
     }
 }
 
-/// The envelope in the present schema; None when it is in that already.
 fn rewrite<T: Record>(key: &Key, envelope: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     let (head, _) = record::open(key, envelope)?;
     if head.schema == T::SCHEMA {

@@ -12,6 +12,7 @@
 //! rewrites its segments; the smallest reserve is made for that. Others on the same file system may be faster still: then
 //! the write fails, nothing acknowledged is lost, the process ends and the next start waits for room.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Space {
 
     /// Looks again. Where the system does not say, what was last known holds.
     pub(super) fn look(&self) {
-        let Some(free) = free(&self.directory) else { return };
+        let Ok(free) = free(&self.directory) else { return };
         self.free.store(free, Ordering::Relaxed);
         metrics::gauge!("nightporter_store_free_bytes").set(free as f64);
         let enough = match self.level.load(Ordering::Relaxed) {
@@ -109,11 +110,14 @@ impl Space {
 /// Whether opening a store in `path` finds the room that it needs; the directory need not exist yet.
 pub fn opens(path: &Path, reserve: u64) -> bool {
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    free(there).is_none_or(|free| free >= reserve / 4)
+    free(there).map_or(true, |free| free >= reserve / 4)
 }
 
-/// Bytes free for this user on the file system of `path`; None where the system does not say.
-pub fn free(path: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+/// Bytes free for this user on the file system of `path`.
+///
+/// # Errors
+/// Where the system does not say.
+pub fn free(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -114,7 +114,8 @@ impl Store {
                     expiry::index(self, key, physical.as_ref().and_then(|old| old.expires), record.expires)?;
                 }
                 None => {
-                    expiry::raise_version_floor(self, &writing, key, physical.as_ref().map_or(0, |old| old.version))?
+                    let version = physical.as_ref().map_or(0, |old| old.version);
+                    expiry::raise_version_floor(self, &writing, key, version)?;
                 }
             }
             self.0.cutting.keep(key.as_bytes(), old.as_deref());
