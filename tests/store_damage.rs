@@ -2,6 +2,8 @@
 //! does not. Never something older, never a hang, never a crash. Stores that were closed in order and stores whose process
 //! was killed, each opened in a process of its own.
 
+#![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -215,7 +217,7 @@ fn flip(store: &Path, random: &Random) -> String {
     format!("{} byte {at} bit {bit}", path.file_name().unwrap().to_string_lossy())
 }
 
-fn flips(count: u32, seed: u64, killed: bool) {
+fn flips(count: u32, seed: u64, killed: bool) -> String {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     let acknowledged = used(&store, seed, killed);
@@ -237,26 +239,28 @@ fn flips(count: u32, seed: u64, killed: bool) {
         fs::remove_dir_all(&damaged).unwrap();
     }
     let how = if killed { "killed" } else { "closed in order" };
-    println!("{count} bits flipped in a store that was {how} (seed {seed}):");
-    println!("  {whole} whole, {} refused, {} wrong", refused.values().sum::<u32>(), wrong.len());
-    refused.iter().for_each(|(reason, times)| println!("  {times} x {reason}"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let all = refused.values().sum::<u32>();
+    let mut told =
+        format!("{count} bits flipped in a store that was {how} (seed {seed}): {whole} whole, {all} refused");
+    refused.iter().for_each(|(reason, times)| told.push_str(&format!("\n  {times} x {reason}")));
+    told
 }
 
 #[test]
 fn a_flipped_bit_is_harmless_or_refused_after_a_clean_end() {
-    flips(10, 1, false);
+    println!("{}", flips(10, 1, false));
 }
 
 #[test]
 fn a_flipped_bit_is_harmless_or_refused_after_a_kill() {
-    flips(10, 2, true);
+    println!("{}", flips(10, 2, true));
 }
 
 #[test]
 #[ignore = "minutes; `make torture` runs it"]
 fn long_480_flipped_bits_are_harmless_or_refused() {
     for seed in 3..11 {
-        flips(60, seed, seed % 2 == 0);
+        println!("{}", flips(60, seed, seed % 2 == 0));
     }
 }

@@ -23,8 +23,8 @@ use super::tally::{Audited, IN_FLIGHT, Sum, Tally};
 use crate::clock::Stopwatch;
 use crate::ids::Random;
 
-/// How long the records may be looked at before the store opens; a million take twice that.
-const BUDGET: Duration = Duration::from_secs(1);
+/// How long the records may be looked at before the store opens; a million take about four times that.
+const BUDGET: Duration = Duration::from_millis(500);
 /// Entries looked at between two signs of life.
 const PAGE: usize = 1024;
 
