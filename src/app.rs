@@ -2,6 +2,7 @@
 //! last, and takes everything down in the opposite order. No rule of any part lives here.
 
 mod channels;
+mod deadman;
 mod doors;
 mod notify;
 mod parts;
@@ -33,6 +34,7 @@ use crate::portals::{self, recipe};
 use crate::secret::VaultError;
 use crate::store::StoreError;
 use crate::store::snapshot::SnapshotError;
+pub use deadman::arm;
 use doors::Doors;
 pub use parts::Parts;
 use probe::StoreProbe;

@@ -46,6 +46,7 @@ impl Serve {
             started = App::start(setup) => started?,
             () = signals.stop() => return Ok(Exit::Good),
         };
+        app::arm(&app, Exit::Failed as i32).context("a thread for the last resort")?;
         match app::run(app, signals).await {
             Ended::Stopped => Ok(Exit::Good),
             // Nothing is waited for any more; what was acknowledged is on the disk.
