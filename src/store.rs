@@ -87,11 +87,13 @@ pub struct Settings {
     pub reserve: u64,
     /// How long opening may go without a sign of life.
     pub patience: Duration,
+    /// How long opening may look at the records; what is left is looked at while the store works.
+    pub budget: Duration,
 }
 
 impl From<Durability> for Settings {
     fn from(durability: Durability) -> Self {
-        Self { durability, reserve: space::RESERVE, patience: PATIENCE }
+        Self { durability, reserve: space::RESERVE, patience: PATIENCE, budget: opening::BUDGET }
     }
 }
 
@@ -207,8 +209,9 @@ impl Store {
         clock: Clock,
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
-        let Settings { durability, reserve, patience } = settings.into();
-        let store = Self::on(opening::open(path, patience)?, Space::new(path, reserve), durability, clock, life)?;
+        let Settings { durability, reserve, patience, budget } = settings.into();
+        let opened = opening::open(path, patience, budget)?;
+        let store = Self::on(opened, Space::new(path, reserve), durability, clock, life)?;
         expiry::start(store.clone(), life);
         Ok(store)
     }
