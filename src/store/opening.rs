@@ -77,11 +77,13 @@ pub(super) fn open(path: &Path, patience: Duration, budget: Duration) -> Result<
         }
         Ok(Opened { engine, tally, file, sealed })
     });
-    let unreadable = |reason| EngineError::Open { path: shown, reason };
     let mut opened = match audited {
         Ok(Ok(opened)) => opened,
-        Ok(Err(StoreError::Engine(EngineError::Failed(reason)))) | Err(reason) => return Err(unreadable(reason).into()),
+        Ok(Err(StoreError::Engine(EngineError::Failed(reason)))) => {
+            return Err(EngineError::Open { path: shown, reason }.into());
+        }
         Ok(Err(error)) => return Err(error),
+        Err(lost) => return Err(EngineError::lost(&shown, lost).into()),
     };
     let newest = opened.file.newest();
     if newest.doubted {

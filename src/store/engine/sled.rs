@@ -32,6 +32,9 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// The same for our lock, which nobody lets go of slowly: a fork has become another program within a second.
 const LOCK_TRIES: u32 = 100;
 
+/// What sled says when somebody has its files.
+const LOCKED: &str = "could not acquire lock";
+
 /// One sled database that this process has for itself.
 #[derive(Debug)]
 pub(in crate::store) struct Sled {
@@ -66,15 +69,15 @@ impl Sled {
 
     fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
         let files = path.join(DATABASE);
-        let refused = |reason: String| EngineError::Open { path: files.clone(), reason };
         let opened = guarded(patience, {
             let (path, files) = (path.to_owned(), files.clone());
             move |_| open_whole(&path, &files)
         });
         let (db, [records, expiry, floors]) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(EngineError::Failed(reason))) | Err(reason) => return Err(refused(reason)),
+            Ok(Err(EngineError::Failed(reason))) => return Err(EngineError::Open { path: files, reason }),
             Ok(Err(error)) => return Err(error),
+            Err(lost) => return Err(EngineError::lost(&files, lost)),
         };
         let (changes, _) = broadcast::channel(BACKLOG);
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
@@ -169,8 +172,18 @@ fn failed(error: &sled::Error) -> EngineError {
         sled::Error::Io(io) if io.kind() == io::ErrorKind::StorageFull || io.to_string().contains("os error 28") => {
             EngineError::NoSpace(io.to_string())
         }
+        sled::Error::Io(io) if is_refusal(io) => EngineError::Io(io.to_string()),
         _ => EngineError::Failed(error.to_string()),
     }
+}
+
+/// Whether it is the operating system that refused, and not sled that found nonsense. A place in a file that cannot be,
+/// which is what `InvalidInput` means, comes of a damaged pointer.
+fn is_refusal(error: &io::Error) -> bool {
+    // sled hands on a copy sometimes, which only has the words.
+    let words = error.to_string();
+    let told = error.raw_os_error().is_some() || words.starts_with("Os {") || words.contains(LOCKED);
+    told && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
@@ -260,7 +273,7 @@ fn open_when_released(files: &Path) -> Result<sled::Db, EngineError> {
     let mut patience = RELEASE_TRIES;
     loop {
         match config.open() {
-            Err(sled::Error::Io(error)) if patience > 0 && error.to_string().contains("could not acquire lock") => {
+            Err(sled::Error::Io(error)) if patience > 0 && error.to_string().contains(LOCKED) => {
                 patience -= 1;
                 std::thread::sleep(RELEASE_PAUSE);
             }
@@ -367,5 +380,35 @@ mod tests {
         drop(Sled::open(dir.path(), PATIENCE).unwrap());
         fs::write(dir.path().join("sled/conf"), "segment_size: nonsense").unwrap();
         assert!(matches!(Sled::open(dir.path(), PATIENCE), Err(EngineError::Open { .. })));
+    }
+
+    #[test]
+    fn what_the_operating_system_refuses_and_what_takes_long_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        let is_damage = |error: EngineError| crate::store::StoreError::from(error).is_damage();
+        let slow = Sled::open(dir.path(), Duration::ZERO).unwrap_err();
+        assert!(matches!(slow, EngineError::Unresponsive { .. }) && !is_damage(slow));
+        // EIO, EACCES, EMFILE; and what a damaged pointer comes to.
+        for (code, damage) in [(5, false), (13, false), (24, false), (22, true)] {
+            let told = sled::Error::Io(io::Error::from_raw_os_error(code));
+            for error in [told.clone(), told] {
+                assert_eq!(matches!(failed(&error), EngineError::Failed(_)), damage, "{error}");
+            }
+        }
+        let nonsense = io::Error::new(io::ErrorKind::UnexpectedEof, "a log ends early");
+        assert!(matches!(failed(&sled::Error::Io(nonsense)), EngineError::Failed(_)));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let sled = dir.path().join("sled");
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        // For root too: opening a directory for writing.
+        fs::remove_file(sled.join("db")).unwrap();
+        fs::create_dir(sled.join("db")).unwrap();
+        let error = Sled::open(dir.path(), PATIENCE).unwrap_err();
+        assert!(matches!(&error, EngineError::Io(words) if words.contains("os error 21")), "{error:?}");
     }
 }
