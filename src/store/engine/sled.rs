@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// The same for our lock, which nobody lets go of slowly: a fork has become another program within a second.
 const LOCK_TRIES: u32 = 100;
 
+/// The mode of directories: nobody but their owner comes in.
+const PRIVATE: u32 = 0o700;
 /// What sled says when somebody has its files.
 const LOCKED: &str = "could not acquire lock";
 
@@ -192,7 +194,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
         let path = path.to_owned();
         move |source: io::Error| EngineError::Directory { path, source }
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error(path))?;
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(io_error(path))?;
     let lock_path = path.join("lock");
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -242,6 +244,9 @@ fn open_whole(path: &Path, files: &Path) -> Result<(sled::Db, [sled::Tree; 3]), 
     if !files.exists() {
         make(path, files)?;
     }
+    // The store's directory may be older than the store, and open to everybody: sled's files have no mode of their own.
+    let private = fs::set_permissions(files, fs::Permissions::from_mode(PRIVATE));
+    private.map_err(|source| EngineError::Directory { path: files.to_owned(), source })?;
     remove_unfinished(files)?;
     let db = open_when_released(files)?;
     let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
@@ -291,6 +296,7 @@ fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
+    fs::DirBuilder::new().mode(PRIVATE).create(&made).map_err(failed)?;
     drop(open_when_released(&made)?);
     sync(&[&made.join("conf"), &made.join("db"), &made])?;
     fs::rename(&made, files).map_err(failed)
@@ -398,6 +404,19 @@ mod tests {
         }
         let nonsense = io::Error::new(io::ErrorKind::UnexpectedEof, "a log ends early");
         assert!(matches!(failed(&sled::Error::Io(nonsense)), EngineError::Failed(_)));
+    }
+
+    #[test]
+    fn the_database_is_private_in_a_directory_that_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let sled = dir.path().join("sled");
+        let mode = || fs::metadata(&sled).unwrap().permissions().mode() & 0o777;
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        assert_eq!(mode(), 0o700);
+        fs::set_permissions(&sled, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        assert_eq!(mode(), 0o700);
     }
 
     #[test]
