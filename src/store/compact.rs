@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::engine::sled::Sled;
 use super::engine::{DATABASE, Engine, EngineError, Table};
-use super::fresh::{self, Fresh, Site};
+use super::fresh::{self, Fresh, Site, Why};
 use super::snapshot::{Progress, Stage, Watch, stamp};
 use super::tally::Sum;
 use super::{PATIENCE, StoreError, opening};
@@ -84,7 +84,7 @@ pub fn compact(store: &Path, wishes: Wishes, watch: &mut Watch<'_>) -> Result<Co
             return Err(error);
         }
     };
-    let mut aside = site.put_in_place(&stamp(wishes.now))?;
+    let mut aside = site.put_in_place(Why::Asked, &stamp(wishes.now))?;
     if !wishes.keep
         && let Some(old) = aside.take()
     {

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! .nightporter-building/sled      is being written; worth nothing           a start removes it
-//! .nightporter-built-STAMP/sled   whole and on the disk: it shall be used   a start goes on from here
-//!   sled → sled.before-STAMP,  .nightporter-built-STAMP/sled → sled
+//! .nightporter-built-NAME/sled    whole and on the disk: it shall be used   a start goes on from here
+//!   sled → sled.NAME,  .nightporter-built-NAME/sled → sled                  NAME: before-STAMP or damaged-STAMP
 //! ```
 //!
 //! The step from `building` to `built` is one rename, and it decides: killed before it, the old database is found,
@@ -25,7 +25,8 @@ use super::{PATIENCE, StoreError, expiry, opening, record};
 
 const BUILDING: &str = ".nightporter-building";
 const BUILT: &str = ".nightporter-built-";
-const BEFORE: &str = "sled.before-";
+/// What the name of a database that is put aside begins with.
+const ASIDE: &str = "sled.";
 /// Pairs written at once.
 const BATCH: usize = 1024;
 
@@ -143,11 +144,38 @@ impl Site {
     }
 
     /// Puts the new database in the old one's place; tells where the old one is now.
-    pub(super) fn put_in_place(self, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
-        let built = self.store.join(format!("{BUILT}{stamp}"));
+    pub(super) fn put_in_place(self, why: Why, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
+        let name = format!("{}{stamp}", why.name());
+        let built = self.store.join(format!("{BUILT}{name}"));
         rename(&self.building(), &built)?;
-        exchange(&self.store, &built, stamp)
+        exchange(&self.store, &built, &name)
     }
+}
+
+/// Why a database is put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody wanted another one.
+    Asked,
+    /// It was damaged, and nobody was asked.
+    Damaged,
+}
+
+impl Why {
+    /// What comes before the time in its name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "before-",
+            Self::Damaged => "damaged-",
+        }
+    }
+}
+
+/// How many databases lie aside for that reason.
+pub(super) fn aside(store: &Path, why: Why) -> usize {
+    let begins = format!("{ASIDE}{}", why.name());
+    let names = fs::read_dir(store).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(&begins)).count()
 }
 
 /// Whether there is a database in the store's directory, in its place or on the way there.
@@ -155,13 +183,13 @@ pub(super) fn exists(store: &Path) -> bool {
     store.join(DATABASE).is_dir() || awaiting(store).is_ok_and(|built| !built.is_empty())
 }
 
-/// Databases that are whole and shall be used, with their stamps.
+/// Databases that are whole and shall be used, with the names for what they replace.
 fn awaiting(store: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let mut built = Vec::new();
     for entry in fs::read_dir(store)? {
         let entry = entry?;
-        if let Some(stamp) = entry.file_name().to_str().and_then(|name| name.strip_prefix(BUILT)) {
-            built.push((entry.path(), stamp.to_owned()));
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_prefix(BUILT)) {
+            built.push((entry.path(), name.to_owned()));
         }
     }
     Ok(built)
@@ -170,17 +198,17 @@ fn awaiting(store: &Path) -> io::Result<Vec<(PathBuf, String)>> {
 /// Ends what an earlier process began to exchange, or clears it away. Call it with the store's lock held.
 pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
     let built = awaiting(store).map_err(|source| EngineError::Directory { path: store.to_owned(), source })?;
-    for (path, stamp) in built {
+    for (path, name) in built {
         tracing::warn!("the store in {} goes on with the database that was being put in place", store.display());
-        exchange(store, &path, &stamp)?;
+        exchange(store, &path, &name)?;
     }
     remove(&store.join(BUILDING))
 }
 
 /// The two renames, or what is left of them.
-fn exchange(store: &Path, built: &Path, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
+fn exchange(store: &Path, built: &Path, name: &str) -> Result<Option<PathBuf>, EngineError> {
     let (database, fresh) = (store.join(DATABASE), built.join(DATABASE));
-    let before = store.join(format!("{BEFORE}{stamp}"));
+    let before = store.join(format!("{ASIDE}{name}"));
     if fresh.exists() {
         if database.exists() {
             rename(&database, &before)?;
