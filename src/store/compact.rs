@@ -88,7 +88,7 @@ pub fn compact(store: &Path, wishes: Wishes, watch: &mut Watch<'_>) -> Result<Co
     if !wishes.keep
         && let Some(old) = aside.take()
     {
-        fresh::remove(&old)?;
+        fresh::discard(store, &old)?;
     }
     Ok(Compacted { records: sum.count, before, after: size(&database)?, aside })
 }
