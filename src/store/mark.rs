@@ -77,7 +77,7 @@ impl Mark {
         slot[8..10].copy_from_slice(&FORMAT.to_le_bytes());
         slot[10] = [(self.sealed, SEALED), (self.doubted, DOUBTED), (self.unsound, UNSOUND)]
             .iter()
-            .fold(0, |flags, (set, flag)| flags | u8::from(*set) * flag);
+            .fold(0, |flags, (set, flag)| flags | (u8::from(*set) * flag));
         slot[16..32].copy_from_slice(&self.id);
         let numbers = [self.turn, self.sum.changes, self.sum.count, self.sum.digest];
         for (place, number) in slot[32..BODY].chunks_exact_mut(8).zip(numbers) {

@@ -68,7 +68,7 @@ pub(super) fn open(path: &Path, patience: Duration, budget: Duration) -> Result<
         }
         let (watch, hurry) = (Stopwatch::start(), !file.newest().doubted);
         while !hurry || watch.elapsed() < budget {
-            pulse.beat();
+            pulse.beat(());
             if let Audited::Done { seen, wanted } = tally.audit(&*engine, PAGE)? {
                 judge(&directory, sealed, seen, wanted)?;
                 tally.correct(seen, wanted);
@@ -145,18 +145,24 @@ fn fresh_id() -> Result<[u8; 16], EngineError> {
     Ok(Random::system().map_err(|error| EngineError::Failed(error.to_string()))?.bytes())
 }
 
-/// Compares all of a database with its mark, in a process that has it for itself; tells what it holds.
+/// Compares all of a database with its mark, in a process that has it for itself; tells what it holds. `watch` hears how many
+/// records of how many were looked at, and says whether to go on; None when it did not.
 ///
 /// # Errors
 /// As [`open`].
-pub(super) fn examine(engine: &dyn Engine, directory: &Path) -> Result<Sum, StoreError> {
+pub(super) fn examine(
+    engine: &dyn Engine,
+    directory: &Path,
+    watch: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Option<Sum>, StoreError> {
     let (_, sum, sealed) = compare(engine, directory)?;
     let tally = Tally::new(sum);
-    loop {
+    while watch(tally.looked_at(), sum.count) {
         if let Audited::Done { seen, wanted } = tally.audit(engine, PAGE)? {
-            return judge(directory, sealed, seen, wanted).map(|()| seen);
+            return judge(directory, sealed, seen, wanted).map(|()| Some(seen));
         }
     }
+    Ok(None)
 }
 
 /// Closes the books of a database that has just been made and filled: it holds `sum`.

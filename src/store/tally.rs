@@ -166,6 +166,11 @@ impl Tally {
         !self.auditing.load(Ordering::Relaxed)
     }
 
+    /// How many records have been compared.
+    pub(super) fn looked_at(&self) -> u64 {
+        self.audited().seen.count
+    }
+
     /// Looks at up to `limit` more entries, while changes go on in between.
     ///
     /// # Errors
