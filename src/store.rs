@@ -75,7 +75,7 @@ const COUNTED_AT_ONCE: usize = 1024;
 /// The number of the store's layout: tables, envelope, mark. A program refuses a higher one.
 const FORMAT: u16 = 1;
 
-/// How long opening may go without a sign of life before it is called stuck: a damaged sled file can hang it for ever.
+/// How long opening may go without a sign of life before it is given up: a damaged sled file can hang it for ever.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a store is kept.
@@ -87,11 +87,13 @@ pub struct Settings {
     pub reserve: u64,
     /// How long opening may go without a sign of life.
     pub patience: Duration,
+    /// How long opening may look at the records; what is left is looked at while the store works.
+    pub budget: Duration,
 }
 
 impl From<Durability> for Settings {
     fn from(durability: Durability) -> Self {
-        Self { durability, reserve: space::RESERVE, patience: PATIENCE }
+        Self { durability, reserve: space::RESERVE, patience: PATIENCE, budget: opening::BUDGET }
     }
 }
 
@@ -188,7 +190,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether something that was stored is damaged or missing, so that a snapshot must help.
+    /// Whether something that was stored is damaged or missing, so that a snapshot must help. A database that is slow, or whose
+    /// files the operating system does not give, is not: another start may find it whole.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Unsound { .. } | Self::Damaged { .. } | Self::Engine(EngineError::Open { .. }))
     }
@@ -207,8 +210,9 @@ impl Store {
         clock: Clock,
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
-        let Settings { durability, reserve, patience } = settings.into();
-        let store = Self::on(opening::open(path, patience)?, Space::new(path, reserve), durability, clock, life)?;
+        let Settings { durability, reserve, patience, budget } = settings.into();
+        let opened = opening::open(path, patience, budget)?;
+        let store = Self::on(opened, Space::new(path, reserve), durability, clock, life)?;
         expiry::start(store.clone(), life);
         Ok(store)
     }

@@ -8,6 +8,7 @@ use nightporter::clock::{Clock, Time};
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::compact::{CompactError, Compacted, Wishes, compact};
 use nightporter::store::engine::EngineError;
+use nightporter::store::snapshot::{Progress, Stage};
 use nightporter::store::{Decision, Durability, Expires, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -109,12 +110,10 @@ async fn a_compaction_that_is_broken_off_changes_nothing_and_the_old_database_ca
     let store = Open::new(dir.path());
     store.churn(1).await;
     store.close().await;
-    let mut left = 2;
-    let broken = compact(dir.path(), wishes(false, false), &mut |_| {
-        left -= 1;
-        left > 0
-    });
-    assert!(matches!(broken, Err(CompactError::Interrupted)));
+    for stage in [Stage::Verifying, Stage::Writing, Stage::Comparing] {
+        let broken = compact(dir.path(), wishes(false, false), &mut |progress| progress.stage != stage);
+        assert!(matches!(broken, Err(CompactError::Interrupted)), "{stage:?}: {broken:?}");
+    }
     let store = Open::new(dir.path());
     assert!(store.store.get::<Note>("7").unwrap().is_some());
     store.close().await;
@@ -151,7 +150,13 @@ async fn what_has_no_mark_or_another_ones_is_refused_until_somebody_accepts_it()
     refused("its mark cannot be read");
     fs::remove_file(&mark).unwrap();
     refused("it has records but no mark");
-    compact(dir.path(), wishes(false, true), &mut |_| true).unwrap();
+    let mut furthest = 0;
+    let accepted = compact(dir.path(), wishes(false, true), &mut |Progress { stage, done, total }| {
+        assert!(stage == Stage::Comparing || total == 0, "nobody knows how many there are");
+        furthest = furthest.max(done);
+        true
+    });
+    assert_eq!((accepted.unwrap().records, furthest), (u64::from(RECORDS), u64::from(RECORDS)));
     let store = Open::new(dir.path());
     assert!(store.store.get::<Note>("7").unwrap().is_some());
     store.close().await;

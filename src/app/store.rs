@@ -22,7 +22,7 @@ use crate::{operators, outbox, portals, sessions, snapshots};
 const SLOW: Duration = Duration::from_secs(10);
 /// What a restore that nobody has been told of leaves in the store's directory: the words for it.
 const UNTOLD: &str = "restored.txt";
-/// Databases put aside beyond which a store is not restored by itself: the disk must be what is wrong then, and it would be
+/// Damaged databases put aside beyond which a store is not restored by itself: the disk must be what is wrong then, and it would be
 /// full soon.
 const ASIDE: usize = 3;
 
@@ -129,7 +129,7 @@ async fn rescue(ground: &Ground, config: &Config, damage: StoreError) -> Result<
         let advice = format!("the newest whole snapshot is of {at}; this restores it: {command}");
         return Err(StartError::Damaged { damage, advice });
     }
-    if aside(&config.store.path) >= ASIDE {
+    if snapshot::damaged_aside(&config.store.path) >= ASIDE {
         let advice = format!(
             "not restored by itself: {ASIDE} damaged databases lie in {} already, so the disk is probably at fault. \
              The newest whole snapshot is of {at}; this restores it: {command}",
@@ -156,7 +156,7 @@ async fn restore(ground: &Ground, config: &Config, damage: &StoreError, found: F
     fs::write(&untold, words(damage, &found, now)).map_err(failed)?;
     fs::File::open(&untold).and_then(|file| file.sync_all()).map_err(failed)?;
     let restoring = patiently("restoring the store", move || {
-        snapshot::restore_into(&found.path, &store, Existing::Aside(now), &mut |_| true)
+        snapshot::restore_into(&found.path, &store, Existing::Damaged(now), &mut |_| true)
     });
     match restoring.await {
         Some(Ok(_)) => Ok(()),
@@ -174,15 +174,9 @@ fn words(damage: &StoreError, found: &Found, now: Time) -> String {
         "{damage}.\n\nIt was restored from the newest whole snapshot, {}, which holds {records} records as they were at {at}. \
          Whatever was changed after that, until {now}, is lost: sessions that were made or changed in that time are as they \
          were before, and portals may have to log in again.\n\nThe damaged database was put aside in the store's directory \
-         (sled.before-*). Look at the disk and the log, and remove it when nobody needs it any more.",
+         (sled.damaged-*). Look at the disk and the log, and remove it when nobody needs it any more.",
         found.path.display()
     )
-}
-
-/// How many databases lie aside.
-fn aside(store: &Path) -> usize {
-    let names = fs::read_dir(store).map(|entries| entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>());
-    names.unwrap_or_default().iter().filter(|name| name.to_string_lossy().starts_with("sled.before-")).count()
 }
 
 /// Tells a person that the store was restored, if it was and nobody has been told.

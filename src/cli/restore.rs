@@ -121,5 +121,22 @@ fn show(progress: Progress) -> String {
         Stage::Writing => "writing",
         Stage::Comparing => "comparing",
     };
-    format!("{doing} {} %", done * 100 / total.max(1))
+    match total {
+        0 => format!("{doing}: {done} records so far"),
+        _ => format!("{doing} {} %", done * 100 / total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_of_what_has_no_known_end_is_a_count() {
+        let at = |done, total| show(Progress { stage: Stage::Writing, done, total });
+        assert_eq!(
+            (at(1024, 0), at(1024, 4096)),
+            ("writing: 1024 records so far".to_owned(), "writing 25 %".to_owned())
+        );
+    }
 }

@@ -62,9 +62,21 @@ struct Gathering {
     taken: u64,
     /// What to tell when it is on the disk. No longer than what is changed during one flush.
     news: Vec<Change>,
-    /// A ticket was taken since the thread last looked.
+    /// A ticket was taken, or somebody waits for room, since the thread last looked.
     wanted: bool,
     /// The last handle to the store is gone.
+    closed: bool,
+}
+
+/// What the thread has found to do.
+struct Gathered {
+    /// The highest ticket.
+    target: u64,
+    /// The news of all up to it.
+    news: Vec<Change>,
+    /// Somebody asked for something.
+    wanted: bool,
+    /// The store is closed.
     closed: bool,
 }
 
@@ -85,7 +97,17 @@ impl Commit {
             let mut flushed = 0;
             loop {
                 pulse.beat();
-                let (target, news, closed) = told.gathered(if ledger.is_auditing() { Duration::ZERO } else { IDLE });
+                let limit = if ledger.is_auditing() { Duration::ZERO } else { IDLE };
+                let Gathered { target, news, wanted, closed } = told.gathered(limit);
+                match if wanted { ledger.unseal() } else { Ok(false) } {
+                    Ok(false) => {}
+                    // For those who wait for room.
+                    Ok(true) => drop(tell.send_replace(Progress::Flushed(flushed))),
+                    Err(error) => {
+                        tell.send_replace(Progress::Failed(error.to_string()));
+                        return failing.fail(format!("the store cannot write: {error}"));
+                    }
+                }
                 if target == flushed {
                     ledger.rest();
                 } else {
@@ -117,6 +139,7 @@ impl Commit {
             return Ok(());
         }
         let mut progress = self.progress.clone();
+        self.shared.want();
         let reached = progress.wait_for(|progress| matches!(progress, Progress::Failed(_)) || self.tally.has_room());
         match reached.await.as_deref() {
             Ok(Progress::Flushed(_)) => Ok(()),
@@ -190,17 +213,23 @@ impl Drop for Commit {
 }
 
 impl Shared {
+    /// Wakes the thread.
+    fn want(&self) {
+        self.lock().wanted = true;
+        self.wake.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to do, at most `limit`; returns the highest ticket, the news of all up to it, and
-    /// whether the store is closed.
-    fn gathered(&self, limit: Duration) -> (u64, Vec<Change>, bool) {
+    /// Waits until there is something to do, at most `limit`.
+    fn gathered(&self, limit: Duration) -> Gathered {
         let idle = |gathering: &mut Gathering| !gathering.wanted && !gathering.closed;
         let waited = self.wake.wait_timeout_while(self.lock(), limit, idle);
         let (mut gathering, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        gathering.wanted = false;
-        (gathering.taken, std::mem::take(&mut gathering.news), gathering.closed)
+        let wanted = std::mem::take(&mut gathering.wanted);
+        let news = std::mem::take(&mut gathering.news);
+        Gathered { target: gathering.taken, news, wanted, closed: gathering.closed }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::engine::sled::Sled;
 use super::engine::{DATABASE, Engine, EngineError, Table};
-use super::fresh::{self, Fresh, Site};
+use super::fresh::{self, Fresh, Site, Why};
+use super::guard::{self, Pulse};
 use super::snapshot::{Progress, Stage, Watch, stamp};
 use super::tally::Sum;
 use super::{PATIENCE, StoreError, opening};
@@ -79,29 +80,50 @@ pub fn compact(store: &Path, wishes: Wishes, watch: &mut Watch<'_>) -> Result<Co
     let written = rewrite(store, &building, wishes.accept, watch).and_then(|sum| compare(&building, sum, watch));
     let sum = match written {
         Ok(sum) => sum,
+        // Its thread may still write there; the next start removes it.
+        Err(error @ CompactError::Store(StoreError::Engine(EngineError::Unresponsive { .. }))) => return Err(error),
         Err(error) => {
             fresh::remove(&building)?;
             return Err(error);
         }
     };
-    let mut aside = site.put_in_place(&stamp(wishes.now))?;
+    let mut aside = site.put_in_place(Why::Asked, &stamp(wishes.now))?;
     if !wishes.keep
         && let Some(old) = aside.take()
     {
-        fresh::remove(&old)?;
+        fresh::discard(store, &old)?;
     }
     Ok(Compacted { records: sum.count, before, after: size(&database)?, aside })
 }
 
-/// Copies what is live in the database of `store` into a new one in `building`.
+/// Copies what is live in the database of `store` into a new one in `building`. Under guard, as all reading of a database that
+/// may be damaged is.
 fn rewrite(store: &Path, building: &Path, accept: bool, watch: &mut Watch<'_>) -> Result<Sum, CompactError> {
-    let engine = Sled::open_unlocked(store, PATIENCE)?;
+    let (engine, fresh) = (Sled::open_unlocked(store, PATIENCE)?, Fresh::create(building)?);
     let database = store.join(DATABASE);
-    let total = match accept {
-        true => 0,
-        false => opening::examine(&engine, &database)?.count,
+    let work = {
+        let database = database.clone();
+        move |pulse: &Pulse<_, Progress>| copy(engine, fresh, &database, accept, &mut |progress| pulse.beat(progress))
     };
-    let mut fresh = Fresh::create(building)?;
+    let copied = guard::watched(PATIENCE, work, watch);
+    let (engine, fresh) = copied.map_err(|lost| EngineError::lost(&database, lost))??;
+    engine.close()?;
+    Ok(fresh.finish()?)
+}
+
+fn copy(
+    engine: Sled,
+    mut fresh: Fresh,
+    database: &Path,
+    accept: bool,
+    watch: &mut Watch<'_>,
+) -> Result<(Sled, Fresh), CompactError> {
+    let mut total = 0;
+    if !accept {
+        let mut examined = |done, total| watch(Progress { stage: Stage::Verifying, done, total });
+        let sum = opening::examine(&engine, database, &mut examined)?.ok_or(CompactError::Interrupted)?;
+        total = sum.count;
+    }
     let mut done = 0;
     for table in [Table::Records, Table::Floors] {
         let mut from = Vec::new();
@@ -113,24 +135,26 @@ fn rewrite(store: &Path, building: &Path, accept: bool, watch: &mut Watch<'_>) -
             for (key, value) in &page {
                 fresh.put(table, key, value)?;
             }
-            done += page.len() as u64;
+            if table == Table::Records {
+                done += page.len() as u64;
+            }
             match page.last() {
                 Some((last, _)) if page.len() == PAGE => from = [last.as_slice(), &[0]].concat(),
                 _ => break,
             }
         }
     }
-    engine.close()?;
-    Ok(fresh.finish()?)
+    Ok((engine, fresh))
 }
 
 /// Reads the new database and compares it with what was written.
 fn compare(building: &Path, expected: Sum, watch: &mut Watch<'_>) -> Result<Sum, CompactError> {
-    let (mut found, mut done) = (Sum::default(), 0);
+    let (mut found, mut pairs) = (Sum::default(), 0_usize);
     fresh::read(building, |table, (key, value)| {
         found.swap(table, key, None, Some(value));
-        done += 1;
-        if done % PAGE as u64 == 0 && !watch(Progress { stage: Stage::Comparing, done, total: expected.count }) {
+        pairs += 1;
+        let progress = Progress { stage: Stage::Comparing, done: found.count, total: expected.count };
+        if pairs.is_multiple_of(PAGE) && !watch(progress) {
             return Err(CompactError::Interrupted);
         }
         Ok(())

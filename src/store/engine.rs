@@ -8,12 +8,14 @@ mod power;
 pub(super) mod sled;
 
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use super::Key;
+use super::guard::Lost;
 
 /// The embedded database's own directory in the store's.
 pub(super) const DATABASE: &str = "sled";
@@ -185,9 +187,33 @@ pub enum EngineError {
     /// is there then.
     #[error("the disk is full: {0}")]
     NoSpace(String),
+    /// The database has not answered for too long: its disk is slow, or it is damaged in a way that makes it hang. A thread of
+    /// this process is still at it, so nothing may be done to the files before the process has ended.
+    #[error("the store in {} has not answered for {} s; is its disk slow?", path.display(), limit.as_secs())]
+    Unresponsive {
+        /// The data directory.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The operating system refused something to the database. That says nothing about what is stored.
+    #[error("the store cannot be read or written: {0}")]
+    Io(String),
     /// The database failed while working.
     #[error("the store failed: {0}")]
     Failed(String),
+}
+
+impl EngineError {
+    /// Why guarded work on the database in `path` came to no result.
+    pub(super) fn lost(path: &Path, lost: Lost) -> Self {
+        let path = path.to_owned();
+        match lost {
+            Lost::Panicked(words) => Self::Open { path, reason: format!("the database gave up on it: {words}") },
+            Lost::Silent(limit) => Self::Unresponsive { path, limit },
+            Lost::NoThread(source) => Self::Directory { path, source },
+        }
+    }
 }
 
 /// An exclusive right, held until dropped.

@@ -13,11 +13,13 @@ use std::time::Duration;
 use super::engine::{Batch, Change, ChangeKind, Swap, Table};
 use super::record;
 use super::tally::Writing;
-use super::{Key, Store, StoreError, blocking};
+use super::{Key, STRIPES, Store, StoreError, blocking};
 use crate::clock::Time;
 use crate::lifecycle::Lifecycle;
 
 const FLOORS: u32 = 4096;
+// Keys that share a floor share a lock too: both are remainders of one hash.
+const _: () = assert!((FLOORS as usize).is_multiple_of(STRIPES));
 /// Records looked at per sweep: small enough that a request never waits long behind one.
 const BATCH: usize = 256;
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,8 +51,8 @@ pub(super) fn raise_version_floor(
     key: &Key,
     version: u64,
 ) -> Result<(), StoreError> {
-    // Two keys of one floor stripe may be removed at once under different locks; so the floor is
-    // raised by compare-and-swap as well.
+    // Keys of one floor stripe have the same lock in this process, so nobody raises the floor in between; another process
+    // on a shared engine may.
     loop {
         let old = store.0.engine.get(Table::Floors, &stripe(key))?;
         let floor = old.clone().and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);

@@ -5,12 +5,15 @@
 //!
 //! ```text
 //! .nightporter-building/sled      is being written; worth nothing           a start removes it
-//! .nightporter-built-STAMP/sled   whole and on the disk: it shall be used   a start goes on from here
-//!   sled → sled.before-STAMP,  .nightporter-built-STAMP/sled → sled
+//! .nightporter-built-NAME/sled    whole and on the disk: it shall be used   a start goes on from here
+//!   sled → sled.NAME,  .nightporter-built-NAME/sled → sled                  NAME: before-STAMP or damaged-STAMP
 //! ```
 //!
+//! .nightporter-old-NAME           replaced, and nobody wants it             a start removes it
+//!
 //! The step from `building` to `built` is one rename, and it decides: killed before it, the old database is found,
-//! afterwards the new one. The old one is never deleted.
+//! afterwards the new one. The old one keeps its name until it is whole under another or nobody's any more: what is half
+//! removed never has a name that somebody would trust.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,7 +28,9 @@ use super::{PATIENCE, StoreError, expiry, opening, record};
 
 const BUILDING: &str = ".nightporter-building";
 const BUILT: &str = ".nightporter-built-";
-const BEFORE: &str = "sled.before-";
+const OLD: &str = ".nightporter-old-";
+/// What the name of a database that is put aside begins with.
+const ASIDE: &str = "sled.";
 /// Pairs written at once.
 const BATCH: usize = 1024;
 
@@ -143,44 +148,82 @@ impl Site {
     }
 
     /// Puts the new database in the old one's place; tells where the old one is now.
-    pub(super) fn put_in_place(self, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
-        let built = self.store.join(format!("{BUILT}{stamp}"));
+    pub(super) fn put_in_place(self, why: Why, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
+        let name = format!("{}{stamp}", why.name());
+        let built = self.store.join(format!("{BUILT}{name}"));
         rename(&self.building(), &built)?;
-        exchange(&self.store, &built, stamp)
+        exchange(&self.store, &built, &name)
     }
+}
+
+/// Why a database is put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody wanted another one.
+    Asked,
+    /// It was damaged, and nobody was asked.
+    Damaged,
+}
+
+impl Why {
+    /// What comes before the time in its name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "before-",
+            Self::Damaged => "damaged-",
+        }
+    }
+}
+
+/// Removes a database that was put aside, under a name that nobody would trust.
+pub(super) fn discard(store: &Path, aside: &Path) -> Result<(), EngineError> {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    let old = store.join(format!("{OLD}{name}"));
+    rename(aside, &old)?;
+    remove(&old)
+}
+
+/// How many databases lie aside for that reason.
+pub(super) fn aside(store: &Path, why: Why) -> usize {
+    let begins = format!("{ASIDE}{}", why.name());
+    let names = fs::read_dir(store).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(&begins)).count()
 }
 
 /// Whether there is a database in the store's directory, in its place or on the way there.
 pub(super) fn exists(store: &Path) -> bool {
-    store.join(DATABASE).is_dir() || awaiting(store).is_ok_and(|built| !built.is_empty())
+    store.join(DATABASE).is_dir() || named(store, BUILT).is_ok_and(|built| !built.is_empty())
 }
 
-/// Databases that are whole and shall be used, with their stamps.
-fn awaiting(store: &Path) -> io::Result<Vec<(PathBuf, String)>> {
-    let mut built = Vec::new();
+/// What begins with `prefix` in the store's directory, and how its name goes on.
+fn named(store: &Path, prefix: &str) -> io::Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(store)? {
         let entry = entry?;
-        if let Some(stamp) = entry.file_name().to_str().and_then(|name| name.strip_prefix(BUILT)) {
-            built.push((entry.path(), stamp.to_owned()));
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_prefix(prefix)) {
+            found.push((entry.path(), name.to_owned()));
         }
     }
-    Ok(built)
+    Ok(found)
 }
 
 /// Ends what an earlier process began to exchange, or clears it away. Call it with the store's lock held.
 pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
-    let built = awaiting(store).map_err(|source| EngineError::Directory { path: store.to_owned(), source })?;
-    for (path, stamp) in built {
+    let failed = |source| EngineError::Directory { path: store.to_owned(), source };
+    for (path, name) in named(store, BUILT).map_err(failed)? {
         tracing::warn!("the store in {} goes on with the database that was being put in place", store.display());
-        exchange(store, &path, &stamp)?;
+        exchange(store, &path, &name)?;
+    }
+    for (path, _) in named(store, OLD).map_err(failed)? {
+        remove(&path)?;
     }
     remove(&store.join(BUILDING))
 }
 
 /// The two renames, or what is left of them.
-fn exchange(store: &Path, built: &Path, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
+fn exchange(store: &Path, built: &Path, name: &str) -> Result<Option<PathBuf>, EngineError> {
     let (database, fresh) = (store.join(DATABASE), built.join(DATABASE));
-    let before = store.join(format!("{BEFORE}{stamp}"));
+    let before = store.join(format!("{ASIDE}{name}"));
     if fresh.exists() {
         if database.exists() {
             rename(&database, &before)?;
@@ -224,4 +267,41 @@ fn sync(directory: &Path) -> Result<(), EngineError> {
         }
     }
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What lies in the directory.
+    fn names(store: &Path) -> Vec<String> {
+        let entries = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_kill_left_half_removed_is_removed_and_what_was_put_aside_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path();
+        for name in ["sled.before-1", ".nightporter-old-sled.before-2", ".nightporter-building"] {
+            fs::create_dir(store.join(name)).unwrap();
+            fs::write(store.join(name).join("db"), "x").unwrap();
+        }
+        drop(Site::claim(store).unwrap());
+        assert_eq!(names(store), ["lock", "sled.before-1"]);
+        discard(store, &store.join("sled.before-1")).unwrap();
+        assert_eq!(names(store), ["lock"]);
+    }
+
+    #[test]
+    fn half_a_removal_has_no_name_to_trust() {
+        let dir = tempfile::tempdir().unwrap();
+        let aside = dir.path().join("sled.before-1");
+        // What is no directory cannot be removed as one, as if the process had ended there.
+        fs::write(&aside, "x").unwrap();
+        discard(dir.path(), &aside).unwrap_err();
+        assert_eq!(names(dir.path()), [".nightporter-old-sled.before-1"]);
+    }
 }

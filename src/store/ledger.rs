@@ -2,7 +2,7 @@
 //!
 //! Before a flush the sum is noted in the database, between changes and not among them ([`Tally::still`]); after it, in the
 //! mark. While a large store has not been compared with its sum since it was opened, a little of that is done after each
-//! flush. Closing in order seals the mark.
+//! flush. Closing in order seals the mark, and the first change afterwards waits until the seal is broken.
 
 use std::sync::Arc;
 
@@ -62,6 +62,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Breaks the seal before the first change; tells whether there was one. A change beside a seal would be taken for
+    /// damage by the next start.
+    ///
+    /// # Errors
+    /// When the disk failed.
+    pub(super) fn unseal(&mut self) -> Result<bool, EngineError> {
+        let newest = self.file.newest();
+        if newest.sealed {
+            let broken = self.file.settle(Mark { sealed: false, ..newest });
+            broken.map_err(|error| self.file.failed(error))?;
+            self.tally.release();
+        }
+        Ok(newest.sealed)
+    }
+
     /// What is to be done while nothing is to be flushed.
     pub(super) fn rest(&mut self) {
         self.look();
@@ -77,7 +92,8 @@ impl Ledger {
     /// Compares a little more.
     ///
     /// # Errors
-    /// What is wrong; the next start looks at everything before it lets anybody in.
+    /// What is wrong. A difference is noted for good; after anything else the next start looks at everything before it lets
+    /// anybody in.
     pub(super) fn audit(&mut self) -> Result<(), StoreError> {
         let judged = match self.tally.audit(&*self.engine, STEP) {
             Ok(Audited::Going) => return Ok(()),
@@ -87,8 +103,9 @@ impl Ledger {
         };
         match &judged {
             Ok(()) => tracing::info!("every record has been compared with the mark: nothing is missing"),
-            Err(_) => {
-                let settled = self.file.settle(Mark { doubted: true, ..self.file.newest() });
+            Err(error) => {
+                let unsound = matches!(error, StoreError::Unsound { .. });
+                let settled = self.file.settle(Mark { doubted: true, unsound, ..self.file.newest() });
                 self.see(settled);
             }
         }

@@ -9,7 +9,8 @@
 //! offset  0  magic    8 bytes  "nightmrk"
 //!         8  format   u16  the store's, little endian as everything here
 //!        10  flags    u8   1: sealed, the database was closed in order and holds exactly this
-//!                          2: doubted, an audit while running found a difference
+//!                          2: doubted, an audit while running came to no end
+//!                          4: unsound, an audit while running found that something is missing or not what it was
 //!        11  zero     5 bytes
 //!        16  id       16 bytes, of the database
 //!        32  turn     u64
@@ -43,6 +44,7 @@ const BODY: usize = 64;
 const SLOT: usize = BODY + 4;
 const SEALED: u8 = 1;
 const DOUBTED: u8 = 2;
+const UNSOUND: u8 = 4;
 /// How far the file may be behind after a power cut.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,8 @@ pub(super) struct Mark {
     pub(super) sealed: bool,
     /// To be looked at whole before anybody gets an answer from it.
     pub(super) doubted: bool,
+    /// Known not to be what it was. Nothing that happens later makes that untrue, so it stays with the database for good.
+    pub(super) unsound: bool,
     /// Which writing of the file this is.
     pub(super) turn: u64,
     /// What the database holds.
@@ -64,14 +68,16 @@ pub(super) struct Mark {
 impl Mark {
     /// The mark of a new, empty database.
     pub(super) fn new(id: [u8; 16]) -> Self {
-        Self { id, sealed: false, doubted: false, turn: 0, sum: Sum::default() }
+        Self { id, sealed: false, doubted: false, unsound: false, turn: 0, sum: Sum::default() }
     }
 
     pub(super) fn encode(&self) -> [u8; SLOT] {
         let mut slot = [0; SLOT];
         slot[..8].copy_from_slice(&MAGIC);
         slot[8..10].copy_from_slice(&FORMAT.to_le_bytes());
-        slot[10] = (u8::from(self.sealed) * SEALED) | (u8::from(self.doubted) * DOUBTED);
+        slot[10] = [(self.sealed, SEALED), (self.doubted, DOUBTED), (self.unsound, UNSOUND)]
+            .iter()
+            .fold(0, |flags, (set, flag)| flags | (u8::from(*set) * flag));
         slot[16..32].copy_from_slice(&self.id);
         let numbers = [self.turn, self.sum.changes, self.sum.count, self.sum.digest];
         for (place, number) in slot[32..BODY].chunks_exact_mut(8).zip(numbers) {
@@ -99,8 +105,8 @@ impl Mark {
         let mut id = [0; 16];
         id.copy_from_slice(&body[16..32]);
         let sum = Sum { changes: number(40), count: number(48), digest: number(56) };
-        let flags = body[10];
-        Ok(Some(Self { id, sealed: flags & SEALED != 0, doubted: flags & DOUBTED != 0, turn: number(32), sum }))
+        let [sealed, doubted, unsound] = [SEALED, DOUBTED, UNSOUND].map(|flag| body[10] & flag != 0);
+        Ok(Some(Self { id, sealed, doubted, unsound, turn: number(32), sum }))
     }
 }
 

@@ -7,7 +7,9 @@
 //!   one, what was in flight and never acknowledged may or may not be there, so the number may differ by as many changes.
 //!
 //! The last takes two seconds for a million records of 600 bytes. What is not done within [`BUDGET`] goes on in the
-//! commit thread while the store works; a difference found then ends the process, and the next start looks at everything.
+//! commit thread while the store works; a difference found then ends the process and is noted in the mark, so that no
+//! later start takes what is left for the truth. The seal of an end in order stands until the first change, so a process
+//! that is killed before that leaves a database that is compared exactly again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::clock::Stopwatch;
 use crate::ids::Random;
 
 /// How long the records may be looked at before the store opens; a million take about four times that.
-const BUDGET: Duration = Duration::from_millis(500);
+pub(super) const BUDGET: Duration = Duration::from_millis(500);
 /// Entries looked at between two signs of life.
 const PAGE: usize = 1024;
 
@@ -48,11 +50,11 @@ impl Opened {
     }
 }
 
-/// Opens the database in `path`, which must not go silent for longer than `patience`.
+/// Opens the database in `path`, which must not go silent for longer than `patience`, and looks at its records for `budget`.
 ///
 /// # Errors
 /// [`StoreError::Unsound`] for a database that is not what its mark says, and all that opening can say.
-pub(super) fn open(path: &Path, patience: Duration) -> Result<Opened, StoreError> {
+pub(super) fn open(path: &Path, patience: Duration, budget: Duration) -> Result<Opened, StoreError> {
     // Before the database is touched: a newer one may not survive it.
     let directory = path.join(DATABASE);
     MarkFile::find(&directory)?;
@@ -61,9 +63,12 @@ pub(super) fn open(path: &Path, patience: Duration) -> Result<Opened, StoreError
     let audited = guarded(patience, move |pulse| {
         let (file, sum, sealed) = compare(&*engine, &directory)?;
         let tally = Arc::new(Tally::new(sum));
+        if sealed {
+            tally.hold();
+        }
         let (watch, hurry) = (Stopwatch::start(), !file.newest().doubted);
-        while !hurry || watch.elapsed() < BUDGET {
-            pulse.beat();
+        while !hurry || watch.elapsed() < budget {
+            pulse.beat(());
             if let Audited::Done { seen, wanted } = tally.audit(&*engine, PAGE)? {
                 judge(&directory, sealed, seen, wanted)?;
                 tally.correct(seen, wanted);
@@ -72,15 +77,19 @@ pub(super) fn open(path: &Path, patience: Duration) -> Result<Opened, StoreError
         }
         Ok(Opened { engine, tally, file, sealed })
     });
-    let unreadable = |reason| EngineError::Open { path: shown, reason };
     let mut opened = match audited {
         Ok(Ok(opened)) => opened,
-        Ok(Err(StoreError::Engine(EngineError::Failed(reason)))) | Err(reason) => return Err(unreadable(reason).into()),
+        Ok(Err(StoreError::Engine(EngineError::Failed(reason)))) => {
+            return Err(EngineError::Open { path: shown, reason }.into());
+        }
         Ok(Err(error)) => return Err(error),
+        Err(lost) => return Err(EngineError::lost(&shown, lost).into()),
     };
     let newest = opened.file.newest();
-    let begun = opened.file.settle(Mark { sealed: false, doubted: false, ..newest });
-    begun.map_err(|error| opened.file.failed(error))?;
+    if newest.doubted {
+        let settled = opened.file.settle(Mark { doubted: false, ..newest });
+        settled.map_err(|error| opened.file.failed(error))?;
+    }
     Ok(opened)
 }
 
@@ -103,6 +112,9 @@ fn compare(engine: &dyn Engine, directory: &Path) -> Result<(MarkFile, Sum, bool
         Found::Unreadable => return Err(unsound(format!("its {} cannot be read", mark::NAME))),
     };
     let marked = file.newest();
+    if marked.unsound {
+        return Err(unsound("records were missing, or not what they had been, when it was last compared".to_owned()));
+    }
     let Some(noted) = noted else {
         // Made, and ended before the first change.
         return match marked.sum.changes {
@@ -133,18 +145,24 @@ fn fresh_id() -> Result<[u8; 16], EngineError> {
     Ok(Random::system().map_err(|error| EngineError::Failed(error.to_string()))?.bytes())
 }
 
-/// Compares all of a database with its mark, in a process that has it for itself; tells what it holds.
+/// Compares all of a database with its mark, in a process that has it for itself; tells what it holds. `watch` hears how many
+/// records of how many were looked at, and says whether to go on; None when it did not.
 ///
 /// # Errors
 /// As [`open`].
-pub(super) fn examine(engine: &dyn Engine, directory: &Path) -> Result<Sum, StoreError> {
+pub(super) fn examine(
+    engine: &dyn Engine,
+    directory: &Path,
+    watch: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<Option<Sum>, StoreError> {
     let (_, sum, sealed) = compare(engine, directory)?;
     let tally = Tally::new(sum);
-    loop {
+    while watch(tally.looked_at(), sum.count) {
         if let Audited::Done { seen, wanted } = tally.audit(engine, PAGE)? {
-            return judge(directory, sealed, seen, wanted).map(|()| seen);
+            return judge(directory, sealed, seen, wanted).map(|()| Some(seen));
         }
     }
+    Ok(None)
 }
 
 /// Closes the books of a database that has just been made and filled: it holds `sum`.
@@ -178,4 +196,108 @@ pub(super) fn judge(directory: &Path, sealed: bool, seen: Sum, wanted: Sum) -> R
         return unsound(format!("its {found} records are not those that it was closed with"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Time};
+    use crate::lifecycle::Lifecycle;
+    use crate::store::compact::{CompactError, Wishes, compact};
+    use crate::store::{Decision, Durability, Expires, Record, Settings, Store};
+
+    const NOW: Time = Time::from_millis(1_800_000_000_000);
+
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Note(u32);
+
+    impl Record for Note {
+        const SPACE: &'static str = "note";
+        const SCHEMA: u8 = 1;
+    }
+
+    /// Opens without any time to look at the records first.
+    fn hasty(path: &Path, life: &Lifecycle) -> Result<Store, StoreError> {
+        let settings = Settings { budget: Duration::ZERO, ..Durability::Acknowledged.into() };
+        Store::open(path, settings, Clock::held(NOW), life)
+    }
+
+    async fn put(store: &Store, id: u32) {
+        let put = |_: Option<&_>| Decision::Put(Note(id), Expires::Never, ());
+        store.update::<Note, _>(&id.to_string(), put).await.unwrap();
+    }
+
+    /// A store that was closed in order and has lost a record since, its own sum untouched.
+    async fn bereft(path: &Path) {
+        let life = Lifecycle::new();
+        let store = Store::open(path, Durability::Acknowledged, Clock::held(NOW), &life).unwrap();
+        for id in 0..200 {
+            put(&store, id).await;
+        }
+        assert!(life.shutdown(Duration::from_secs(20)).await);
+        tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
+        let engine = Sled::open(path, Duration::from_secs(60)).unwrap();
+        let lost = engine.scan(Table::Records, &[], &[], 1).unwrap().remove(0);
+        engine.compare_and_swap(Table::Records, &lost.0, Some(&lost.1), None).unwrap();
+        engine.flush().unwrap();
+        engine.close().unwrap();
+    }
+
+    fn refused(path: &Path) -> String {
+        let opened = Store::open(path, Durability::Acknowledged, Clock::held(NOW), &Lifecycle::new());
+        let error = opened.unwrap_err();
+        assert!(matches!(error, StoreError::Unsound { .. }), "{error:?}");
+        error.to_string()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_found_missing_while_running_is_not_accepted_by_a_later_start() {
+        let dir = tempfile::tempdir().unwrap();
+        bereft(dir.path()).await;
+        let life = Lifecycle::new();
+        let store = hasty(dir.path(), &life).unwrap();
+        let found = life.failed().await;
+        assert!(found.contains("it holds 199 records, and should hold 200"), "{found}");
+        tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
+        assert!(life.shutdown(Duration::from_secs(20)).await);
+        for _ in 0..2 {
+            assert!(refused(dir.path()).contains("when it was last compared"));
+        }
+        let wishes = Wishes { keep: false, accept: false, now: NOW };
+        let compacted = compact(dir.path(), wishes, &mut |_| true);
+        assert!(matches!(compacted, Err(CompactError::Store(StoreError::Unsound { .. }))), "{compacted:?}");
+        compact(dir.path(), Wishes { accept: true, ..wishes }, &mut |_| true).unwrap();
+        Store::open(dir.path(), Durability::Acknowledged, Clock::held(NOW), &Lifecycle::new()).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_is_killed_before_it_has_compared_takes_no_loss_for_the_truth() {
+        let dir = tempfile::tempdir().unwrap();
+        bereft(dir.path()).await;
+        for _ in 0..2 {
+            let opened = open(dir.path(), Duration::from_secs(60), Duration::ZERO).unwrap();
+            assert!(opened.sealed && !opened.tally.is_audited());
+        }
+        assert!(refused(dir.path()).contains("it holds 199 records, and should hold 200"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_seal_is_broken_before_the_first_change_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join(DATABASE);
+        let sealed = || match MarkFile::find(&directory).unwrap() {
+            Found::Mark(file) => file.newest().sealed,
+            other => panic!("{other:?}"),
+        };
+        for turn in 0..2 {
+            let life = Lifecycle::new();
+            let store = hasty(dir.path(), &life).unwrap();
+            assert_eq!(sealed(), turn > 0, "nothing has changed yet");
+            put(&store, turn).await;
+            assert!(!sealed());
+            assert!(life.shutdown(Duration::from_secs(20)).await);
+            tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
+            assert!(sealed());
+        }
+    }
 }

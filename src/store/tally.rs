@@ -77,6 +77,8 @@ pub(super) struct Tally {
     count: AtomicU64,
     digest: AtomicU64,
     weight: AtomicU64,
+    /// No change may begin yet: the mark says that nothing has happened since the end in order.
+    held: AtomicBool,
     auditing: AtomicBool,
     audit: Mutex<Audit>,
 }
@@ -118,6 +120,7 @@ impl Tally {
             count: sum.count.into(),
             digest: sum.digest.into(),
             weight: AtomicU64::new(0),
+            held: AtomicBool::new(false),
             auditing: AtomicBool::new(true),
             audit: Mutex::new(audit),
         }
@@ -140,7 +143,17 @@ impl Tally {
 
     /// Whether another change may join those that wait for their flush.
     pub(super) fn has_room(&self) -> bool {
-        self.weight.load(Ordering::Relaxed) < ROOM
+        !self.held.load(Ordering::Acquire) && self.weight.load(Ordering::Relaxed) < ROOM
+    }
+
+    /// Lets no change begin before [`Tally::release`].
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Changes may begin.
+    pub(super) fn release(&self) {
+        self.held.store(false, Ordering::Release);
     }
 
     /// Says that what was written so far is being flushed; returns how much that was.
@@ -151,6 +164,11 @@ impl Tally {
     /// Whether every record has been compared with the sum.
     pub(super) fn is_audited(&self) -> bool {
         !self.auditing.load(Ordering::Relaxed)
+    }
+
+    /// How many records have been compared.
+    pub(super) fn looked_at(&self) -> u64 {
+        self.audited().seen.count
     }
 
     /// Looks at up to `limit` more entries, while changes go on in between.

@@ -103,7 +103,8 @@ fn open(path: &Path) -> Finding {
             let remedy = "it does not answer on its control socket: look at that process, end it if it hangs";
             Finding::failed(CHECK, error.to_string(), remedy)
         }
-        Err(error) => Finding::failed(CHECK, error.to_string(), "restore the store from a backup"),
+        Err(error) if error.is_damage() => Finding::failed(CHECK, error.to_string(), "restore the store from a backup"),
+        Err(error) => Finding::failed(CHECK, error.to_string(), "look at the disk, the files' owner and the limits"),
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,11 @@ const RELEASE_TRIES: u32 = 500;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// The same for our lock, which nobody lets go of slowly: a fork has become another program within a second.
 const LOCK_TRIES: u32 = 100;
+
+/// The mode of directories: nobody but their owner comes in.
+const PRIVATE: u32 = 0o700;
+/// What sled says when somebody has its files.
+const LOCKED: &str = "could not acquire lock";
 
 /// One sled database that this process has for itself.
 #[derive(Debug)]
@@ -66,15 +71,15 @@ impl Sled {
 
     fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
         let files = path.join(DATABASE);
-        let refused = |reason: String| EngineError::Open { path: files.clone(), reason };
         let opened = guarded(patience, {
             let (path, files) = (path.to_owned(), files.clone());
             move |_| open_whole(&path, &files)
         });
         let (db, [records, expiry, floors]) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(EngineError::Failed(reason))) | Err(reason) => return Err(refused(reason)),
+            Ok(Err(EngineError::Failed(reason))) => return Err(EngineError::Open { path: files, reason }),
             Ok(Err(error)) => return Err(error),
+            Err(lost) => return Err(EngineError::lost(&files, lost)),
         };
         let (changes, _) = broadcast::channel(BACKLOG);
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
@@ -169,8 +174,18 @@ fn failed(error: &sled::Error) -> EngineError {
         sled::Error::Io(io) if io.kind() == io::ErrorKind::StorageFull || io.to_string().contains("os error 28") => {
             EngineError::NoSpace(io.to_string())
         }
+        sled::Error::Io(io) if is_refusal(io) => EngineError::Io(io.to_string()),
         _ => EngineError::Failed(error.to_string()),
     }
+}
+
+/// Whether it is the operating system that refused, and not sled that found nonsense. A place in a file that cannot be,
+/// which is what `InvalidInput` means, comes of a damaged pointer.
+fn is_refusal(error: &io::Error) -> bool {
+    // sled hands on a copy sometimes, which only has the words.
+    let words = error.to_string();
+    let told = error.raw_os_error().is_some() || words.starts_with("Os {") || words.contains(LOCKED);
+    told && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
@@ -179,7 +194,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
         let path = path.to_owned();
         move |source: io::Error| EngineError::Directory { path, source }
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error(path))?;
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(io_error(path))?;
     let lock_path = path.join("lock");
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -229,6 +244,9 @@ fn open_whole(path: &Path, files: &Path) -> Result<(sled::Db, [sled::Tree; 3]), 
     if !files.exists() {
         make(path, files)?;
     }
+    // The store's directory may be older than the store, and open to everybody: sled's files have no mode of their own.
+    let private = fs::set_permissions(files, fs::Permissions::from_mode(PRIVATE));
+    private.map_err(|source| EngineError::Directory { path: files.to_owned(), source })?;
     remove_unfinished(files)?;
     let db = open_when_released(files)?;
     let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
@@ -260,7 +278,7 @@ fn open_when_released(files: &Path) -> Result<sled::Db, EngineError> {
     let mut patience = RELEASE_TRIES;
     loop {
         match config.open() {
-            Err(sled::Error::Io(error)) if patience > 0 && error.to_string().contains("could not acquire lock") => {
+            Err(sled::Error::Io(error)) if patience > 0 && error.to_string().contains(LOCKED) => {
                 patience -= 1;
                 std::thread::sleep(RELEASE_PAUSE);
             }
@@ -278,6 +296,7 @@ fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
+    fs::DirBuilder::new().mode(PRIVATE).create(&made).map_err(failed)?;
     drop(open_when_released(&made)?);
     sync(&[&made.join("conf"), &made.join("db"), &made])?;
     fs::rename(&made, files).map_err(failed)
@@ -367,5 +386,48 @@ mod tests {
         drop(Sled::open(dir.path(), PATIENCE).unwrap());
         fs::write(dir.path().join("sled/conf"), "segment_size: nonsense").unwrap();
         assert!(matches!(Sled::open(dir.path(), PATIENCE), Err(EngineError::Open { .. })));
+    }
+
+    #[test]
+    fn what_the_operating_system_refuses_and_what_takes_long_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        let is_damage = |error: EngineError| crate::store::StoreError::from(error).is_damage();
+        let slow = Sled::open(dir.path(), Duration::ZERO).unwrap_err();
+        assert!(matches!(slow, EngineError::Unresponsive { .. }) && !is_damage(slow));
+        // EIO, EACCES, EMFILE; and what a damaged pointer comes to.
+        for (code, damage) in [(5, false), (13, false), (24, false), (22, true)] {
+            let told = sled::Error::Io(io::Error::from_raw_os_error(code));
+            for error in [told.clone(), told] {
+                assert_eq!(matches!(failed(&error), EngineError::Failed(_)), damage, "{error}");
+            }
+        }
+        let nonsense = io::Error::new(io::ErrorKind::UnexpectedEof, "a log ends early");
+        assert!(matches!(failed(&sled::Error::Io(nonsense)), EngineError::Failed(_)));
+    }
+
+    #[test]
+    fn the_database_is_private_in_a_directory_that_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let sled = dir.path().join("sled");
+        let mode = || fs::metadata(&sled).unwrap().permissions().mode() & 0o777;
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        assert_eq!(mode(), 0o700);
+        fs::set_permissions(&sled, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        assert_eq!(mode(), 0o700);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let sled = dir.path().join("sled");
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        // For root too: opening a directory for writing.
+        fs::remove_file(sled.join("db")).unwrap();
+        fs::create_dir(sled.join("db")).unwrap();
+        let error = Sled::open(dir.path(), PATIENCE).unwrap_err();
+        assert!(matches!(&error, EngineError::Io(words) if words.contains("os error 21")), "{error:?}");
     }
 }

@@ -28,16 +28,16 @@ pub struct Progress {
     pub stage: Stage,
     /// How much of it is done.
     pub done: u64,
-    /// How much there is.
+    /// How much there is; 0 when that is not known.
     pub total: u64,
 }
 
-/// What is being done with a snapshot.
+/// What is being done with a snapshot, or with a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The file is read and checked; in bytes.
+    /// The file is read and checked, in bytes; or the database, in records.
     Verifying,
-    /// The records are written; in bytes of the file.
+    /// The records are written; in bytes of the file, or in records of the database that they are taken from.
     Writing,
     /// What was written is read and compared; in records.
     Comparing,

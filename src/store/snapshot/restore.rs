@@ -10,7 +10,7 @@ use super::files::{Opened, STEP, Stage, stamp, verify_file};
 use super::format::{Account, Manifest};
 use super::{Progress, SnapshotError, Watch};
 use crate::clock::Time;
-use crate::store::fresh::{self, Fresh, Site};
+use crate::store::fresh::{self, Fresh, Site, Why};
 
 /// What shall become of the records that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,14 @@ pub enum Existing {
     Refuse(Time),
     /// The old database is put aside with this time in its name.
     Aside(Time),
+    /// As [`Existing::Aside`], but nobody has asked for it: the database is damaged. See [`damaged_aside`].
+    Damaged(Time),
+}
+
+/// How many databases lie aside in the directory `store` because they were damaged; those of an operator's restores are
+/// not counted.
+pub fn damaged_aside(store: &Path) -> usize {
+    fresh::aside(store, Why::Damaged)
 }
 
 /// What a restore has done.
@@ -44,7 +52,10 @@ pub fn restore_into(
 ) -> Result<Restored, SnapshotError> {
     let verified = verify_file(file, watch)?;
     let site = Site::claim(store)?;
-    let (Existing::Refuse(now) | Existing::Aside(now)) = existing;
+    let (now, why) = match existing {
+        Existing::Refuse(now) | Existing::Aside(now) => (now, Why::Asked),
+        Existing::Damaged(now) => (now, Why::Damaged),
+    };
     if matches!(existing, Existing::Refuse(_)) && site.occupied() {
         return Err(SnapshotError::NotEmpty(store.to_owned()));
     }
@@ -53,7 +64,7 @@ pub fn restore_into(
         if built == verified { Ok(built) } else { Err(differs(file, changed)) }
     });
     match built {
-        Ok(manifest) => Ok(Restored { manifest, aside: site.put_in_place(&stamp(now))? }),
+        Ok(manifest) => Ok(Restored { manifest, aside: site.put_in_place(why, &stamp(now))? }),
         Err(error) => {
             fresh::remove(&site.building())?;
             Err(error)
