@@ -78,7 +78,7 @@ impl Commit {
         let shared = Arc::new(Shared::default());
         let (tell, progress) = watch::channel(Progress::Flushed(0));
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
-        let told = Arc::clone(&shared);
+        let (told, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
         // The thread ends when the last handle to the store is gone, not with the stop token: what is still being
         // written while the process drains must be acknowledged too.
         let work = move || {
@@ -89,11 +89,13 @@ impl Commit {
                 if target == flushed {
                     ledger.rest();
                 } else {
+                    let changes = tallied.changes();
                     if let Err(error) = ledger.flush() {
                         tell.send_replace(Progress::Failed(error.to_string()));
                         return failing.fail(format!("the store cannot write: {error}"));
                     }
                     flushed = target;
+                    tallied.flushed(changes);
                     news.into_iter().for_each(|change| ledger.engine().publish(change));
                     tell.send_replace(Progress::Flushed(flushed));
                 }
@@ -145,6 +147,13 @@ impl Commit {
             };
         }
         self.flushed(ticket).await
+    }
+
+    /// Waits until all that was read before this call is on the disk; at once when it is already, which costs no flush, and
+    /// under [`Durability::Interval`].
+    pub(super) async fn shown(&self) -> Result<(), StoreError> {
+        let settled = self.durability == Durability::Interval || self.tally.is_flushed();
+        self.durable(if settled { 0 } else { self.ticket([]) }).await
     }
 
     /// Waits until the ticket's change is on the disk, whatever the durability.

@@ -77,6 +77,8 @@ pub(super) struct Tally {
     count: AtomicU64,
     digest: AtomicU64,
     weight: AtomicU64,
+    /// How many changes are on the disk for certain.
+    flushed: AtomicU64,
     auditing: AtomicBool,
     audit: Mutex<Audit>,
 }
@@ -118,6 +120,7 @@ impl Tally {
             count: sum.count.into(),
             digest: sum.digest.into(),
             weight: AtomicU64::new(0),
+            flushed: sum.changes.into(),
             auditing: AtomicBool::new(true),
             audit: Mutex::new(audit),
         }
@@ -146,6 +149,21 @@ impl Tally {
     /// Says that what was written so far is being flushed; returns how much that was.
     pub(super) fn make_room(&self) -> u64 {
         self.weight.swap(0, Ordering::Relaxed)
+    }
+
+    /// How many changes there were by now; a flush that begins after this call covers them.
+    pub(super) fn changes(&self) -> u64 {
+        self.still(|sum| sum.changes)
+    }
+
+    /// Says that so many changes are on the disk.
+    pub(super) fn flushed(&self, changes: u64) {
+        self.flushed.store(changes, Ordering::Relaxed);
+    }
+
+    /// Whether everything that could be read before this call is on the disk.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.changes() == self.flushed.load(Ordering::Relaxed)
     }
 
     /// Whether every record has been compared with the sum.
