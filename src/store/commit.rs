@@ -19,8 +19,9 @@ use crate::lifecycle::Lifecycle;
 
 /// How long the thread sleeps when nothing was written: it must wake to beat.
 const IDLE: Duration = Duration::from_millis(500);
-/// The pause between flushes under [`Durability::Interval`]: with a flush of up to 50 ms, at most 200 ms are lost.
-const INTERVAL: Duration = Duration::from_millis(150);
+/// The pause between flushes under [`Durability::Interval`]. A change that just misses one waits for its end, for the pause
+/// and for the next: with flushes of up to 50 ms at most 200 ms are lost.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the end of an update means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -64,6 +65,8 @@ struct Gathering {
     news: Vec<Change>,
     /// A ticket was taken since the thread last looked.
     wanted: bool,
+    /// The thread pauses: only a crowd wakes it.
+    pausing: bool,
     /// The last handle to the store is gone.
     closed: bool,
 }
@@ -102,7 +105,7 @@ impl Commit {
                 if closed {
                     return ledger.seal();
                 }
-                if let Err(error) = between(&mut ledger, durability) {
+                if let Err(error) = told.between(&mut ledger, &tallied, durability) {
                     tell.send_replace(Progress::Failed(error.to_string()));
                     return failing.fail(error.to_string());
                 }
@@ -134,7 +137,9 @@ impl Commit {
         gathering.taken += 1;
         gathering.wanted = true;
         gathering.news.extend(news);
-        self.shared.wake.notify_one();
+        if !gathering.pausing || self.tally.is_crowded() {
+            self.shared.wake.notify_one();
+        }
         gathering.taken
     }
 
@@ -171,21 +176,6 @@ impl Commit {
     }
 }
 
-/// The pause between two flushes, which is also when a store that was just opened is compared with its sum.
-fn between(ledger: &mut Ledger, durability: Durability) -> Result<(), StoreError> {
-    let since = Stopwatch::start();
-    while ledger.is_auditing() {
-        ledger.audit()?;
-        if durability == Durability::Acknowledged || since.elapsed() >= INTERVAL {
-            return Ok(());
-        }
-    }
-    if durability == Durability::Interval {
-        std::thread::sleep(INTERVAL);
-    }
-    Ok(())
-}
-
 impl Drop for Commit {
     /// Flushes what is left and gives the engine back, so that whoever opens the directory next finds it free.
     fn drop(&mut self) {
@@ -201,6 +191,27 @@ impl Drop for Commit {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pause between two flushes, which is also when a store that was just opened is compared with its sum. It ends
+    /// early when so much has been changed that whoever changes more would soon have to wait.
+    fn between(&self, ledger: &mut Ledger, tally: &Tally, durability: Durability) -> Result<(), StoreError> {
+        let since = Stopwatch::start();
+        while ledger.is_auditing() {
+            ledger.audit()?;
+            if durability == Durability::Acknowledged || since.elapsed() >= INTERVAL || tally.is_crowded() {
+                return Ok(());
+            }
+        }
+        if durability == Durability::Interval {
+            let mut gathering = self.lock();
+            gathering.pausing = true;
+            let limit = INTERVAL.saturating_sub(since.elapsed());
+            let quiet = |gathering: &mut Gathering| !gathering.closed && !tally.is_crowded();
+            let waited = self.wake.wait_timeout_while(gathering, limit, quiet);
+            waited.unwrap_or_else(PoisonError::into_inner).0.pausing = false;
+        }
+        Ok(())
     }
 
     /// Waits until there is something to do, at most `limit`; returns the highest ticket, the news of all up to it, and

@@ -146,6 +146,11 @@ impl Tally {
         self.weight.load(Ordering::Relaxed) < ROOM
     }
 
+    /// Whether so much waits for its flush that there would soon be no room.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.weight.load(Ordering::Relaxed) >= ROOM / 2
+    }
+
     /// Says that what was written so far is being flushed; returns how much that was.
     pub(super) fn make_room(&self) -> u64 {
         self.weight.swap(0, Ordering::Relaxed)
