@@ -253,7 +253,7 @@ impl Store {
     }
 
     /// What changes from now on, in the order of commitment, told when it is on the disk, also when nobody waits for that
-    /// any more. A receiver that lags by more than 1024 changes is told so and must look at the records themselves.
+    /// any more. A receiver that lags by more than one flush can make known is told so and must look at the records itself.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.engine.subscribe()
     }
