@@ -263,6 +263,14 @@ impl Store {
         self.0.space.watch()
     }
 
+    /// Whether there is room for new records. For who begins something that must be noted to its end, urgently then.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub fn takes_new(&self) -> Result<(), StoreError> {
+        self.0.space.admit(false)
+    }
+
     /// Takes the exclusive right `name` among all processes that share this store, until the lease is dropped.
     /// None when somebody holds it.
     pub fn lease(&self, name: &str) -> Option<Lease> {
