@@ -257,6 +257,8 @@ impl Snapshots {
     async fn drill(&self, directory: PathBuf, file: PathBuf) -> Result<Manifest, SnapshotsError> {
         let stopping = Arc::clone(&self.0.stopping);
         let rehearsing = move || {
+            // What a drill that was killed has left takes the room of this one.
+            snapshot::abandon(&directory)?;
             let size = std::fs::metadata(&file).map_or(0, |meta| meta.len());
             room(&file, size.saturating_mul(UNFOLDED))?;
             match snapshot::rehearse(&file, &directory, &mut |_| !stopping.load(Ordering::Relaxed)) {
@@ -352,12 +354,13 @@ impl Snapshots {
     }
 }
 
-/// Makes the directory, clears away what was left unfinished in it, and sees to it that there is room for a file like
+/// Makes the directory, clears away what was left unfinished in it, a drill's too, and sees to it that there is room for a file like
 /// `before`.
 fn prepare(directory: &Path, before: Option<&Path>) -> Result<(), SnapshotsError> {
     let failed = |source| SnapshotsError::Directory { path: directory.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     snapshot::clear(directory)?;
+    snapshot::abandon(&directory.join(DRILL))?;
     let size = before.and_then(|before| std::fs::metadata(before).ok()).map_or(0, |meta| meta.len());
     room(directory, size + size / 4)
 }
