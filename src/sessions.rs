@@ -27,10 +27,8 @@ pub use record::{KINDS, SessionRecord};
 pub const MAX_ID: usize = 256;
 /// Records on a page of a list at most.
 pub const MAX_PAGE: usize = 500;
-/// Bytes of data after which a page ends earlier.
+/// Bytes of records after which a page ends earlier.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// Records read in one hop for a page.
-const AT_ONCE: usize = 16;
 
 /// The sessions of all applications; clones share them.
 #[derive(Clone, Debug)]
@@ -258,21 +256,14 @@ impl Sessions {
         limit: usize,
     ) -> Result<(Vec<Session>, Option<String>), SessionError> {
         let prefix = prefix(space)?;
-        let mut after = after.map(|id| key(space, id)).transpose()?;
+        let after = after.map(|id| key(space, id)).transpose()?;
         let limit = limit.clamp(1, MAX_PAGE);
-        let (mut sessions, mut bytes) = (Vec::<Session>::new(), 0);
-        loop {
-            let wanted = AT_ONCE.min(limit - sessions.len());
-            let page = self.0.store.list_under::<SessionRecord>(&prefix, after.as_deref(), wanted).await?;
-            let last = page.len() < wanted;
-            after = page.last().map(|(key, _)| key.clone());
-            bytes += page.iter().map(|(_, stored)| stored.value.data.len()).sum::<usize>();
-            sessions.extend(page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored)));
-            if last || sessions.len() == limit || bytes >= PAGE_BYTES {
-                let next = sessions.last().filter(|_| !last).map(|last| last.id.clone());
-                return Ok((sessions, next));
-            }
-        }
+        let listed = self.0.store.list_within::<SessionRecord>(&prefix, after.as_deref(), limit, PAGE_BYTES);
+        let (page, more) = listed.await?;
+        let sessions = page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored));
+        let sessions = sessions.collect::<Vec<_>>();
+        let next = sessions.last().filter(|_| more).map(|last| last.id.clone());
+        Ok((sessions, next))
     }
 
     /// What changes in the spaces.

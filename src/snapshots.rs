@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::alerts::{Alert, Alerts};
 use crate::clock::{Clock, Time};
 use crate::lifecycle::Lifecycle;
-use crate::store::snapshot::{self, Manifest, SnapshotError};
+use crate::store::snapshot::{self, Manifest, NewFile, SnapshotError};
 use crate::store::space;
 use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
@@ -26,7 +26,7 @@ use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 const LOOK: Duration = Duration::from_secs(60);
 /// The pause after a failure, unless the next one is due sooner anyway.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
-/// What must stay free on the disk: below it `nightporter doctor` calls it too little.
+/// What must stay free on the disk before anything begins: below it `nightporter doctor` calls it too little.
 const SPARE: u64 = 256 << 20;
 /// How much larger a database is than its snapshot, at most: measured 3.5 times the live data after a million updates.
 const UNFOLDED: u64 = 4;
@@ -224,9 +224,10 @@ impl Snapshots {
         }
         let directory = settings.directory.clone();
         let before = newest.map(|(_, path)| path.clone());
-        blocking(move || prepare(&directory, before.as_deref())).await?;
+        let least = self.least();
+        blocking(move || prepare(&directory, before.as_deref(), least)).await?;
         let path = settings.directory.join(snapshot::name(now));
-        let manifest = snapshot::save(&self.0.store, &path, false).await?;
+        let manifest = write(&self.0.store, &path, least).await?;
         let (kept, keep) = (path.clone(), settings.keep);
         let directory = settings.directory.clone();
         blocking(move || prune(&directory, keep, &kept)).await?;
@@ -255,16 +256,30 @@ impl Snapshots {
     }
 
     async fn drill(&self, directory: PathBuf, file: PathBuf) -> Result<Manifest, SnapshotsError> {
-        let stopping = Arc::clone(&self.0.stopping);
+        let (stopping, least) = (Arc::clone(&self.0.stopping), self.least());
         let rehearsing = move || {
+            // What a drill that was killed has left takes the room of this one.
+            snapshot::abandon(&directory)?;
             let size = std::fs::metadata(&file).map_or(0, |meta| meta.len());
-            room(&file, size.saturating_mul(UNFOLDED))?;
-            match snapshot::rehearse(&file, &directory, &mut |_| !stopping.load(Ordering::Relaxed)) {
-                Err(SnapshotError::Interrupted) => Err(SnapshotsError::Stopping),
+            room(&file, size.saturating_mul(UNFOLDED).saturating_add(least.max(SPARE)))?;
+            let mut full = None;
+            let rehearsed = snapshot::rehearse(&file, &directory, &mut |_| {
+                full = room(&file, least).err();
+                full.is_none() && !stopping.load(Ordering::Relaxed)
+            });
+            match rehearsed {
+                Err(SnapshotError::Interrupted) => Err(full.unwrap_or(SnapshotsError::Stopping)),
                 rehearsed => Ok(rehearsed?),
             }
         };
         blocking(rehearsing).await
+    }
+
+    /// Bytes that must stay free while something is written: the store's reserve, and more than the eighth above it at which
+    /// it takes new records again.
+    fn least(&self) -> u64 {
+        let reserve = self.0.store.room().borrow().reserve;
+        reserve.saturating_add(reserve / 4)
     }
 
     async fn went_well(&self, job: Job, told: &str) {
@@ -352,20 +367,33 @@ impl Snapshots {
     }
 }
 
-/// Makes the directory, clears away what was left unfinished in it, and sees to it that there is room for a file like
+/// Makes the directory, clears away what was left unfinished in it, a drill's too, and sees to it that there is room for a file like
 /// `before`.
-fn prepare(directory: &Path, before: Option<&Path>) -> Result<(), SnapshotsError> {
+fn prepare(directory: &Path, before: Option<&Path>, least: u64) -> Result<(), SnapshotsError> {
     let failed = |source| SnapshotsError::Directory { path: directory.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     snapshot::clear(directory)?;
+    snapshot::abandon(&directory.join(DRILL))?;
     let size = before.and_then(|before| std::fs::metadata(before).ok()).map_or(0, |meta| meta.len());
-    room(directory, size + size / 4)
+    room(directory, (size + size / 4).saturating_add(least.max(SPARE)))
 }
 
-/// Whether `bytes` more at `path` leave enough room for the store.
-fn room(path: &Path, bytes: u64) -> Result<(), SnapshotsError> {
+/// Takes a snapshot into the file `path`, as long as `least` bytes stay free there: it may be much larger than the one before,
+/// and somebody else may take the room meanwhile.
+async fn write(store: &Store, path: &Path, least: u64) -> Result<Manifest, SnapshotsError> {
+    let mut file = NewFile::create(path, false)?;
+    let mut snapshot = store.snapshot().await?;
+    while let Some(chunk) = snapshot.chunk().await? {
+        let directory = path.parent().unwrap_or(path).to_owned();
+        blocking(move || room(&directory, least)).await?;
+        file.append(chunk).await?;
+    }
+    Ok(file.finish().await?)
+}
+
+/// Whether `needed` bytes are free at `path`.
+fn room(path: &Path, needed: u64) -> Result<(), SnapshotsError> {
     let free = space::free(path).map_err(|source| SnapshotsError::Directory { path: path.to_owned(), source })?;
-    let needed = bytes.saturating_add(SPARE);
     if free < needed {
         let path = path.to_owned();
         return Err(SnapshotsError::NoRoom { path, free: free >> 20, needed: needed >> 20 });
@@ -402,7 +430,32 @@ fn seconds(at: Time) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::golden;
+    use crate::store::{Durability, golden};
+
+    #[tokio::test]
+    async fn a_snapshot_that_would_fill_the_disk_is_broken_off_and_leaves_nothing() {
+        let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
+        let clock = Clock::held(Time::from_millis(1_700_000_000_000));
+        let store = Store::open(&dir.path().join("store"), Durability::Acknowledged, clock.clone(), &life).unwrap();
+        store.probe().await.unwrap();
+        let (kept, at) = (dir.path().join("kept"), clock.now());
+        prepare(&kept, None, 0).unwrap();
+        let path = kept.join(snapshot::name(at));
+        let broken_off = write(&store, &path, u64::MAX).await;
+        assert!(matches!(broken_off, Err(SnapshotsError::NoRoom { .. })), "{broken_off:?}");
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0);
+        assert_eq!(write(&store, &path, 0).await.unwrap().records, 1);
+    }
+
+    #[test]
+    fn what_a_killed_drill_has_left_goes_before_room_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join(DRILL);
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("db"), "half").unwrap();
+        let prepared = prepare(dir.path(), None, u64::MAX);
+        assert!(matches!(prepared, Err(SnapshotsError::NoRoom { .. })) && !left.exists(), "{prepared:?}");
+    }
 
     #[test]
     fn the_bytes_on_disk_are_golden() {

@@ -29,6 +29,7 @@ pub mod fuzz;
 mod guard;
 mod key;
 mod ledger;
+mod listing;
 mod mark;
 mod migration;
 mod opening;
@@ -69,9 +70,6 @@ pub use update::{Decision, Expires, Updated};
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
 const STRIPES: usize = 1024;
 
-/// Records looked at in one hop when they are counted.
-const COUNTED_AT_ONCE: usize = 1024;
-
 /// The number of the store's layout: tables, envelope, mark. A program refuses a higher one.
 const FORMAT: u16 = 1;
 
@@ -96,9 +94,6 @@ impl From<Durability> for Settings {
         Self { durability, reserve: space::RESERVE, patience: PATIENCE, budget: opening::BUDGET }
     }
 }
-
-/// Keys with their envelopes, and where the next page begins.
-type Page = (Vec<(Key, Vec<u8>)>, Option<Vec<u8>>);
 
 /// The handle to the store; clones share it.
 #[derive(Clone, Debug)]
@@ -261,81 +256,8 @@ impl Store {
         Ok(stored)
     }
 
-    /// Up to `limit` live records of this kind in the order of their ids, beginning after the id `after`.
-    ///
-    /// # Errors
-    /// As [`Store::get`]; one damaged record fails the page, because leaving it out would be a lie.
-    pub async fn list<T: Record>(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Stored<T>)>, StoreError> {
-        self.list_under("", after, limit).await
-    }
-
-    /// As [`Store::list`], but only those whose ids begin with `under`.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub async fn list_under<T: Record>(
-        &self,
-        under: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Stored<T>)>, StoreError> {
-        let mut found = Vec::new();
-        let mut from = after.map(|id| Key::of::<T>(id).map(|key| key.successor())).transpose()?;
-        // Expired records do not count towards the page, so look on until it is full or the kind ends.
-        loop {
-            let wanted = limit.saturating_sub(found.len()).max(1);
-            let (page, next) = self.page::<T>(under, from, wanted).await?;
-            let now = self.0.clock.now();
-            for (key, envelope) in page {
-                let stored = record::decode::<T>(&key, &envelope)?;
-                if !stored.expired_at(now) {
-                    found.push((key.id().to_owned(), stored));
-                }
-            }
-            from = next;
-            if found.len() >= limit || from.is_none() {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// How many live records of this kind have ids that begin with `under`. Looks at each of them: a second for a million.
-    ///
-    /// # Errors
-    /// As [`Store::list`].
-    pub async fn count_under<T: Record>(&self, under: &str) -> Result<u64, StoreError> {
-        let (mut count, mut from) = (0, None);
-        loop {
-            let (page, next) = self.page::<T>(under, from, COUNTED_AT_ONCE).await?;
-            let now = self.0.clock.now();
-            for (key, envelope) in page {
-                let (head, _) = record::open(&key, &envelope)?;
-                count += u64::from(head.expires.is_none_or(|expires| expires > now));
-            }
-            from = next;
-            if from.is_none() {
-                return Ok(count);
-            }
-        }
-    }
-
-    /// Records as they are stored, expired ones included, and where to go on when there may be more.
-    async fn page<T: Record>(&self, under: &str, from: Option<Vec<u8>>, limit: usize) -> Result<Page, StoreError> {
-        let prefix = [Key::prefix::<T>(), under.as_bytes().to_vec()].concat();
-        let from = from.unwrap_or_else(|| prefix.clone());
-        let this = self.clone();
-        let page = blocking(move || Ok(this.0.engine.scan(Table::Records, &prefix, &from, limit)?)).await?;
-        let next = page.last().filter(|_| page.len() == limit).map(|(last, _)| [last.as_slice(), &[0]].concat());
-        let keyed = page.into_iter().map(|(key, envelope)| Ok((Key::from_bytes(&key)?, envelope)));
-        Ok((keyed.collect::<Result<_, StoreError>>()?, next))
-    }
-
     /// What changes from now on, in the order of commitment, told when it is on the disk, also when nobody waits for that
-    /// any more. A receiver that lags by more than 1024 changes is told so and must look at the records themselves.
+    /// any more. A receiver that lags by more than one flush can make known is told so and must look at the records itself.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.engine.subscribe()
     }
@@ -343,6 +265,14 @@ impl Store {
     /// How much room the disk has; told anew when new records begin or end to be refused.
     pub fn room(&self) -> watch::Receiver<Room> {
         self.0.space.watch()
+    }
+
+    /// Whether there is room for new records. For who begins something that must be noted to its end, urgently then.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub fn takes_new(&self) -> Result<(), StoreError> {
+        self.0.space.admit(false)
     }
 
     /// Takes the exclusive right `name` among all processes that share this store, until the lease is dropped.

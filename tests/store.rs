@@ -195,6 +195,27 @@ async fn lists_are_pages_in_order_of_ids() {
 }
 
 #[tokio::test]
+async fn lists_look_past_any_number_of_expired_records() {
+    let bench = Bench::new();
+    let ids: Vec<String> = (0..1500).map(|number| format!("{number:04}")).collect();
+    let end = Expires::At(bench.clock.now() + Duration::from_secs(1));
+    let last = |id: &str| id == "1400" || id == "1499";
+    let put = |id| bench.put(id, "x", if last(id) { Expires::Never } else { end });
+    futures_util::future::join_all(ids.iter().map(|id| put(id))).await;
+    // Not advanced, or the sweeper would wake and take them away.
+    bench.clock.set(bench.clock.now() + Duration::from_secs(1));
+    let (first, more) = bench.store.list_within::<Note>("", None, 1, usize::MAX).await.unwrap();
+    assert_eq!((first[0].0.as_str(), first.len(), more), ("1400", 1, true));
+    let (rest, more) = bench.store.list_within::<Note>("", Some("1400"), 5, usize::MAX).await.unwrap();
+    assert_eq!((rest[0].0.as_str(), rest.len(), more), ("1499", 1, false));
+    let (heavy, more) = bench.store.list_within::<Note>("", None, 5, 1).await.unwrap();
+    assert_eq!((heavy.len(), more), (1, true), "a page ends with the record that makes it too large");
+    assert_eq!(bench.store.next_id::<Note>(Some("1400")).await.unwrap().as_deref(), Some("1499"));
+    assert_eq!(bench.store.next_id::<Note>(Some("1499")).await.unwrap(), None);
+    assert_eq!(bench.store.count_under::<Note>("1").await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_refused_and_changes_nothing() {
     let bench = Bench::new();
     bench.put("a", "x", Expires::Never).await;

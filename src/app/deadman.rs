@@ -15,9 +15,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long the runtime may take for a task that does nothing.
 const PULSE: Duration = Duration::from_secs(20);
 /// How long a part may stand still beyond what it has promised.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end may take beyond the drain: the store's last flush on a slow disk.
-const FAREWELL: Duration = Duration::from_secs(20);
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Watches over `app` until the process ends; with `code`, if it is this that ends it.
 ///

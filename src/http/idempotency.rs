@@ -128,6 +128,8 @@ enum Claim {
     Running,
     /// The key was used for something else.
     Another,
+    /// There is no room for a note of the work, so it is not begun.
+    Refused(StoreError),
 }
 
 impl Idempotency {
@@ -166,7 +168,7 @@ impl Idempotency {
                 let detail = "This key was used with another body.";
                 Problem::unprocessable("idempotency_mismatch", detail).field(KEY.as_str()).into_response()
             }
-            Err(error) => failed(&error),
+            Ok(Claim::Refused(error)) | Err(error) => failed(&error),
         }
     }
 
@@ -184,6 +186,10 @@ impl Idempotency {
                 }
                 Some(used) => used.seed,
             };
+            // What has begun is noted to its end whatever the disk; so on a full one, nothing begins.
+            if let Err(full) = self.store.takes_new() {
+                return Decision::Keep(Claim::Refused(full));
+            }
             let state = State::Running { boot: self.boot.clone() };
             Decision::Put(Used { body: body.to_owned(), seed, state }, Expires::At(end), Claim::Work(seed))
         });
@@ -303,7 +309,41 @@ fn failed(error: &StoreError) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::golden;
+    use crate::store::{Durability, Settings, golden, space};
+
+    #[tokio::test]
+    async fn on_a_full_disk_no_work_begins_and_what_was_begun_is_noted() {
+        let (dir, random) = (tempfile::tempdir().unwrap(), Random::seeded(1));
+        let clock = Clock::held(Time::from_millis(1_800_000_000_000));
+        let vault = Arc::new(Vault::from_file(&dir.path().join("key"), &random).unwrap());
+        let open = |reserve| {
+            let (life, settings) = (Lifecycle::new(), Settings { reserve, ..Durability::Acknowledged.into() });
+            let store = Store::open(&dir.path().join("store"), settings, clock.clone(), &life).unwrap();
+            (Idempotency::new(store, clock.clone(), Arc::clone(&vault), random.clone(), &life), life)
+        };
+        let principal = Principal { id: "a".to_owned(), name: "a".to_owned(), scopes: [].into() };
+        let answer = |idempotency: Idempotency, key: &'static str| {
+            let (principal, headers) =
+                (principal.clone(), HeaderMap::from_iter([(KEY, HeaderValue::from_static(key))]));
+            async move {
+                let (method, path) = (&Method::POST, "/");
+                let asked = Asked { principal: &principal, method, path, headers: &headers, body: b"" };
+                idempotency.once(asked, |_| async { StatusCode::CREATED.into_response() }).await.status().as_u16()
+            }
+        };
+        let (idempotency, life) = open(space::LEAST_RESERVE);
+        assert_eq!(answer(idempotency.clone(), "first").await, 201);
+        assert!(life.shutdown(Duration::from_secs(10)).await);
+        drop(idempotency);
+
+        let (idempotency, _life) = open(2 * space::free(dir.path()).unwrap());
+        assert_eq!(answer(idempotency.clone(), "first").await, 201, "what is stored is answered");
+        assert_eq!(answer(idempotency.clone(), "second").await, 507);
+        let notes = idempotency.store.list::<Used>(None, 9).await.unwrap();
+        assert_eq!(notes.len(), 1, "a refused key leaves nothing");
+        idempotency.settle(&notes[0].0, State::Failed).await.unwrap();
+        assert_eq!(answer(idempotency, "first").await, 507, "another attempt is a beginning too");
+    }
 
     #[test]
     fn the_bytes_on_disk_are_golden() {

@@ -51,27 +51,31 @@ fn complete(description: &mut OpenApi) {
     let components = description.components.get_or_insert_default();
     components.schemas.extend(ours.schemas);
     components.security_schemes.extend(ours.security_schemes);
-    for operation in description.paths.paths.values_mut().flat_map(operations) {
-        complete_operation(operation);
+    for (changes, operation) in description.paths.paths.values_mut().flat_map(operations) {
+        complete_operation(operation, changes);
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+/// All of a path, each with whether its method is one that changes something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     let PathItem { get, put, post, delete, options, head, patch, trace, query, .. } = item;
-    [get, put, post, delete, options, head, patch, trace, query].into_iter().flatten()
+    let reading = [get, options, head, trace, query].into_iter().flatten().map(|operation| (false, operation));
+    reading.chain([put, post, delete, patch].into_iter().flatten().map(|operation| (true, operation)))
 }
 
 /// Adds the problems that the edge, the extractors and the token check answer for every route of a kind. What a route
 /// declares itself stays.
-fn complete_operation(operation: &mut Operation) {
+fn complete_operation(operation: &mut Operation, changes: bool) {
     let mut problems = vec![
         ("400", "The request cannot be understood: head, path, query, header or body"),
         ("408", "The request did not arrive in time"),
         ("500", "`internal_error`: something failed on our side"),
     ];
+    if changes {
+        problems.push(("507", "`storage_full`: the disk is nearly full; nothing was changed"));
+    }
     if let Some(body) = &operation.request_body {
         problems.push(("413", "`body_too_large`"));
-        problems.push(("507", "`storage_full`: the disk is nearly full; nothing was changed"));
         // Bodies of other types are read by the route itself, in its own words.
         let json = matches!(body, RefOr::T(body) if body.content.contains_key("application/json"));
         if json {

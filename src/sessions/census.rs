@@ -125,7 +125,7 @@ impl Census {
     async fn look(&self) -> Result<(), SessionError> {
         let (began, before) = (self.0.clock.now(), self.spaces().counts.clone());
         let (mut found, mut after) = (BTreeSet::new(), None);
-        while let Some((key, _)) = self.0.store.list_under::<SessionRecord>("", after.as_deref(), 1).await?.pop() {
+        while let Some(key) = self.0.store.next_id::<SessionRecord>(after.as_deref()).await? {
             let space = key.split('/').next().unwrap_or_default();
             // The character after "/", so behind all ids of this space and before those of any other.
             after = Some(format!("{space}0"));

@@ -19,8 +19,9 @@ use crate::lifecycle::Lifecycle;
 
 /// How long the thread sleeps when nothing was written: it must wake to beat.
 const IDLE: Duration = Duration::from_millis(500);
-/// The pause between flushes under [`Durability::Interval`]: with a flush of up to 50 ms, at most 200 ms are lost.
-const INTERVAL: Duration = Duration::from_millis(150);
+/// The pause between flushes under [`Durability::Interval`]. A change that just misses one waits for its end, for the pause
+/// and for the next: with flushes of up to 50 ms at most 200 ms are lost.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the end of an update means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -64,6 +65,8 @@ struct Gathering {
     news: Vec<Change>,
     /// A ticket was taken, or somebody waits for room, since the thread last looked.
     wanted: bool,
+    /// The thread pauses: only a crowd wakes it.
+    pausing: bool,
     /// The last handle to the store is gone.
     closed: bool,
 }
@@ -90,7 +93,7 @@ impl Commit {
         let shared = Arc::new(Shared::default());
         let (tell, progress) = watch::channel(Progress::Flushed(0));
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
-        let told = Arc::clone(&shared);
+        let (told, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
         // The thread ends when the last handle to the store is gone, not with the stop token: what is still being
         // written while the process drains must be acknowledged too.
         let work = move || {
@@ -111,18 +114,20 @@ impl Commit {
                 if target == flushed {
                     ledger.rest();
                 } else {
+                    let changes = tallied.changes();
                     if let Err(error) = ledger.flush() {
                         tell.send_replace(Progress::Failed(error.to_string()));
                         return failing.fail(format!("the store cannot write: {error}"));
                     }
                     flushed = target;
+                    tallied.flushed(changes);
                     news.into_iter().for_each(|change| ledger.engine().publish(change));
                     tell.send_replace(Progress::Flushed(flushed));
                 }
                 if closed {
                     return ledger.seal();
                 }
-                if let Err(error) = between(&mut ledger, durability) {
+                if let Err(error) = told.between(&mut ledger, &tallied, durability) {
                     tell.send_replace(Progress::Failed(error.to_string()));
                     return failing.fail(error.to_string());
                 }
@@ -155,7 +160,9 @@ impl Commit {
         gathering.taken += 1;
         gathering.wanted = true;
         gathering.news.extend(news);
-        self.shared.wake.notify_one();
+        if !gathering.pausing || self.tally.is_crowded() {
+            self.shared.wake.notify_one();
+        }
         gathering.taken
     }
 
@@ -168,6 +175,13 @@ impl Commit {
             };
         }
         self.flushed(ticket).await
+    }
+
+    /// Waits until all that was read before this call is on the disk; at once when it is already, which costs no flush, and
+    /// under [`Durability::Interval`].
+    pub(super) async fn shown(&self) -> Result<(), StoreError> {
+        let settled = self.durability == Durability::Interval || self.tally.is_flushed();
+        self.durable(if settled { 0 } else { self.ticket([]) }).await
     }
 
     /// Waits until the ticket's change is on the disk, whatever the durability.
@@ -183,21 +197,6 @@ impl Commit {
             Err(_) => Err(StoreError::Stopped),
         }
     }
-}
-
-/// The pause between two flushes, which is also when a store that was just opened is compared with its sum.
-fn between(ledger: &mut Ledger, durability: Durability) -> Result<(), StoreError> {
-    let since = Stopwatch::start();
-    while ledger.is_auditing() {
-        ledger.audit()?;
-        if durability == Durability::Acknowledged || since.elapsed() >= INTERVAL {
-            return Ok(());
-        }
-    }
-    if durability == Durability::Interval {
-        std::thread::sleep(INTERVAL);
-    }
-    Ok(())
 }
 
 impl Drop for Commit {
@@ -221,6 +220,27 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pause between two flushes, which is also when a store that was just opened is compared with its sum. It ends
+    /// early when so much has been changed that whoever changes more would soon have to wait.
+    fn between(&self, ledger: &mut Ledger, tally: &Tally, durability: Durability) -> Result<(), StoreError> {
+        let since = Stopwatch::start();
+        while ledger.is_auditing() {
+            ledger.audit()?;
+            if durability == Durability::Acknowledged || since.elapsed() >= INTERVAL || tally.is_crowded() {
+                return Ok(());
+            }
+        }
+        if durability == Durability::Interval {
+            let mut gathering = self.lock();
+            gathering.pausing = true;
+            let limit = INTERVAL.saturating_sub(since.elapsed());
+            let quiet = |gathering: &mut Gathering| !gathering.closed && !tally.is_crowded();
+            let waited = self.wake.wait_timeout_while(gathering, limit, quiet);
+            waited.unwrap_or_else(PoisonError::into_inner).0.pausing = false;
+        }
+        Ok(())
     }
 
     /// Waits until there is something to do, at most `limit`.

@@ -28,7 +28,7 @@ pub use files::{Found, NewFile, Progress, Stage, Watch, clear, latest, list, nam
 use format::Head;
 pub use format::{Manifest, Records};
 pub use reader::{Damage, verify};
-pub use restore::{Existing, Restored, damaged_aside, rehearse, restore_into};
+pub use restore::{Existing, Restored, abandon, damaged_aside, rehearse, restore_into};
 use writer::Writer;
 
 /// Records read in one step.

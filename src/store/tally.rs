@@ -79,6 +79,8 @@ pub(super) struct Tally {
     weight: AtomicU64,
     /// No change may begin yet: the mark says that nothing has happened since the end in order.
     held: AtomicBool,
+    /// How many changes are on the disk for certain.
+    flushed: AtomicU64,
     auditing: AtomicBool,
     audit: Mutex<Audit>,
 }
@@ -121,6 +123,7 @@ impl Tally {
             digest: sum.digest.into(),
             weight: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            flushed: sum.changes.into(),
             auditing: AtomicBool::new(true),
             audit: Mutex::new(audit),
         }
@@ -156,9 +159,29 @@ impl Tally {
         self.held.store(false, Ordering::Release);
     }
 
+    /// Whether so much waits for its flush that there would soon be no room.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.weight.load(Ordering::Relaxed) >= ROOM / 2
+    }
+
     /// Says that what was written so far is being flushed; returns how much that was.
     pub(super) fn make_room(&self) -> u64 {
         self.weight.swap(0, Ordering::Relaxed)
+    }
+
+    /// How many changes there were by now; a flush that begins after this call covers them.
+    pub(super) fn changes(&self) -> u64 {
+        self.still(|sum| sum.changes)
+    }
+
+    /// Says that so many changes are on the disk.
+    pub(super) fn flushed(&self, changes: u64) {
+        self.flushed.store(changes, Ordering::Relaxed);
+    }
+
+    /// Whether everything that could be read before this call is on the disk.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.changes() == self.flushed.load(Ordering::Relaxed)
     }
 
     /// Whether every record has been compared with the sum.

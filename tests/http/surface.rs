@@ -167,11 +167,13 @@ async fn the_description_names_the_problems_of_every_operation() {
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.contains_key("/readyz") && paths.contains_key("/api/health") && paths.contains_key("/metrics"));
     let statuses: Vec<&String> = paths["/described/{n}"]["post"]["responses"].as_object().unwrap().keys().collect();
-    assert_eq!(statuses, ["200", "400", "401", "403", "408", "413", "415", "422", "500"]);
+    assert_eq!(statuses, ["200", "400", "401", "403", "408", "413", "415", "422", "500", "507"]);
     for (path, item) in paths {
         for (method, operation) in item.as_object().unwrap() {
             let content = &operation["responses"]["500"]["content"]["application/problem+json"];
             assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{method} {path}");
+            let changes = method != "get";
+            assert_eq!(operation["responses"]["507"].is_object(), changes, "{method} {path} may find the disk full");
         }
     }
 }

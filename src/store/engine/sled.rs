@@ -20,11 +20,14 @@ use tokio::sync::broadcast;
 use super::{Batch, Change, DATABASE, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
 use crate::store::fresh;
 use crate::store::guard::guarded;
+use crate::store::tally::IN_FLIGHT;
 
 /// sled's page cache in bytes; its resident size is about six times that.
 const CACHE: u64 = 4 << 20;
-/// Changes that a slow subscriber may lag behind before it is told to look for itself.
-const BACKLOG: usize = 1024;
+/// What a slow subscriber may lag behind before it is told to look for itself: all that one flush can make known, where each
+/// change may be the end of one record and the beginning of another. 100 bytes each are taken at once, 1.6 MB; the keys of
+/// what lags come to as much again.
+const BACKLOG: usize = 2 * IN_FLIGHT as usize;
 /// How often opening tries again while sled's own lock is being let go, and the pause between: five seconds in all. Seen to
 /// take a few milliseconds, on a busy machine, in one reopening of seventy.
 const RELEASE_TRIES: u32 = 500;

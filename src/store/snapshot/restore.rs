@@ -82,6 +82,14 @@ pub fn rehearse(file: &Path, directory: &Path, watch: &mut Watch<'_>) -> Result<
     built
 }
 
+/// Removes what a rehearsal in `directory` has left that was killed.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn abandon(directory: &Path) -> Result<(), SnapshotError> {
+    Ok(fresh::remove(directory)?)
+}
+
 /// Writes a new database into `directory`, closes it, opens it again and compares every pair with the snapshot.
 fn build(file: &Path, directory: &Path, watch: &mut Watch<'_>) -> Result<Manifest, SnapshotError> {
     let mut opened = Opened::open(file, Stage::Writing)?;

@@ -316,6 +316,7 @@ explored! {
     a_record_that_is_renewed_is_not_swept long_a_record_that_is_renewed_is_not_swept
     versions_go_on_through_deletion_and_expiry long_versions_go_on_through_deletion_and_expiry
     a_group_is_on_the_disk_when_it_is_acknowledged long_a_group_is_on_the_disk_when_it_is_acknowledged
+    what_a_list_shows_is_on_the_disk long_what_a_list_shows_is_on_the_disk
     a_failing_disk_acknowledges_nothing long_a_failing_disk_acknowledges_nothing
     a_snapshot_shows_one_moment long_a_snapshot_shows_one_moment
     two_processes_lose_no_change long_two_processes_lose_no_change
@@ -398,6 +399,27 @@ mod scenes {
             })
             .collect();
         for task in tasks {
+            task.await.unwrap();
+        }
+        bench.end();
+    }
+
+    pub(super) async fn what_a_list_shows_is_on_the_disk() {
+        let bench = Bench::new();
+        let counting = ["a", "b"].map(|id| {
+            let bench = bench.clone();
+            spawn(async move {
+                for _ in 0..2 {
+                    bench.count(id, Expires::Never).await.unwrap();
+                }
+            })
+        });
+        for _ in 0..2 {
+            for (id, shown) in bench.store.list::<Note>(None, 2).await.unwrap() {
+                bench.memory.has_safe(&id, shown.version);
+            }
+        }
+        for task in counting {
             task.await.unwrap();
         }
         bench.end();
