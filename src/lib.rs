@@ -60,11 +60,13 @@
 pub mod alerts;
 pub mod app;
 pub mod browsers;
+pub mod calls;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
 pub mod demo;
+pub mod document;
 pub mod http;
 pub mod ids;
 pub mod lifecycle;

@@ -13,13 +13,15 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("config", &[GROUND]),
     ("logs", &[GROUND, &["config"]]),
     ("store", &[GROUND]),
+    ("document", &[]),
+    ("calls", &[GROUND, &["config"]]),
     ("outbox", &[BASE]),
     ("alerts", &[BASE, &["outbox"]]),
     // Domains do not know one another, but for those named here.
     ("browsers", &[GROUND]),
     ("operators", &[DOMAIN]),
-    ("portals", &[DOMAIN, &["browsers"]]),
-    ("sessions", &[BASE]),
+    ("portals", &[DOMAIN, &["browsers", "calls"]]),
+    ("sessions", &[BASE, &["document"]]),
     // The edge and what stands on it.
     ("http", &[DOMAIN, DOMAINS]),
     ("console", &[DOMAIN, DOMAINS, &["http"]]),
