@@ -67,6 +67,7 @@ pub mod config;
 pub mod console;
 pub mod demo;
 pub mod document;
+pub mod flows;
 pub mod http;
 pub mod ids;
 pub mod lifecycle;

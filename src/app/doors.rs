@@ -133,7 +133,8 @@ impl Opening<'_> {
 }
 
 fn limits(server: &config::Server) -> Limits {
-    Limits { max_body: server.max_body, drain: server.drain, ..Limits::default() }
+    let max_connections = server.max_connections as usize;
+    Limits { max_connections, max_body: server.max_body, drain: server.drain, ..Limits::default() }
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -31,6 +31,11 @@ pub struct Predicate {
 }
 
 impl Predicate {
+    /// That the status is one of success.
+    pub fn successful() -> Self {
+        Self { status: (200..300).collect(), ..Self::default() }
+    }
+
     /// Whether it can only be told with the body; without such a predicate the body need not be kept.
     pub fn needs_body(&self) -> bool {
         !self.json.is_empty() || self.body.is_some()

@@ -22,6 +22,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("operators", &[DOMAIN]),
     ("portals", &[DOMAIN, &["browsers", "calls"]]),
     ("sessions", &[BASE, &["document"]]),
+    ("flows", &[BASE, &["document", "calls"]]),
     // The edge and what stands on it.
     ("http", &[DOMAIN, DOMAINS]),
     ("console", &[DOMAIN, DOMAINS, &["http"]]),
@@ -33,7 +34,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
 const GROUND: &[&str] = &["clock", "ids", "secret", "lifecycle"];
 const BASE: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store"];
 const DOMAIN: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store", "outbox", "alerts"];
-const DOMAINS: &[&str] = &["browsers", "operators", "portals", "sessions"];
+const DOMAINS: &[&str] = &["browsers", "flows", "operators", "portals", "sessions"];
 
 /// Crates that only some files may use, and which. An entry that ends with `/` is a folder.
 const CRATES: &[(&str, &[&str])] = &[
