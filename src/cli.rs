@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod doctor;
 mod exit;
+mod flow;
 mod output;
 mod portal;
 mod serve;
@@ -49,13 +50,15 @@ enum Command {
     Status(status::Status),
     /// See and steer the portals of the running server, and try a recipe.
     Portal(portal::Portal),
+    /// See the flows of the running server, and try again what has failed.
+    Flow(flow::Flow),
     /// Send a test alert through every configured channel.
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
     /// Show how an SMS is read.
     Sms(sms::Sms),
-    /// Check a configuration with every recipe it references.
+    /// Check a configuration with every recipe and flow it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
     Doctor(doctor::Doctor),
@@ -96,7 +99,7 @@ impl Settings {
         }
     }
 
-    /// The configuration, without looking into recipes: all that a command needs to find the server and the store.
+    /// The configuration, without looking into recipes and flows: all that a command needs to find the server and the store.
     fn load(&self) -> Result<Config, Failure> {
         Ok(Config::load(&self.sources())?)
     }
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => on_runtime(demo.run()),
         Command::Status(status) => on_runtime(status.run()),
         Command::Portal(portal) => on_runtime(portal.run()),
+        Command::Flow(flow) => on_runtime(flow.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
         Command::Sms(sms) => sms.run(),

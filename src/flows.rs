@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::clock::{Clock, Time};
 use crate::config;
@@ -111,6 +111,8 @@ struct Inner {
     random: Random,
     life: Lifecycle,
     kinds: RwLock<Arc<BTreeMap<String, Arc<Declared>>>>,
+    /// Rung when there are other kinds.
+    applied: Notify,
     provider: Provider,
     feed: Feed,
     running: Running,
@@ -253,7 +255,8 @@ enum Attempt<R> {
 }
 
 impl Flows {
-    /// Flows in `store`, followed by at most `readers` at once; none of any kind before [`Flows::apply`].
+    /// Flows of these kinds in `store`, followed by at most `readers` at once. What a process before this one has left
+    /// behind is taken up from here on.
     ///
     /// # Errors
     /// [`FlowsError::Provider`].
@@ -261,7 +264,7 @@ impl Flows {
         store: Store,
         clock: Clock,
         random: Random,
-        readers: usize,
+        (readers, kinds): (usize, Kinds),
         life: &Lifecycle,
     ) -> Result<Self, FlowsError> {
         let provider = Provider::new().map_err(FlowsError::Provider)?;
@@ -271,7 +274,8 @@ impl Flows {
             clock,
             random,
             life: life.clone(),
-            kinds: RwLock::default(),
+            kinds: RwLock::new(kinds.0),
+            applied: Notify::new(),
             provider,
             running: Running::default(),
             queue: background::Queue::default(),
@@ -298,6 +302,7 @@ impl Flows {
     /// Takes over what was read. Flows under way go by the new definitions from their next step on.
     pub fn apply(&self, kinds: Kinds) {
         *self.0.kinds.write().unwrap_or_else(PoisonError::into_inner) = kinds.0;
+        self.0.applied.notify_one();
     }
 
     /// The names of the kinds that are configured, with their definitions.

@@ -81,6 +81,7 @@ impl Doors {
             operators: parts.operators.clone(),
             readiness: ground.readiness.clone(),
             api: parts.portals_api.clone(),
+            flows: parts.flows_api.clone(),
             alerts: parts.alerts.clone(),
         };
         let routes = Control::new(reach, place, &ground.clock).routes();

@@ -149,11 +149,9 @@ impl Parts {
 /// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
 fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
     let Ground { clock, random, life, .. } = ground;
+    let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
-    let flows =
-        Flows::start(store.clone(), clock.clone(), random.clone(), config.server.max_connections as usize / 2, life)?;
-    flows.apply(kinds);
-    Ok(flows)
+    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
 }
 
 fn quotas(settings: config::SessionSettings) -> Quotas {

@@ -28,7 +28,11 @@ impl Flows {
                     if let Err(error) = this.look().await {
                         tracing::error!(%error, "flows that were left behind could not be looked for: {error}");
                     }
-                    this.0.clock.sleep(EVERY).await;
+                    tokio::select! {
+                        () = this.0.clock.sleep(EVERY) => {}
+                        // What waited for a kind that is back can go on.
+                        () = this.0.applied.notified() => {}
+                    }
                 };
                 tokio::select! {
                     () = look => {}

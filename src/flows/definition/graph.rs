@@ -50,7 +50,8 @@ pub(super) fn check(definition: &mut Definition, mentions: &[Mention], root: &Se
             }
             Role::Final if left.contains(&word) => format!("\"{word}\" is final, but a transition leads out of it"),
             Role::To(_) | Role::Initial if !left.contains(&word) && !declared.is_empty() && !is_in(&declared, word) => {
-                let known: Vec<&str> = left.iter().copied().chain(declared.iter().map(String::as_str)).collect();
+                let known: BTreeSet<&str> = left.iter().copied().chain(declared.iter().map(String::as_str)).collect();
+                let known: Vec<&str> = known.into_iter().collect();
                 let what = config::unknown(&format!("state \"{word}\""), word, &known);
                 format!("{what}: nothing leads out of it, and it is not among final")
             }

@@ -81,8 +81,11 @@ fn states_and_flags_that_do_not_agree_are_told() {
             "flow.toml:9: transition[0].set[1]: unknown flag \"tol\", did you mean \"told\"?",
         ),
         (
-            ("from = [\"new\"]", "from = [\"asked\"]"),
-            "flow.toml:7: transition[0].from[0]: the state \"asked\" cannot be reached from \"new\"",
+            (
+                "[[transition]]\nname = \"tell\"",
+                "[[transition]]\nname = \"x\"\nfrom = [\"z\"]\nto = \"z\"\n[[transition]]\nname = \"tell\"",
+            ),
+            "flow.toml:14: transition[1].from[0]: the state \"z\" cannot be reached from \"new\"",
         ),
     ] {
         let problems = told(change);
