@@ -240,11 +240,17 @@ pub enum FlowsError {
 /// What a change of a record comes to.
 enum Verdict<R> {
     /// Store this; answer `R`.
-    Put(FlowRecord, R),
+    Put(Box<FlowRecord>, R),
     /// Leave it; answer `R`.
     Keep(R),
     /// Remove it; answer `R`.
     Delete(R),
+}
+
+impl<R> Verdict<R> {
+    fn put(record: FlowRecord, answer: R) -> Self {
+        Self::Put(Box::new(record), answer)
+    }
 }
 
 /// What one attempt at a change came to.
@@ -335,7 +341,7 @@ impl Flows {
         let ttl = declared.definition.ttl;
         let begin = move |old: Option<&FlowRecord>, now: Time| match old {
             Some(_) => Verdict::Keep(()),
-            None => Verdict::Put(FlowRecord::new(&declared.definition.initial, data.clone(), now), ()),
+            None => Verdict::put(FlowRecord::new(&declared.definition.initial, data.clone(), now), ()),
         };
         let (flow, ()) = self.change(flow, &id, Some(ttl), begin).await?;
         flow.ok_or(FlowError::Absent)
@@ -407,7 +413,7 @@ impl Flows {
                 let mut record = FlowRecord { updated_at: now, ..old.clone() };
                 record.say(now, kind, &text);
                 record.remember(once);
-                Verdict::Put(record, Ok(()))
+                Verdict::put(record, Ok(()))
             }
         };
         self.changed(flow, id, append).await
@@ -432,7 +438,7 @@ impl Flows {
                 return Verdict::Keep(Err(FlowError::Changed));
             }
             match transition::merged(&old.value.data, &patch) {
-                Ok(data) => Verdict::Put(FlowRecord { data, updated_at: now, ..old.value.clone() }, Ok(())),
+                Ok(data) => Verdict::put(FlowRecord { data, updated_at: now, ..old.value.clone() }, Ok(())),
                 Err(error) => Verdict::Keep(Err(error)),
             }
         };
@@ -515,7 +521,7 @@ impl Flows {
         let retry = move |old: Option<&FlowRecord>, now: Time| match old {
             None => Verdict::Keep(Err(FlowError::Absent)),
             Some(old) => match background::retried(old, &declared.definition, now) {
-                Some(record) => Verdict::Put(record, Ok(())),
+                Some(record) => Verdict::put(record, Ok(())),
                 None => Verdict::Keep(Err(FlowError::NotFailed)),
             },
         };
@@ -644,7 +650,7 @@ impl Flows {
                         None => {
                             put = true;
                             let expires = ttl.map_or(Expires::Unchanged, |ttl| Expires::At(now + ttl));
-                            Decision::Put(record, expires, Attempt::Done(answer))
+                            Decision::Put(*record, expires, Attempt::Done(answer))
                         }
                     },
                 }
@@ -746,7 +752,7 @@ impl Flow {
 /// What a decided wish comes to.
 fn decided(outcome: Result<Outcome, FlowError>) -> Verdict<Result<(), FlowError>> {
     match outcome {
-        Ok(Outcome::Changed(record)) => Verdict::Put(*record, Ok(())),
+        Ok(Outcome::Changed(record)) => Verdict::Put(record, Ok(())),
         Ok(Outcome::Repeated) => Verdict::Keep(Ok(())),
         Err(error) => Verdict::Keep(Err(error)),
     }

@@ -160,7 +160,7 @@ impl Flows {
             let still = old.filter(|old| old.job.as_ref().is_some_and(|held| *held == job));
             let Some(old) = still else { return Verdict::Keep(Ok(())) };
             let background = declared.definition.transition(&job.transition).and_then(Transition::background);
-            Verdict::Put(noted(old, &job, background, &outcome, now, jitter), Ok(()))
+            Verdict::put(noted(old, &job, background, &outcome, now, jitter), Ok(()))
         };
         match self.changed(&flow.flow, &flow.id, note).await {
             Err(FlowError::Absent) => Ok(None),

@@ -43,7 +43,7 @@ impl Flows {
         self.0.life.spawn("transition of a flow", async move {
             let (flow, id, name) = at;
             let taken = match this.claim(&flow, &id, &name, asked).await {
-                Ok(claimed) if !claimed.record.claim.as_ref().is_some_and(|claim| claim.token == token) => Ok(claimed),
+                Ok(claimed) if claimed.record.claim.as_ref().is_none_or(|claim| claim.token != token) => Ok(claimed),
                 Ok(claimed) => this.carry_on(&claimed, &under).await,
                 Err(error) => Err(error),
             };
@@ -145,7 +145,7 @@ impl Flows {
                     return Verdict::Keep(Err(FlowError::UnknownTransition(claim.transition.clone())));
                 };
                 match transition::settle(old, &claim, transition, &saved, now) {
-                    Ok(record) => Verdict::Put(record, Ok(())),
+                    Ok(record) => Verdict::put(record, Ok(())),
                     // What the provider did is done; that it cannot be kept is said.
                     Err(error) => {
                         let text = format!("{} could not be completed: {error}", claim.transition);
@@ -156,7 +156,7 @@ impl Flows {
                             }
                             other => other,
                         };
-                        Verdict::Put(transition::release(old, &text, now), Err(told))
+                        Verdict::put(transition::release(old, &text, now), Err(told))
                     }
                 }
             }
@@ -179,7 +179,7 @@ impl Flows {
         let text = own.unwrap_or_else(|| format!("{transition} failed: {failure}"));
         let release = move |old: Option<&FlowRecord>, now: Time| match held(old, &claim) {
             None => Verdict::Keep(Err(FlowError::Absent)),
-            Some(old) => Verdict::Put(transition::release(old, &text, now), Ok(())),
+            Some(old) => Verdict::put(transition::release(old, &text, now), Ok(())),
         };
         self.changed(kind, id, release).await?;
         Err(FlowError::Provider { transition, failure })
