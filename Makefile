@@ -14,12 +14,14 @@ SHELL := /bin/bash
 .SILENT:
 # Cargo uses every core by itself; targets at once would only wait for one another's build lock.
 .NOTPARALLEL:
-.PHONY: help demo test chaos check format lints documentation dependencies clean
+.PHONY: help demo test torture interleavings fuzz chaos check format lints documentation dependencies clean
 
 # More words for the command: `make demo ARGS=--keep`, `make test ARGS='--test house'`.
 ARGS ?=
-# How long `make chaos` lasts.
+# How long `make chaos` lasts, and each target of `make fuzz`.
 MINUTES ?= 10
+# What `make fuzz` fuzzes.
+TARGETS ?= record snapshot config
 
 help: ## lists the commands
 	sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -34,6 +36,31 @@ demo: ## builds everything and plays a day at a portal on this terminal
 test: ## runs every test, those with a real Chromium and a real systemd included
 	.ci/install test
 	.ci/test $(ARGS)
+
+torture: ## the long forms of the store's proofs: kill -9, power cuts, flipped bits, full disks, …
+	.ci/install test
+	echo "== kills, power cuts, flipped bits, full disks, the model, linearizability"
+	cargo test --locked --no-fail-fast --test store_durability --test store_damage --test store_space \
+	  --test store_model --test linearizability -- \
+	  --ignored --nocapture --test-threads=1 long_
+	echo "== interleavings"
+	cargo test --locked --lib --features interleavings interleavings:: -- --ignored --nocapture --test-threads=1
+
+interleavings: ## explores who goes on when in the store's update, sweeper and commit, with shuttle (part of make test)
+	cargo test --locked --lib --features interleavings interleavings::
+
+fuzz: ## ten minutes of libFuzzer for each target (MINUTES=1 TARGETS=config for less), on stable Rust
+	.ci/install fuzz
+	echo "== building the targets"
+	export RUSTC_WORKSPACE_WRAPPER=$$PWD/.ci/instrument
+	cargo build --locked --package nightporter-fuzz
+	for target in $(TARGETS); do
+	  echo "== $$target, for $(MINUTES) minutes; what it finds worth keeping goes to target/fuzz/$$target"
+	  mkdir -p target/fuzz/$$target
+	  cargo run --locked --quiet --package nightporter-fuzz --bin $$target -- target/fuzz/$$target fuzz/corpus/$$target \
+	    -max_total_time=$$(($(MINUTES) * 60)) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
+	    -artifact_prefix=target/fuzz/$$target- -verbosity=1
+	done
 
 chaos: ## ten minutes of random faults under a running batch job, and a report (MINUTES=1 SEED=7 for another storm)
 	.ci/install test

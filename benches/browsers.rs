@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use census::Census;
-use nightporter::browsers::{Pool, Seat, Settings};
+use nightporter::browsers::{ContextOptions, PageOptions, Pool, Seat, Settings};
 use nightporter::clock::{self, Clock, Stopwatch, Time};
 use nightporter::lifecycle::Lifecycle;
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +31,8 @@ const PORTALS: usize = 8;
 /// What memory is given to settle after the last login, tabs closed and garbage collected.
 const SETTLE: Duration = Duration::from_secs(20);
 const MIB: f64 = 1024.0;
+/// Pages that a login at the demo's portal loads: the form, the choice of the second factor, the code, the account.
+const PAGES: f64 = 4.0;
 
 #[tokio::main]
 async fn main() {
@@ -198,10 +200,15 @@ fn times_of(events: &[Value], kind: &str) -> Vec<Time> {
     of_kind.map(|event| event["at"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// Logins in warm browsers, from the keeper's decision to the record that names the session; and the part of it from the
-/// portal's sending of the SMS to the code in the appliance.
+/// Logins in warm browsers, from the keeper's decision to the record that names the session; the part of it from the
+/// portal's sending of the SMS to the code in the appliance; and what is left without that and the portal's pages, which
+/// count as much as the lightest of them takes to load in a tab that is open.
 async fn logins(stage: &Stage) {
-    let (mut whole, mut sms) = (Vec::new(), Vec::new());
+    let (mut whole, mut sms, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    let recipe = fs::read_to_string(stage.path("hanbit.toml")).unwrap();
+    let portal = recipe.lines().find_map(|line| line.strip_prefix("base_url = ")).unwrap().trim_matches('"');
+    let pages = loads(&format!("{portal}/login")).await;
+    let page = pages[pages.len() / 2] * PAGES;
     for _ in 0..ROUNDS {
         let done = stage.told_of("authenticated").await.len();
         assert_eq!(stage.wish("reauth").await.0, 202);
@@ -211,8 +218,33 @@ async fn logins(stage: &Stage) {
         let sent = stage.phone.inbox().last().unwrap().sent_at;
         whole.push(last("authenticated").since(last("login_started")).as_secs_f64() * 1e3);
         sms.push(last("code_used").since(sent).as_secs_f64() * 1e3);
+        rest.push(whole[whole.len() - 1] - sms[sms.len() - 1] - page);
         stage.when("idle", |state| state["state"] == "live").await;
     }
     tell("login in a warm browser, everything included", "ms", whole);
     tell("of it, from the sent SMS to its code", "ms", sms);
+    tell("of it, one page of the portal, of four", "ms", pages);
+    tell("without the SMS and the pages", "ms", rest);
+}
+
+/// How long a page of the portal takes to load in a tab that is open, shortest first.
+async fn loads(url: &str) -> Vec<f64> {
+    let run = tempfile::tempdir().unwrap();
+    fs::set_permissions(run.path(), PermissionsExt::from_mode(0o711)).unwrap();
+    let life = Lifecycle::new();
+    let pool = Pool::new(&life, Settings { runtime_dir: run.path().to_owned(), ..Settings::default() }).unwrap();
+    let context = pool.open(Seat::A, ContextOptions::default()).await.unwrap();
+    let page = context.page(PageOptions::default()).await.unwrap();
+    let mut spans = Vec::new();
+    for round in 0..=ROUNDS {
+        let watch = Stopwatch::start();
+        page.goto(url, PATIENCE).await.unwrap();
+        if round > 0 {
+            spans.push(watch.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    drop((page, context));
+    assert!(life.shutdown(PATIENCE).await);
+    spans.sort_by(f64::total_cmp);
+    spans
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
 
+#[allow(dead_code, reason = "the appliance of several, of which this uses a part")]
 #[path = "sessions/appliance.rs"]
 mod appliance;
 #[allow(dead_code, reason = "the load of several, of which this uses a part")]

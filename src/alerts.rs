@@ -23,6 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::outbox::{Attachment, Channel, Content, Message, Outbox, OutboxError};
 use crate::secret::{Vault, VaultError};
 use crate::store::{Store, StoreError};
+pub use incident::KINDS;
 use incident::{Incident, State};
 
 /// Incidents read from the store at a time.

@@ -6,7 +6,9 @@ mod doors;
 mod notify;
 mod parts;
 mod probe;
+mod room;
 mod service;
+mod store;
 mod trial;
 mod vault;
 
@@ -15,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::alerts::AlertError;
 use crate::browsers;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError, Sources};
@@ -30,6 +33,7 @@ use crate::outbox;
 use crate::portals::{self, recipe};
 use crate::secret::VaultError;
 use crate::store::StoreError;
+use crate::store::snapshot::SnapshotError;
 use doors::Doors;
 pub use parts::Parts;
 use probe::StoreProbe;
@@ -76,6 +80,20 @@ pub enum StartError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store is damaged.
+    #[error("{damage}\n{advice}")]
+    Damaged {
+        /// In what way.
+        damage: StoreError,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The snapshot before a migration could not be taken, so nothing was migrated.
+    #[error("records must be rewritten for this version, and the snapshot before that failed: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// It could not be recorded that the store was restored.
+    #[error(transparent)]
+    Untold(#[from] AlertError),
     /// The store's key could not be had.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -2,7 +2,9 @@
 //! output, everything else to standard error. Works through the other rooms; keeps no rule of its own.
 
 mod alert;
+mod backup;
 mod check_config;
+mod compact;
 mod completions;
 mod control;
 mod demo;
@@ -11,9 +13,12 @@ mod exit;
 mod flow;
 mod output;
 mod portal;
+mod progress;
+mod restore;
 mod serve;
 mod sms;
 mod status;
+mod store;
 mod token;
 mod version;
 
@@ -56,8 +61,14 @@ enum Command {
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// Write a snapshot of the store to a file, while the server runs or not.
+    Backup(backup::Backup),
+    /// Make the store from a snapshot, or only check one.
+    Restore(restore::Restore),
     /// Show how an SMS is read.
     Sms(sms::Sms),
+    /// Write the store anew without what was deleted and overwritten, to give back disk.
+    Compact(compact::Compact),
     /// Check a configuration with every recipe and flow it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
@@ -77,6 +88,16 @@ struct Settings {
     /// The store's directory [key: store.url]
     #[arg(long, value_name = "DIRECTORY")]
     store: Option<String>,
+}
+
+/// What a command takes that asks or tells, and nothing more.
+#[derive(Debug, Args)]
+struct Shared {
+    #[command(flatten)]
+    settings: Settings,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Settings {
@@ -121,6 +142,9 @@ pub fn main() -> ExitCode {
         Command::Flow(flow) => on_runtime(flow.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::Backup(backup) => on_runtime(backup.run()),
+        Command::Restore(restore) => on_runtime(restore.run()),
+        Command::Compact(compact) => on_runtime(compact.run()),
         Command::Sms(sms) => sms.run(),
         Command::CheckConfig(check) => check.run(),
         Command::Doctor(doctor) => on_runtime(doctor.run()),

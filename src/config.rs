@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod backup;
 mod channels;
 mod check;
 pub mod duration;
 mod flows;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 mod network;
 mod problem;
@@ -24,6 +27,7 @@ mod tests;
 mod tree;
 mod words;
 
+pub use backup::Backup;
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
 pub use check::{Inspectors, Report, check};
 pub use flows::{Flow, FlowCheck, SecretUse};
@@ -52,6 +56,8 @@ pub struct Config {
     pub server: Arc<Server>,
     /// Where records live.
     pub store: Arc<Store>,
+    /// The snapshots that are taken of them.
+    pub backup: Arc<Backup>,
     /// How the process tells what it does.
     pub log: Log,
     /// The mail server, when mail is wanted.
@@ -108,6 +114,7 @@ impl Config {
             ("server.drain", self.server.drain != next.server.drain),
             ("store.url", self.store.path != next.store.path),
             ("store.durability", self.store.durability != next.store.durability),
+            ("store.reserve", self.store.reserve != next.store.reserve),
             ("store.key", self.store.key != next.store.key),
             ("log.format", self.log.format != next.log.format),
             ("browser", self.browser != next.browser),
@@ -141,6 +148,7 @@ fn assemble(sources: &Sources, inspect: &Inspectors<'_>) -> Assembled {
 fn sections(root: &Section<'_>, inspect: &Inspectors<'_>) -> Option<Config> {
     let server = server::server(root);
     let store = server::store(root);
+    let backup = backup::backup(root, store.as_ref().map(|store| store.path.as_path()));
     let log = server::log(root);
     let mail = channels::mail(root);
     let alerts = channels::alerts(root);
@@ -154,6 +162,7 @@ fn sections(root: &Section<'_>, inspect: &Inspectors<'_>) -> Option<Config> {
     let config = Config {
         server: Arc::new(server?),
         store: Arc::new(store?),
+        backup: Arc::new(backup?),
         log: log?,
         mail: mail?.map(Arc::new),
         alerts: Arc::new(alerts?),

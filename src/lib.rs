@@ -81,4 +81,5 @@ pub mod outbox;
 pub mod portals;
 pub mod secret;
 pub mod sessions;
+pub mod snapshots;
 pub mod store;

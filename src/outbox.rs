@@ -40,6 +40,11 @@ pub use mover::Carrier;
 pub use settings::{Encryption, MailSettings, Settings, SettingsError, TelegramSettings, WebhookSettings};
 use web::Web;
 
+/// The kinds of records that are kept here.
+pub fn kinds() -> Vec<crate::store::Kind> {
+    [files::KINDS, letter::KINDS].concat()
+}
+
 /// Letters read from the store at a time.
 const PAGE: usize = 256;
 

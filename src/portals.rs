@@ -42,12 +42,17 @@ use tokio_util::sync::CancellationToken;
 use crate::browsers::BrowserError;
 use crate::config::{self, Config};
 use crate::lifecycle::Lifecycle;
-use crate::store::StoreError;
+use crate::store::{Kind, StoreError};
 use forwarders::Incoming;
 use keeper::Keeper;
 use phones::{Answer, PhoneError, Phones, Report, watch};
 use portal::{Portal, Sessions, Settings, Tools};
 use recipe::{Recipe, RecipeError};
+
+/// The kinds of records that are kept here.
+pub fn kinds() -> Vec<Kind> {
+    [code_link::KINDS, evidence::KINDS, inbox::KINDS, session::KINDS, state::KINDS].concat()
+}
 
 /// A keeper beats at least every 20 s; three of those without one, and it hangs.
 const PULSE: Duration = Duration::from_secs(60);

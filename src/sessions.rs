@@ -21,7 +21,7 @@ use crate::lifecycle::Lifecycle;
 use crate::store::{Decision, Expires, MAX_PAYLOAD, Store, StoreError, Stored};
 use census::Census;
 pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, Reader};
-pub use record::SessionRecord;
+pub use record::{KINDS, SessionRecord};
 
 /// The longest id in bytes.
 pub const MAX_ID: usize = 256;
@@ -170,8 +170,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Space`], [`SessionError::Id`], or a failing store.
-    pub fn get(&self, space: &str, id: &str) -> Result<Option<Session>, SessionError> {
-        let stored = self.0.store.get::<SessionRecord>(&key(space, id)?)?;
+    pub async fn get(&self, space: &str, id: &str) -> Result<Option<Session>, SessionError> {
+        let stored = self.0.store.read::<SessionRecord>(&key(space, id)?).await?;
         Ok(stored.map(|stored| Session::new(id, stored)))
     }
 

@@ -20,17 +20,34 @@
 
 mod codec;
 mod commit;
+pub mod compact;
 pub mod engine;
 mod expiry;
+mod fresh;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod guard;
 mod key;
+mod ledger;
+mod mark;
+mod migration;
+mod opening;
 mod record;
+pub mod snapshot;
+pub mod space;
+mod sync;
+mod tally;
+#[cfg(all(test, feature = "interleavings"))]
+mod tests {
+    mod interleavings;
+}
 mod update;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, broadcast};
+use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
@@ -39,7 +56,14 @@ pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
 pub use key::{InvalidKey, Key};
+use ledger::Ledger;
+pub use migration::Kind;
+use opening::Opened;
 pub use record::{MAX_PAYLOAD, Record, Stored};
+use snapshot::Cutting;
+use space::{Room, Space};
+use sync::blocking;
+use tally::Tally;
 pub use update::{Decision, Expires, Updated};
 
 /// Locks that keep updates of one key in line; two keys share one with probability 1/1024, which only costs waiting.
@@ -47,6 +71,29 @@ const STRIPES: usize = 1024;
 
 /// Records looked at in one hop when they are counted.
 const COUNTED_AT_ONCE: usize = 1024;
+
+/// The number of the store's layout: tables, envelope, mark. A program refuses a higher one.
+const FORMAT: u16 = 1;
+
+/// How long opening may go without a sign of life before it is called stuck: a damaged sled file can hang it for ever.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a store is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What the end of an update means.
+    pub durability: Durability,
+    /// Free bytes on the disk below which new records are refused.
+    pub reserve: u64,
+    /// How long opening may go without a sign of life.
+    pub patience: Duration,
+}
+
+impl From<Durability> for Settings {
+    fn from(durability: Durability) -> Self {
+        Self { durability, reserve: space::RESERVE, patience: PATIENCE }
+    }
+}
 
 /// Keys with their envelopes, and where the next page begins.
 type Page = (Vec<(Key, Vec<u8>)>, Option<Vec<u8>>);
@@ -59,8 +106,12 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     engine: Arc<dyn Engine>,
     clock: Clock,
-    stripes: Vec<Mutex<()>>,
+    /// Each with the ticket of the last change behind it.
+    stripes: Vec<Mutex<u64>>,
+    tally: Arc<Tally>,
+    space: Arc<Space>,
     commit: Commit,
+    cutting: Cutting,
 }
 
 /// Why the store could not do what was asked.
@@ -87,6 +138,33 @@ pub enum StoreError {
         /// The highest one known here.
         known: u8,
     },
+    /// The database is not what its mark says. Restore from a snapshot.
+    #[error("the store in {} is damaged: {finding}", path.display())]
+    Unsound {
+        /// The database's directory.
+        path: PathBuf,
+        /// What does not fit.
+        finding: String,
+    },
+    /// The whole store was written by a newer version of this program.
+    #[error("the store has format {found}, this program knows up to {known}: use the newer program")]
+    NewerStore {
+        /// Its format.
+        found: u16,
+        /// The highest one known here.
+        known: u16,
+    },
+    /// The disk is nearly full; nothing was changed. Works again by itself when there is room.
+    #[error(
+        "the disk is nearly full: {} MiB are free, and from {} MiB on nothing new is stored",
+        free >> 20, reserve >> 20
+    )]
+    Full {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that must stay free.
+        reserve: u64,
+    },
     /// The new value is larger than a record may be.
     #[error("record {key} would take {length} bytes, the limit is {MAX_PAYLOAD}")]
     TooLarge {
@@ -109,18 +187,49 @@ pub enum StoreError {
     Stopped,
 }
 
+impl StoreError {
+    /// Whether something that was stored is damaged or missing, so that a snapshot must help.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Unsound { .. } | Self::Damaged { .. } | Self::Engine(EngineError::Open { .. }))
+    }
+}
+
 impl Store {
-    /// Opens the embedded store in `path` and starts its commit thread and sweeper under `life`.
+    /// Opens the embedded store in `path` and starts its commit thread and sweeper under `life`. Blocks, up to a few
+    /// seconds for a large store: `opening.rs` says what is compared before anybody gets an answer.
     ///
     /// # Errors
-    /// [`EngineError::InUse`] when another process has it open; others when it cannot be opened or is not durable here.
-    pub fn open(path: &Path, durability: Durability, clock: Clock, life: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn Engine> = Arc::new(engine::sled::Sled::open(path)?);
-        let commit = Commit::start(Arc::clone(&engine), durability, life)?;
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        let store = Self(Arc::new(Inner { engine, clock, stripes, commit }));
+    /// [`EngineError::InUse`] when another process has it open; an error with [`StoreError::is_damage`] when it is not what
+    /// it was; others when it cannot be opened or is not durable here.
+    pub fn open(
+        path: &Path,
+        settings: impl Into<Settings>,
+        clock: Clock,
+        life: &Lifecycle,
+    ) -> Result<Self, StoreError> {
+        let Settings { durability, reserve, patience } = settings.into();
+        let store = Self::on(opening::open(path, patience)?, Space::new(path, reserve), durability, clock, life)?;
         expiry::start(store.clone(), life);
         Ok(store)
+    }
+
+    /// A store on an open database, with a commit thread but without a sweeper.
+    fn on(
+        opened: Opened,
+        space: Space,
+        durability: Durability,
+        clock: Clock,
+        life: &Lifecycle,
+    ) -> Result<Self, StoreError> {
+        let (engine, tally, space) = (Arc::clone(&opened.engine), Arc::clone(&opened.tally), Arc::new(space));
+        let commit = Commit::start(Ledger::new(opened, Arc::clone(&space)), Arc::clone(&tally), durability, life)?;
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Ok(Self(Arc::new(Inner { engine, clock, stripes, tally, space, commit, cutting: Cutting::default() })))
+    }
+
+    /// Whether there is a store in the directory `path`, whole or not.
+    pub fn exists(path: &Path) -> bool {
+        fresh::exists(path)
     }
 
     /// The record `id` of this kind, unless it is absent or expired.
@@ -132,6 +241,20 @@ impl Store {
         let Some(bytes) = self.0.engine.get(Table::Records, key.as_bytes())? else { return Ok(None) };
         let stored = record::decode::<T>(&key, &bytes)?;
         Ok((!stored.expired_at(self.0.clock.now())).then_some(stored))
+    }
+
+    /// As [`Store::get`], but what is returned is on the disk: a crash cannot take back what a client was shown.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn read<T: Record>(&self, id: &str) -> Result<Option<Stored<T>>, StoreError> {
+        let key = Key::of::<T>(id)?;
+        let (stored, ticket) = {
+            let last = self.stripe(&key).await;
+            (self.get(id)?, *last)
+        };
+        self.0.commit.durable(ticket).await?;
+        Ok(stored)
     }
 
     /// Up to `limit` live records of this kind in the order of their ids, beginning after the id `after`.
@@ -213,6 +336,11 @@ impl Store {
         self.0.engine.subscribe()
     }
 
+    /// How much room the disk has; told anew when new records begin or end to be refused.
+    pub fn room(&self) -> watch::Receiver<Room> {
+        self.0.space.watch()
+    }
+
     /// Takes the exclusive right `name` among all processes that share this store, until the lease is dropped.
     /// None when somebody holds it.
     pub fn lease(&self, name: &str) -> Option<Lease> {
@@ -243,9 +371,21 @@ impl Store {
         self.0.commit.flushed(self.0.commit.ticket([])).await
     }
 
-    async fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
+    async fn stripe(&self, key: &Key) -> MutexGuard<'_, u64> {
         self.0.stripes[key.hash() as usize % STRIPES].lock().await
     }
+}
+
+/// The kinds of records of the store itself.
+pub const KINDS: &[Kind] = &[Kind::of::<Probe>()];
+
+/// Proves that `value` is written as `hex` and that what was once written so is still read.
+#[cfg(test)]
+pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
+    let written = data_encoding::HEXLOWER.encode(&codec::encode(value).unwrap());
+    assert_eq!(written, hex, "{} is written in another way: that needs a new schema", T::SPACE);
+    let read = codec::decode::<T>(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap();
+    assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
 }
 
 /// The record that [`Store::probe`] writes.
@@ -261,18 +401,13 @@ impl Record for Probe {
     const SCHEMA: u8 = 1;
 }
 
-/// Runs blocking engine work off the runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // Cancelled only when the runtime ends; a panic inside is a bug that must not be taken for an empty answer.
-        Err(ended) if ended.is_cancelled() => Err(StoreError::Stopped),
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+#[cfg(test)]
+mod bytes {
+    use super::*;
+    use crate::clock::Time;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Probe>(&Probe(Time::from_millis(1_700_000_000_000)), "fd0068e5cf8b010000");
     }
 }
-
-/// How long opening may take before it is called stuck: a damaged sled file can hang it for ever. A million live records
-/// open within two seconds on a small VPS.
-const OPEN_LIMIT: Duration = Duration::from_secs(120);

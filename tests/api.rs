@@ -94,7 +94,8 @@ fn out_of_reach(operation: &Operation, status: &str) -> bool {
         return matches!(status, "408" | "500" | "409" | "503" | "507");
     }
     match status {
-        "408" | "500" => true,
+        // The last: a full disk.
+        "408" | "500" | "507" => true,
         // A path, a query and a body are needed to get them wrong.
         "400" => !operation.sends_body() && !relayed && !path.contains("/sessions/") && !path.ends_with("/screenshot"),
         "413" | "415" | "422" => !path.ends_with("/code"),

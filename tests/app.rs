@@ -10,6 +10,11 @@ use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
 use nightporter::operators::Scope;
 
+#[path = "app/damage.rs"]
+mod damage;
+#[path = "disk/small.rs"]
+mod small;
+
 const DRAIN: Duration = Duration::from_secs(10);
 
 struct Site {

@@ -27,6 +27,8 @@ mod pages;
 mod recycling;
 #[path = "browsers/scarcity.rs"]
 mod scarcity;
+#[path = "disk/small.rs"]
+mod small;
 
 /// Enough for two cores that are building something else meanwhile; nothing waits for it to pass.
 const LIMIT: Duration = Duration::from_secs(30);

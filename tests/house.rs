@@ -135,6 +135,24 @@ fn a_long_function_and_a_long_file_are_noticed() {
 }
 
 #[test]
+fn every_record_has_golden_bytes_and_a_place_in_the_list_of_kinds() {
+    keep(rules::records(&sources()).into_iter());
+}
+
+#[test]
+fn a_record_without_golden_bytes_is_noticed() {
+    let text = "//! x\nimpl Record for Kept {}\n#[cfg(test)]\nmod tests { impl Record for Other {} }";
+    let told = rules::records(&[Source::parse("src/a.rs", text)]);
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("src/a.rs:2: the record `Kept` has no golden bytes"), "{told:?}");
+    let good = "//! x\nconst KINDS: &[Kind] = &[Kind::of::<Kept>()];\nimpl Record for Kept {}";
+    let sources =
+        [Source::parse("src/a.rs", good), Source::parse("src/a/tests.rs", "//! t\nfn f() { golden::<Kept>(&x, y); }")];
+    assert!(rules::records(&sources).is_empty());
+}
+
+#[test]
 fn nothing_is_left_unfinished_or_printed_by_the_way() {
     keep(sources().iter().flat_map(rules::macros));
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::outbox::{Carrier, Pending};
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// What is or was wrong with one subject. The subject is the record's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +49,13 @@ pub(super) struct Held {
     pub(super) message: Pending,
 }
 
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Incident>()];
+
 impl Record for Incident {
     const SPACE: &'static str = "incident";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Carrier for Incident {
@@ -189,14 +193,11 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
-        use bincode::Options;
         let mut incident = told("no_sms", at(1_700_000_000));
         incident.detail = vec![1, 2, 3];
-        let bytes = bincode::DefaultOptions::new().serialize(&incident).unwrap();
-        assert_eq!(
-            data_encoding::HEXLOWER.encode(&bytes),
-            "056669727374fd0068e5cf8b010000066e6f5f736d730301020300010001066e6f5f736d73fd0068e5cf8b0100000000"
+        crate::store::golden::<Incident>(
+            &incident,
+            "056669727374fd0068e5cf8b010000066e6f5f736d730301020300010001066e6f5f736d73fd0068e5cf8b0100000000",
         );
-        assert_eq!(bincode::DefaultOptions::new().deserialize::<Incident>(&bytes).unwrap(), incident);
     }
 }

@@ -83,6 +83,7 @@ impl Doors {
             api: parts.portals_api.clone(),
             flows: parts.flows_api.clone(),
             alerts: parts.alerts.clone(),
+            store: parts.store.clone(),
         };
         let routes = Control::new(reach, place, &ground.clock).routes();
         servers.push(opening.serve("control", routes, Listener::Unix(control)));

@@ -21,6 +21,17 @@ pub(super) fn reloading() {
     }
 }
 
+/// It takes longer than usual, for this reason: the service manager gives it half a minute more from now on.
+pub(super) fn still_starting(reason: &str) {
+    const MORE: Duration = Duration::from_secs(30);
+    send(&[NotifyState::Status(reason), NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32)]);
+}
+
+/// What took so long is over.
+pub(super) fn going_on() {
+    send(&[NotifyState::Status("")]);
+}
+
 /// The process goes down.
 pub(super) fn stopping() {
     send(&[NotifyState::Stopping]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Ground, StartError, browser_settings, channels, vault};
+use super::{Ground, StartError, browser_settings, channels, room, store, vault};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
@@ -24,7 +24,8 @@ use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
 use crate::sessions::{Quotas, Sessions};
-use crate::store::{Durability, Store, StoreError};
+use crate::snapshots::{self, Snapshots};
+use crate::store::Store;
 
 /// Everything that runs; clones share it.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Parts {
     /// Verification in several steps.
     pub flows: Flows,
     pub(super) flows_api: flows_http::Api,
+    /// The snapshots by the clock.
+    pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
     sessions_api: sessions::Api,
     log: Option<logs::Handle>,
@@ -56,7 +59,7 @@ pub struct Parts {
 impl Parts {
     /// Starts every part; on return each is at work.
     pub(super) async fn start(ground: &Ground, config: &Config, log: Option<logs::Handle>) -> Result<Self, StartError> {
-        let store = open_store(ground, config).await?;
+        let store = store::open(ground, config).await?;
         let vault = Arc::new(vault::open(&store, &config.store, &ground.random).await?);
         let Ground { clock, random, life, .. } = ground;
         let operators = Operators::new(store.clone(), clock.clone(), random.clone());
@@ -77,6 +80,9 @@ impl Parts {
             channels::alerts(config),
             life,
         );
+        store::tell(&config.store.path, &alerts).await?;
+        room::watch(&store, alerts.clone(), ground);
+        let snapshots = Snapshots::start(store.clone(), alerts.clone(), clock.clone(), snapshot_settings(config), life);
         let inbox = Inbox::new(store.clone(), clock.clone(), vault.clone(), life);
         let tools = Tools {
             store: store.clone(),
@@ -114,6 +120,7 @@ impl Parts {
             sessions,
             flows,
             flows_api,
+            snapshots,
             portals_api,
             sessions_api,
             log,
@@ -139,6 +146,7 @@ impl Parts {
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
+        self.snapshots.reconfigure(snapshot_settings(config));
         if let Some(log) = &self.log {
             log.set_level(config.log.level);
         }
@@ -159,26 +167,12 @@ fn quotas(settings: config::SessionSettings) -> Quotas {
     Quotas { ttl, max_ttl, max_records: max_records.into(), max_spaces: max_spaces as usize }
 }
 
+fn snapshot_settings(config: &Config) -> snapshots::Settings {
+    let config::Backup { every, keep, directory, drill_every } = (*config.backup).clone();
+    snapshots::Settings { every, keep: keep as usize, directory, drill_every }
+}
+
 fn limits(config: &Config) -> Limits {
     let config::Limits { relay_per_minute, relay_concurrency } = config.limits;
     Limits { per_minute: relay_per_minute, at_once: relay_concurrency }
-}
-
-async fn open_store(ground: &Ground, config: &Config) -> Result<Store, StartError> {
-    let (path, clock, life) = (config.store.path.clone(), ground.clock.clone(), ground.life.clone());
-    let durability = match config.store.durability {
-        config::Durability::Acknowledged => Durability::Acknowledged,
-        config::Durability::Interval => Durability::Interval,
-    };
-    // Opening reads the disk and may take seconds; it spawns tasks too, for which it needs the runtime it came from.
-    let runtime = tokio::runtime::Handle::current();
-    let opening = tokio::task::spawn_blocking(move || {
-        let _inside = runtime.enter();
-        Store::open(&path, durability, clock, &life)
-    });
-    match opening.await {
-        Ok(store) => Ok(store?),
-        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-        Err(_) => Err(StoreError::Stopped.into()),
-    }
 }

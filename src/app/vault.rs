@@ -8,7 +8,7 @@ use super::StartError;
 use crate::config;
 use crate::ids::Random;
 use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store};
+use crate::store::{Decision, Expires, Kind, Record, Store};
 
 /// The key's file in the store's directory, when the operator gives no key.
 pub(crate) const KEY_FILE: &str = "store.key";
@@ -16,6 +16,9 @@ pub(crate) const KEY_FILE: &str = "store.key";
 /// A known text, sealed when the store was new: a key that opens it is the store's own.
 #[derive(Clone, Serialize, Deserialize)]
 struct Check(Vec<u8>);
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Check>()];
 
 impl Record for Check {
     const SPACE: &'static str = "vault";
@@ -51,5 +54,16 @@ pub(super) async fn open(store: &Store, config: &config::Store, random: &Random)
             store.update::<Check, _>(CHECK, |_| Decision::Put(check.clone(), Expires::Never, ())).await?;
             Ok(vault)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Check>(&Check(vec![1, 2, 3]), "03010203");
     }
 }

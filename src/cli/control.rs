@@ -92,7 +92,13 @@ impl Client {
     /// Sends one request whose answer is a line of JSON for each thing that happens.
     pub(super) async fn lines(self, method: Method, path: &str, body: Option<&Value>) -> Result<Lines, Failure> {
         let (body, driving) = self.send(method, path, body).await?;
-        Ok(Lines { body, driving, unread: Vec::new() })
+        Ok(Lines { pieces: Pieces { body, driving }, unread: Vec::new() })
+    }
+
+    /// Sends one request whose answer is too long to be held in memory.
+    pub(super) async fn pieces(self, method: Method, path: &str) -> Result<Pieces, Failure> {
+        let (body, driving) = self.send(method, path, None).await?;
+        Ok(Pieces { body, driving })
     }
 
     /// Sends one request and waits for the head of its answer, which is a good one.
@@ -148,10 +154,36 @@ async fn within<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     }
 }
 
-/// An answer that comes line by line, for as long as it takes.
-pub(super) struct Lines {
+/// An answer that comes piece by piece.
+pub(super) struct Pieces {
     body: Incoming,
     driving: Driving,
+}
+
+impl Pieces {
+    /// The next piece, which the server has no long pause before, or None at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        within(self.whenever()).await
+    }
+
+    /// The next piece, whenever it comes, or None at the end.
+    async fn whenever(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match driven(self.driving.as_mut(), self.body.frame()).await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.context("the server hung up")?.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An answer that comes line by line, for as long as it takes.
+pub(super) struct Lines {
+    pieces: Pieces,
     unread: Vec<u8>,
 }
 
@@ -164,13 +196,9 @@ impl Lines {
                 let told = serde_json::from_slice(&line);
                 return Ok(Some(told.context("the server's answer is not understood; is it another version?")?));
             }
-            match driven(self.driving.as_mut(), self.body.frame()).await {
+            match self.pieces.whenever().await? {
                 None => return Ok(None),
-                Some(frame) => {
-                    if let Ok(bytes) = frame.context("the server hung up")?.into_data() {
-                        self.unread.extend_from_slice(&bytes);
-                    }
-                }
+                Some(bytes) => self.unread.extend_from_slice(&bytes),
             }
         }
     }

@@ -10,9 +10,11 @@ use crate::flows::FlowsError;
 use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
+use crate::store::compact::CompactError;
 use crate::store::engine::EngineError;
+use crate::store::snapshot::SnapshotError;
 
-/// What every command's long help says about them. The numbers from 69 on are those of `sysexits.h`.
+/// What every command's long help says about them. The numbers from 65 on are those of `sysexits.h`.
 pub(super) const HELP: &str = "\
 Exit codes:
   0   done; for doctor and check-config: all is well; for portal try: logged in
@@ -20,6 +22,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
+  65  the store or a snapshot is damaged, or a newer program wrote it; standard error says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -36,6 +39,8 @@ pub(super) enum Exit {
     NotRunning = 3,
     /// No code would be taken from the message.
     NoCode = 4,
+    /// The store or a snapshot is damaged, or a newer program wrote it: another try cannot help.
+    Damaged = 65,
     /// A port is taken, or the server does not answer.
     Unavailable = 69,
     /// The store is in use by another process.
@@ -105,9 +110,32 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Engine(EngineError::InUse { .. }) => Exit::InUse,
+            StoreError::NewerStore { .. } | StoreError::Newer { .. } => Exit::Damaged,
+            damage if damage.is_damage() => Exit::Damaged,
             _ => Exit::Failed,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Store(error) => error.into(),
+            SnapshotError::Damaged { .. } => Self::new(Exit::Damaged, error),
+            SnapshotError::Exists(_) => Self::told(Exit::Failed, format!("{error}; --force replaces it")),
+            SnapshotError::NotEmpty(_) => Self::told(Exit::Failed, format!("{error}; --force puts it aside")),
+            error => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<CompactError> for Failure {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Store(error) => error.into(),
+            CompactError::Differs { .. } | CompactError::Interrupted => Self::new(Exit::Failed, error),
+        }
     }
 }
 
@@ -115,6 +143,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
             StartError::Store(error) => return error.into(),
+            StartError::Damaged { .. } => Exit::Damaged,
             StartError::Vault(_)
             | StartError::WrongKey { .. }
             | StartError::KeyLost { .. }
@@ -125,6 +154,8 @@ impl From<StartError> for Failure {
             | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
             StartError::Listen { .. } => Exit::Unavailable,
             StartError::Control(_)
+            | StartError::Snapshot(_)
+            | StartError::Untold(_)
             | StartError::Outbox(_)
             | StartError::Browser(_)
             | StartError::Authorities(_)

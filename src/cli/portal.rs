@@ -15,7 +15,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::exit::{self, Exit, Failure};
-use super::{Settings, control, output};
+use super::{Settings, Shared, control, output};
 
 /// See and steer the portals of the running server, and try a recipe.
 #[derive(Debug, Args)]
@@ -66,15 +66,6 @@ enum Action {
     /// Log in once with a recipe and show each step. It is a real login: the portal counts it, and may send an SMS.
     #[command(after_long_help = attempt::HELP)]
     Try(attempt::Attempt),
-}
-
-#[derive(Debug, Args)]
-struct Shared {
-    #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// One portal.

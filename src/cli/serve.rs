@@ -20,6 +20,9 @@ pub(super) struct Serve {
     /// Where to serve the API; port 0 lets the system choose [key: server.listen]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// When the store is damaged, put it aside and go on from the newest whole snapshot [key: store.restore_latest]
+    #[arg(long)]
+    restore_latest: bool,
     /// error, warn, info, debug or trace [key: log.level]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -31,6 +34,9 @@ impl Serve {
         let mut sources = self.settings.sources();
         sources.flags.extend(self.listen.map(|value| flag("--listen", "server.listen", value)));
         sources.flags.extend(self.log_level.map(|value| flag("--log-level", "log.level", value)));
+        if self.restore_latest {
+            sources.flags.push(flag("--restore-latest", "store.restore_latest", "true".to_owned()));
+        }
         let config = load_whole(&sources)?;
         let log = logs::install(config.log).context("log")?;
         let metrics = Metrics::install().context("metrics")?;

@@ -1,8 +1,6 @@
 //! `nightporter token add | list | revoke`: through the running server, or on the store itself when none runs.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -11,17 +9,13 @@ use hyper::Method;
 
 use super::control::{self, Client};
 use super::exit::{self, Exit, Failure};
-use super::{Settings, output};
+use super::{Settings, Shared, output, store};
 use crate::clock::Clock;
 use crate::config::{self, duration};
 use crate::http::control::{MadeToken, NewToken, Tokens};
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::operators::{self, OperatorError, Operators, Scope};
-use crate::store::{Durability, Store, StoreError};
-
-/// How long the store may take to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Make, list and revoke operator tokens. Works on the running server, or on the store itself when none runs; either way
 /// it counts from the next request on.
@@ -64,15 +58,6 @@ enum Action {
         #[command(flatten)]
         shared: Shared,
     },
-}
-
-#[derive(Debug, Args)]
-struct Shared {
-    #[command(flatten)]
-    settings: Settings,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Token {
@@ -123,10 +108,9 @@ impl Desk {
     }
 
     fn ourselves(config: &config::Store) -> Result<Self, Failure> {
-        check_owner(&config.path)?;
         let (clock, life) = (Clock::system(), Lifecycle::new());
         let random = Random::system().context("the system has no randomness to give")?;
-        let store = Store::open(&config.path, Durability::Acknowledged, clock.clone(), &life).map_err(silent_owner)?;
+        let store = store::open(config, &clock, &life)?;
         Ok(Self::Ourselves(Operators::new(store, clock, random), life))
     }
 
@@ -144,7 +128,7 @@ impl Desk {
             }
             Self::Ourselves(operators, life) => {
                 let added = operators.add(&name, scopes, lifetime).await;
-                close(operators, &life).await;
+                store::close(operators, &life).await;
                 let added = added.map_err(refused)?;
                 Ok(MadeToken { token: added.text.expose().to_owned(), about: added.token })
             }
@@ -156,7 +140,7 @@ impl Desk {
             Self::Server(client) => client.get("/tokens").await,
             Self::Ourselves(operators, life) => {
                 let tokens = operators.list().await;
-                close(operators, &life).await;
+                store::close(operators, &life).await;
                 Ok(Tokens { tokens: tokens.map_err(refused)? })
             }
         }
@@ -170,17 +154,11 @@ impl Desk {
             }
             Self::Ourselves(operators, life) => {
                 let revoked = operators.revoke(token).await;
-                close(operators, &life).await;
+                store::close(operators, &life).await;
                 Ok(revoked.map_err(refused)?)
             }
         }
     }
-}
-
-/// Gives the store back in order.
-async fn close(operators: Operators, life: &Lifecycle) {
-    life.shutdown(CLOSE_LIMIT).await;
-    drop(operators);
 }
 
 fn refused(error: OperatorError) -> Failure {
@@ -188,22 +166,4 @@ fn refused(error: OperatorError) -> Failure {
         OperatorError::Store(error) => error.into(),
         error => anyhow!(error).into(),
     }
-}
-
-/// Files that root makes in another user's store would keep that user's server from starting.
-fn check_owner(directory: &Path) -> Result<(), Failure> {
-    let Ok(meta) = std::fs::metadata(directory) else { return Ok(()) };
-    let ours = rustix::process::geteuid().as_raw();
-    if meta.uid() == ours {
-        return Ok(());
-    }
-    let (directory, owner) = (directory.display(), meta.uid());
-    let message =
-        format!("the store {directory} belongs to user {owner}; do this as that user: `sudo -u '#{owner}' …`");
-    Err(Failure::told(Exit::NotAllowed, message))
-}
-
-fn silent_owner(error: StoreError) -> Failure {
-    let failure = Failure::from(error);
-    failure.context("no server answers on the control socket, and the store cannot be opened without it")
 }

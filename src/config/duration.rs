@@ -62,6 +62,19 @@ pub(crate) fn within(range: RangeInclusive<Duration>) -> impl Fn(&Field<'_>) -> 
     }
 }
 
+/// As [`within`], or `"off"` for none.
+pub(crate) fn within_or_off(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&Field<'_>) -> Result<Option<Duration>, String> {
+    let within = within(range);
+    move |field| {
+        if field.text().is_ok_and(|text| text == "off") {
+            return Ok(None);
+        }
+        within(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

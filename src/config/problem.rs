@@ -3,7 +3,7 @@
 //! A problem names place, key and reason, and never carries the value of a secret: whoever makes one quotes a value
 //! only when that value cannot be one.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -70,12 +70,14 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
+    /// One line: what a key or a name has of control characters is escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.reason)
+        let colon = if self.key.is_empty() { "" } else { ": " };
+        let told = format!("{}: {}{colon}{}", self.place, self.key, self.reason);
+        told.chars().try_for_each(|letter| match letter.is_control() {
+            true => write!(f, "{}", letter.escape_default()),
+            false => f.write_char(letter),
+        })
     }
 }
 
@@ -115,6 +117,12 @@ pub(crate) fn list(words: &[impl AsRef<str>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_the_key_is() {
+        let problem = Problem { place: Place::Default, key: "a\u{1b}[2J\n나".to_owned(), reason: "no".to_owned() };
+        assert_eq!(problem.to_string(), "default: a\\u{1b}[2J\\n나: no");
+    }
 
     #[test]
     fn a_suggestion_is_near_or_not_made() {

@@ -49,6 +49,10 @@ pub struct Store {
     pub path: PathBuf,
     /// What an answer promises. Default [`Durability::Acknowledged`].
     pub durability: Durability,
+    /// Free bytes on the disk below which new records are refused. Default 64 MiB, at least 16.
+    pub reserve: u64,
+    /// Whether a start that finds the store damaged restores the newest whole snapshot by itself. Default false.
+    pub restore_latest: bool,
     /// The vault's key, 64 hexadecimal digits; without one the store keeps a key file of its own.
     pub key: Option<Secret>,
 }
@@ -204,6 +208,9 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
         field.path_from(directory)
     });
     let durability = section.or("durability", "acknowledged", words::choice(DURABILITIES));
+    // sled writes up to 8 MiB between two looks at the disk, and rewrites its segments meanwhile.
+    let reserve = section.or("reserve", "64 MiB", words::bytes(16 * MIB..=1024 * 1024 * MIB));
+    let restore_latest = section.or("restore_latest", "false", words::boolean);
     let given = secrets::is_given(&section, "key");
     let key = secrets::optional(&section, "key");
     section.finish();
@@ -216,7 +223,7 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     if given && key.is_none() {
         return None;
     }
-    Some(Store { path: path?, durability: durability?, key })
+    Some(Store { path: path?, durability: durability?, reserve: reserve? as u64, restore_latest: restore_latest?, key })
 }
 
 pub(super) fn log(root: &Section<'_>) -> Option<Log> {

@@ -181,7 +181,7 @@ pub(super) fn portals(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck
         }
         let sessions = section.or("sessions", "parallel", words::choice(SESSIONS));
         let quiet_hours = section.or("quiet_hours", "02:00-05:00", hours);
-        let drill = section.or("drill", "7d", drill);
+        let drill = section.or("drill", "7d", duration::within_or_off(DRILL));
         warn_of_idle_keys(section, sessions, drill.flatten());
         section.finish();
         let recipe = recipe?;
@@ -215,13 +215,6 @@ fn warn_of_idle_keys(section: &Section<'_>, sessions: Option<Sessions>, drill: O
             "does nothing with sessions = \"{word}\": a login that is not needed would end the session that serves"
         ));
     }
-}
-
-fn drill(field: &Field<'_>) -> Result<Option<Duration>, String> {
-    if field.text().is_ok_and(|text| text == "off") {
-        return Ok(None);
-    }
-    duration::within(DRILL)(field).map(Some).map_err(|reason| format!("{reason}; \"off\" for none"))
 }
 
 /// Notes what is wrong with one key of a section.

@@ -124,6 +124,20 @@ fn the_environment_sets_lists_tables_and_named_sections() {
 }
 
 #[test]
+fn snapshots_lie_beside_their_own_store_or_where_one_says() {
+    let desk = Desk::new("[store]\nurl = \"sled:here/store\"\n[backup]\nevery = \"off\"\n");
+    let backup = Config::load(&desk.sources()).unwrap().backup;
+    assert_eq!((backup.every, backup.keep), (None, 7));
+    assert_eq!(backup.directory, desk.path("here/store-snapshots"));
+    desk.put("nightporter.toml", "[backup]\ndirectory = \"data/store/kept\"\n", 0o600);
+    assert_eq!(Config::load(&desk.sources()).unwrap().backup.directory, desk.path("data/store/kept"));
+    assert_eq!(
+        desk.warnings(&desk.sources()),
+        ["nightporter.toml:1: backup: directory is inside the store's own: who loses the one loses both"]
+    );
+}
+
+#[test]
 fn a_bad_variable_or_flag_is_told_by_its_name() {
     let desk = Desk::new("[server]\nlisten = \"127.0.0.1:1\"\n");
     for (name, value, expected) in [

@@ -3,6 +3,7 @@
 //! The kernel vouches for who is at the other end; only our own user and root are heard. It is HTTP like everything
 //! else, served by the same server, but on a router of its own that no network reaches.
 
+mod snapshot;
 pub mod socket;
 pub mod trial;
 
@@ -28,6 +29,7 @@ use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
 use crate::portals::portal::Portal;
+use crate::store::Store;
 
 /// What the control routes tell and change.
 #[derive(Clone, Debug)]
@@ -126,6 +128,8 @@ pub struct Reach {
     pub flows: super::flows::Api,
     /// Test alerts go out here.
     pub alerts: Alerts,
+    /// What snapshots are taken of.
+    pub store: Store,
 }
 
 impl Control {
@@ -144,6 +148,7 @@ impl Control {
             .route("/tokens", axum::routing::get(tokens).post(add_token))
             .route("/tokens/{token}", axum::routing::delete(revoke_token))
             .route("/alerts/test", axum::routing::post(test_alert))
+            .route("/snapshot", axum::routing::post(snapshot::take))
             .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
             .with_state(self);
         guard(routes.merge(portals).merge(flows))
@@ -220,9 +225,6 @@ fn problem(error: OperatorError) -> Problem {
         OperatorError::TooMany => Problem::conflict("too_many_tokens", detail),
         OperatorError::Busy => Problem::conflict("busy", detail),
         OperatorError::Unknown(_) => Problem::not_found("unknown_token", detail),
-        OperatorError::Store(error) => {
-            tracing::error!(%error, "the tokens could not be read or changed: {error}");
-            Problem::internal()
-        }
+        OperatorError::Store(error) => Problem::store(&error, "the tokens could not be read or changed"),
     }
 }

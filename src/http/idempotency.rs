@@ -26,7 +26,7 @@ use crate::ids::Random;
 use crate::lifecycle::{Lifecycle, panic_message};
 use crate::operators::Principal;
 use crate::secret::{self, Vault};
-use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError, Stored};
 
 /// How long an answer is remembered.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -100,9 +100,13 @@ enum State {
     },
 }
 
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<Used>(), Kind::of::<Piece>()];
+
 impl Record for Used {
     const SPACE: &'static str = "idempotency";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A part of an answer's body.
@@ -112,6 +116,7 @@ struct Piece(Vec<u8>);
 impl Record for Piece {
     const SPACE: &'static str = "idempotency-body";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// What to do with a request that carries a key.
@@ -208,6 +213,8 @@ impl Idempotency {
         let later = head.headers.contains_key(RETRY_AFTER);
         let again = later || head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS;
         let kept = match to_bytes(body, ANSWER).await {
+            // Nothing was changed, and notes of that would fill what is left of the disk.
+            Ok(body) if head.status == StatusCode::INSUFFICIENT_STORAGE => self.forget(id).await.map(|()| body),
             Ok(body) if again => self.settle(id, State::Failed).await.map(|()| body),
             Ok(body) => self.keep(id, head.status, &head.headers, &body).await.map(|()| body),
             Err(error) => {
@@ -216,7 +223,18 @@ impl Idempotency {
                 return settled.map_or_else(|error| failed(&error), |()| Problem::internal().into_response());
             }
         };
-        kept.map_or_else(|error| failed(&error), |body| Response::from_parts(head, Body::from(body)))
+        match kept {
+            Ok(body) => Response::from_parts(head, Body::from(body)),
+            // The work is done, whatever became of the note of it.
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be remembered: {error}");
+                Problem::internal().into_response()
+            }
+        }
+    }
+
+    async fn forget(&self, id: &str) -> Result<(), StoreError> {
+        self.store.update::<Used, _>(id, |_| Decision::Delete(())).await.map(|_| ())
     }
 
     async fn keep(&self, id: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), StoreError> {
@@ -282,6 +300,30 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn failed(error: &StoreError) -> Response {
-    tracing::error!(%error, "an idempotency key could not be looked up: {error}");
-    Problem::internal().into_response()
+    Problem::store(error, "an idempotency key could not be looked up").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let used = |state| Used { body: "ab".to_owned(), seed: [7; 32], state };
+        golden::<Used>(
+            &used(State::Running { boot: "b".to_owned() }),
+            "0261620707070707070707070707070707070707070707070707070707070707070707000162",
+        );
+        golden::<Used>(
+            &used(State::Failed),
+            "026162070707070707070707070707070707070707070707070707070707070707070701",
+        );
+        let headers = vec![("etag".to_owned(), vec![34])];
+        golden::<Used>(
+            &used(State::Answered { status: 201, headers, pieces: 2 }),
+            "026162070707070707070707070707070707070707070707070707070707070707070702c9010465746167012202",
+        );
+        golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
+    }
 }

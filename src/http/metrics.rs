@@ -22,7 +22,7 @@ const SECONDS: &str = "nightporter_http_request_seconds";
 const REQUESTS: &str = "nightporter_http_requests_total";
 
 /// What domains count, and what it means.
-const COUNTERS: [(&str, &str); 4] = [
+const COUNTERS: [(&str, &str); 7] = [
     (
         "nightporter_relay_calls_total",
         "Relayed calls by portal and outcome: ok, resent (the session had expired), parked (no session, then one), cached, \
@@ -30,7 +30,23 @@ const COUNTERS: [(&str, &str); 4] = [
     ),
     ("nightporter_relay_limited_total", "Calls refused with 429, by reason: per_minute or concurrency"),
     ("nightporter_logins_total", "Logins by portal and outcome: ok, or the cause of the failure"),
+    ("nightporter_store_refused_total", "Changes refused because the disk is nearly full"),
     ("nightporter_sms_total", "Messages by phone and outcome: handed, buffered, or why one was of no use"),
+    ("nightporter_snapshots_total", "Snapshots by the clock, by outcome: ok or failed"),
+    ("nightporter_restore_drills_total", "Restores of the newest snapshot for trial, by outcome: ok or failed"),
+];
+/// What domains show, and what it means.
+const GAUGES: [(&str, &str); 4] = [
+    ("nightporter_store_free_bytes", "Bytes that the store's disk has free"),
+    ("nightporter_browser_contexts", "Contexts that a browser holds, by its own word"),
+    (
+        "nightporter_snapshot_last_success_timestamp_seconds",
+        "When the newest snapshot by the clock was taken, in Unix time",
+    ),
+    (
+        "nightporter_restore_drill_last_success_timestamp_seconds",
+        "When a snapshot was last restored for trial and found equal, in Unix time",
+    ),
 ];
 const RELAY_SECONDS: &str = "nightporter_relay_seconds";
 
@@ -63,10 +79,12 @@ impl Metrics {
         let handle = builder.install_recorder()?;
         let handle = RECORDER.get_or_init(|| handle).clone();
         ::metrics::describe_counter!(REQUESTS, "Requests answered, by route, method and status");
-        ::metrics::describe_gauge!("nightporter_browser_contexts", "Contexts that a browser holds, by its own word");
         ::metrics::describe_histogram!(SECONDS, "Seconds from a request's head to its answer's head");
         for (name, meaning) in COUNTERS {
             ::metrics::describe_counter!(name, meaning);
+        }
+        for (name, meaning) in GAUGES {
+            ::metrics::describe_gauge!(name, meaning);
         }
         ::metrics::describe_histogram!(
             RELAY_SECONDS,

@@ -71,6 +71,7 @@ fn complete_operation(operation: &mut Operation) {
     ];
     if let Some(body) = &operation.request_body {
         problems.push(("413", "`body_too_large`"));
+        problems.push(("507", "`storage_full`: the disk is nearly full; nothing was changed"));
         // Bodies of other types are read by the route itself, in its own words.
         let json = matches!(body, RefOr::T(body) if body.content.contains_key("application/json"));
         if json {

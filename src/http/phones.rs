@@ -13,6 +13,7 @@ use super::params::Path;
 use super::portals::Api;
 use super::problem::{Problem, ProblemDocument};
 use crate::portals::forwarders::{Incoming, Rejected};
+use crate::portals::inbox::InboxError;
 use crate::portals::phones::{Answer, PhoneError, Report};
 
 /// The longest request that a phone may send, in bytes: the longest multipart SMS has 39 015 letters, and an app's JSON
@@ -87,6 +88,7 @@ fn refusal(error: &PhoneError) -> Problem {
             Problem::bad_request("malformed_sms", detail).field(field.clone())
         }
         PhoneError::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", detail),
+        PhoneError::Inbox(InboxError::Store(error)) => Problem::store(error, "a phone's record"),
         PhoneError::Inbox(_) => {
             tracing::error!(%error, "a phone's record: {error}");
             Problem::internal()

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Time};
 use crate::operators::limits::Limiter;
 use crate::operators::{Operators, Scope};
 use crate::portals::Portals;
-use crate::portals::inbox::NotTyped;
+use crate::portals::inbox::{InboxError, NotTyped};
 use crate::portals::portal::{By, Portal, PortalError, View};
 use crate::portals::relay::Relay;
 use crate::portals::state::{Event, Role};
@@ -92,7 +92,10 @@ impl From<PortalError> for Problem {
                 Self::unprocessable("invalid_field", detail).field("code")
             }
             PortalError::NoPicture(_) => Self::unavailable("no_picture", detail, std::time::Duration::from_secs(10)),
-            PortalError::Store(_) | PortalError::Inbox(_) | PortalError::Evidence(_) => {
+            PortalError::Store(error) | PortalError::Inbox(InboxError::Store(error)) => {
+                Self::store(&error, "a portal's record")
+            }
+            PortalError::Inbox(_) | PortalError::Evidence(_) => {
                 tracing::error!(%error, "a portal's record: {error}");
                 Self::internal()
             }

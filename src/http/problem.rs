@@ -11,8 +11,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::store::StoreError;
+
 /// The media type of every problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// When to ask again for what found the disk full: it takes a person to make room.
+const STORAGE_RETRY: std::time::Duration = std::time::Duration::from_secs(30);
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"nightporter\"");
 const CHALLENGE_INVALID: HeaderValue =
@@ -118,6 +123,16 @@ impl Problem {
             "internal_error",
             "Something failed on our side. The request id finds it in the log.",
         )
+    }
+
+    /// 507 `storage_full` while the disk has no room, or 500. Tells the log what was being done.
+    pub(super) fn store(error: &StoreError, doing: &str) -> Self {
+        if let StoreError::Full { .. } = error {
+            let detail = "The disk is nearly full, so nothing new is stored; nothing was changed. Ask again later.";
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(STORAGE_RETRY);
+        }
+        tracing::error!(%error, "{doing}: {error}");
+        Self::internal()
     }
 
     /// The same problem with a header more; replaces one of that name.

@@ -204,9 +204,6 @@ fn problem(error: RelayError) -> Problem {
         RelayError::Unsupported(_) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not_supported", detail),
         RelayError::Invalid(_) => Problem::bad_request("invalid_path", detail),
         RelayError::Body(error) => body::failure(&*error),
-        RelayError::Store(error) => {
-            tracing::error!(%error, "the relay: {error}");
-            Problem::internal()
-        }
+        RelayError::Store(error) => Problem::store(&error, "the relay"),
     }
 }

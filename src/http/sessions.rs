@@ -64,10 +64,7 @@ impl From<SessionError> for Problem {
             }
             SessionError::SpaceFull(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "space_full", detail),
             SessionError::TooManySpaces(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_spaces", detail),
-            SessionError::Store(_) => {
-                tracing::error!(%error, "a session's record: {error}");
-                Self::internal()
-            }
+            SessionError::Store(error) => Self::store(&error, "a session's record"),
         }
     }
 }
@@ -145,7 +142,7 @@ fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A field, or `idempotency_mismatch`: the key was used with another body", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 507, description = "`space_full` or `too_many_spaces`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn create(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
@@ -185,7 +182,7 @@ async fn make(sessions: &Sessions, space: &str, once: &Once, wish: Wish<'_>) -> 
     let Some(seed) = &once.seed else { return sessions.create(space, wish).await };
     let id = data_encoding::HEXLOWER.encode(&seed[..16]);
     match sessions.replace(space, &id, |version| version.is_none(), wish).await {
-        Err(SessionError::Changed) => sessions.get(space, &id)?.ok_or(SessionError::Missing),
+        Err(SessionError::Changed) => sessions.get(space, &id).await?.ok_or(SessionError::Missing),
         made => made.map(|(session, _)| session),
     }
 }
@@ -201,7 +198,7 @@ async fn read(
     Path((space, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let session = api.sessions.get(&space, &id)?.ok_or(SessionError::Missing)?;
+    let session = api.sessions.get(&space, &id).await?.ok_or(SessionError::Missing)?;
     if none_match.has(session.version) {
         let headers = [(header::ETAG, etag(session.version)), (header::CACHE_CONTROL, NO_STORE)];
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
@@ -221,7 +218,7 @@ async fn read(
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 428, description = "`precondition_required`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 507, description = "`space_full` or `too_many_spaces`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn replace(
     State(api): State<Api>,
     Path((space, id)): Path<(String, String)>,

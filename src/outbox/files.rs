@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letter::PATIENCE;
 use super::{Outbox, OutboxError};
-use crate::store::{Decision, Expires, Record, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, StoreError};
 
 /// The largest attachment in bytes: a full-page screenshot fits.
 pub const MAX_FILE: usize = 1024 * 1024;
@@ -50,9 +50,13 @@ impl File {
 #[derive(Serialize, Deserialize)]
 struct Piece(Vec<u8>);
 
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Piece>()];
+
 impl Record for Piece {
     const SPACE: &'static str = "outbox-file";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Outbox {
@@ -102,5 +106,16 @@ impl Outbox {
             self.0.store.update::<Piece, _>(&id, |_| Decision::Delete(())).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
     }
 }

@@ -12,7 +12,7 @@ use super::message::Kind;
 use super::{Channel, File};
 use crate::clock::Time;
 use crate::ids::Random;
-use crate::store::Record;
+use crate::store::{self, Record};
 
 /// How long after its creation a message is still tried.
 pub(super) const PATIENCE: Duration = Duration::from_secs(48 * 3600);
@@ -55,9 +55,13 @@ pub(super) struct Letter {
     pub(super) last_error: Option<String>,
 }
 
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[store::Kind] = &[store::Kind::of::<Letter>()];
+
 impl Record for Letter {
     const SPACE: &'static str = "outbox";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Letter {
@@ -102,7 +106,6 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
-        use bincode::Options;
         let letter = Letter {
             channel: Channel::Mail { to: "ops@example.com".to_owned() },
             created_at: Time::from_millis(1_700_000_000_000),
@@ -113,9 +116,7 @@ mod tests {
             next_at: Time::from_millis(1_700_000_005_000),
             last_error: Some("550".to_owned()),
         };
-        let bytes = bincode::DefaultOptions::new().serialize(&letter).unwrap();
         let golden = "000f6f7073406578616d706c652e636f6dfd0068e5cf8b01000003010203010166016e016dfb2c010306ec9786ec9d8c02fd887be5cf8b0100000103353530";
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
-        assert_eq!(bincode::DefaultOptions::new().deserialize::<Letter>(&bytes).unwrap(), letter);
+        crate::store::golden::<Letter>(&letter, golden);
     }
 }

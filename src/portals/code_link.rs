@@ -16,7 +16,7 @@ use super::recipe::Cause;
 use super::state::{Event, EventKind};
 use crate::clock::Time;
 use crate::secret::{Secret, fingerprint};
-use crate::store::{Decision, Expires, Record, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, StoreError};
 
 /// What stands between the public address and the token. Whoever logs paths must leave out what follows it.
 pub const PATH: &str = "/code/";
@@ -40,9 +40,13 @@ struct Stored {
     typed_after: Option<u64>,
 }
 
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Stored>()];
+
 impl Record for Stored {
     const SPACE: &'static str = "code-link";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A link that opens.
@@ -281,8 +285,6 @@ mod tests {
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
-        use bincode::Options;
-        let bytes = bincode::DefaultOptions::new().serialize(&link(Some(1))).unwrap();
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), "06ed959cebb99bfb282301020101");
+        crate::store::golden::<Stored>(&link(Some(1)), "06ed959cebb99bfb282301020101");
     }
 }

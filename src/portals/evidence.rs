@@ -13,7 +13,7 @@ use super::session::SaveError;
 use super::state::shorten;
 use crate::clock::Time;
 use crate::secret::Vault;
-use crate::store::{Decision, Expires, Record, Store, StoreError};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError};
 
 /// Failures whose evidence is kept for one portal.
 const KEPT: u64 = 5;
@@ -65,6 +65,9 @@ struct Shelf {
     count: u64,
     kept: Vec<Exhibit>,
 }
+
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<Shelf>(), Kind::of::<Piece>()];
 
 impl Record for Shelf {
     const SPACE: &'static str = "portal-evidence";
@@ -232,5 +235,22 @@ mod tests {
         clock.advance(LIFE);
         assert!(list("acme", &store).unwrap().is_empty(), "and after a month there is nothing");
         life.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let exhibit = Exhibit {
+            number: 3,
+            at: Time::from_millis(1_700_000_000_000),
+            cause: Cause::NoSms,
+            detail: "문자가 오지 않음".to_owned(),
+            picture: 70_000,
+            page: 5,
+        };
+        crate::store::golden::<Shelf>(
+            &Shelf { count: 3, kept: vec![exhibit] },
+            "030103fd0068e5cf8b0100000117ebacb8ec9e90eab08020ec98a4eca78020ec958aec9d8cfc7011010005",
+        );
+        crate::store::golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
     }
 }

@@ -36,6 +36,7 @@ use crate::secret::{Secret, Vault, VaultError};
 use crate::store::{Decision, Expires, Store, StoreError};
 use line::{Awaited, Line};
 pub use record::BUFFER_LIFE;
+pub(super) use record::KINDS;
 use record::{Held, Mark, Phone, Print, second};
 pub(super) use signs::News;
 pub use status::{PhoneState, PhoneStatus};

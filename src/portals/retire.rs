@@ -39,7 +39,7 @@ pub(super) async fn all_but(kept: impl Fn(&str) -> bool, tools: &Tools) -> Resul
 }
 
 async fn retire(name: &str, stored: &Stored<PortalRecord>, tools: &Tools) -> Result<(), RetireError> {
-    if stored.value.recovery.alert.is_some() {
+    if stored.value.alert.is_some() {
         let title = format!("Portal {name} is not watched any more");
         let body = format!("Portal {name} was taken out of the configuration.");
         tools.alerts.resolve(&subject(name), &title, &body).await?;
@@ -53,7 +53,7 @@ async fn retire(name: &str, stored: &Stored<PortalRecord>, tools: &Tools) -> Res
     let retire = |old: Option<&Stored<PortalRecord>>| {
         let Some(old) = old else { return Decision::Keep(()) };
         let mut record = old.value.clone();
-        record.recovery.alert = None;
+        record.alert = None;
         Decision::Put(record, gone, ())
     };
     tools.store.update(name, retire).await?;

@@ -19,6 +19,7 @@ use super::recipe::{Template, Variable};
 use super::tab::Tabs;
 use crate::browsers::{Context, Cookie, Identity, KeptTab, Piece, SavedState, StorageText};
 use crate::clock::{Clock, Time};
+pub(super) use sealed::KINDS;
 pub use sealed::SaveError;
 
 /// A session that the portal knows, or knew. Its cookies and values are as good as passwords: `Debug` shows none.

@@ -3,6 +3,8 @@
 //! [`PortalRecord`] is the record; its methods are the rules, pure and synchronous, to be used inside `store::update`.
 //! Nothing here waits, logs or looks at a clock.
 
+mod attempts;
+mod history;
 mod rivalry;
 
 use std::time::Duration;
@@ -11,23 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::learning::{Learned, Lives, Pulse};
 use super::recipe::Cause;
-use super::upkeep::{Drill, Upkeep};
+use super::upkeep::Drill;
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
+pub use attempts::{Attempts, Failure, Limits};
+pub(super) use attempts::{BUDGET_WINDOW, LONGEST_BACKOFF, SLOW_RETRY};
+pub(super) use history::shorten;
+pub use history::{Event, EventKind};
 pub use rivalry::Rivalry;
-
-/// Events kept per portal; older ones fall out.
-const EVENTS: usize = 100;
-/// The longest detail of an event or failure in bytes: a hundred of them fit well into a record.
-const DETAIL: usize = 240;
-/// The window of the login budget.
-pub(super) const BUDGET_WINDOW: Duration = Duration::from_secs(3600);
-/// The longest pause between two attempts of one recovery.
-pub(super) const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
-/// How long after giving up recovery is tried again by itself where that spends a login.
-pub(super) const SLOW_RETRY: Duration = Duration::from_secs(3600);
-/// The same where it spends nothing, because the portal cannot even be reached.
-const SLOW_RETRY_FREE: Duration = Duration::from_secs(60);
 
 /// A portal's durable state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +38,9 @@ pub struct PortalRecord {
     /// The session to be of a login that has begun and not come to its end.
     pub login: Option<String>,
     /// Where the present attempt to get sessions back stands.
-    pub recovery: Recovery,
+    pub recovery: Attempts,
+    /// What an operator must be told, or was told.
+    pub alert: Option<Alert>,
     /// When logins were attempted within the last hour, oldest first.
     pub logins: Vec<Time>,
     /// The last failed login.
@@ -57,16 +52,20 @@ pub struct PortalRecord {
     /// How earlier sessions lived and ended.
     pub lives: Lives,
     /// Where logins stand that are made before they are needed.
-    pub upkeep: Upkeep,
+    pub upkeep: Attempts,
     /// The last of them that came to an end.
     pub last_drill: Option<Drill>,
     /// Whether two sessions get along at this portal.
     pub rivalry: Rivalry,
 }
 
+/// The kinds of records that are kept here.
+pub(super) const KINDS: &[Kind] = &[Kind::of::<PortalRecord>()];
+
 impl Record for PortalRecord {
     const SPACE: &'static str = "portal";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// One of the two places that a session can have.
@@ -82,21 +81,6 @@ pub struct Slot {
     pub pulse: Pulse,
 }
 
-/// How far recovery has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recovery {
-    /// Failed attempts since the last success.
-    pub failures: u32,
-    /// No login before this moment.
-    pub retry_at: Option<Time>,
-    /// Set when recovery has finally failed.
-    pub given_up: Option<Cause>,
-    /// Fingerprint of credentials and recipe at that moment: when they change, it is tried again.
-    pub basis: String,
-    /// What an operator must be told, or was told.
-    pub alert: Option<Alert>,
-}
-
 /// A portal's side of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
@@ -106,108 +90,6 @@ pub struct Alert {
     pub detail: String,
     /// Handed over to the alerts room.
     pub raised: bool,
-}
-
-/// A failed login.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What to do about it depends on this.
-    pub cause: Cause,
-    /// In words, without secrets.
-    pub detail: String,
-    /// When.
-    pub at: Time,
-}
-
-/// Something that happened to a portal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its place in the portal's history, from 1.
-    pub seq: u64,
-    /// When.
-    pub at: Time,
-    /// What.
-    pub kind: EventKind,
-    /// The session it is about.
-    pub session_id: Option<String>,
-    /// In words, without secrets.
-    pub detail: String,
-}
-
-/// The kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventKind {
-    /// A login began.
-    LoginStarted,
-    /// A code was typed.
-    CodeUsed,
-    /// A session logged in.
-    Authenticated,
-    /// A saved session was found alive after a restart or a doubt.
-    Restored,
-    /// The portal does not know a session any more.
-    Expired,
-    /// The standby became active.
-    Failover,
-    /// A login failed.
-    LoginFailed,
-    /// Recovery has finally failed.
-    ReauthFailed,
-    /// Recovery succeeded after it had finally failed.
-    Recovered,
-    /// An operator paused the portal.
-    Paused,
-    /// An operator resumed it.
-    Resumed,
-    /// An operator asked for a fresh login.
-    ReauthRequested,
-    /// The browser died, or hung and was killed, and was replaced.
-    BrowserReplaced,
-    /// The standby was logged in afresh before its learned end.
-    Renewed,
-    /// That did not succeed; the former standby lives on.
-    RenewalFailed,
-    /// The standby was logged in afresh, so credentials, phone and recipe work today.
-    DrillPassed,
-    /// That did not succeed; the former standby lives on.
-    DrillFailed,
-    /// A person typed a code for a login.
-    CodeTyped,
-    /// The portal tolerates one session only, so no second one is kept.
-    StandbyGivenUp,
-    /// The browser had been in use for long enough and was replaced by a fresh one.
-    BrowserRecycled,
-    /// A login was cut off, by the end of the process for instance.
-    Interrupted,
-}
-
-impl EventKind {
-    /// The word that clients switch on.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LoginStarted => "login_started",
-            Self::CodeUsed => "code_used",
-            Self::Authenticated => "authenticated",
-            Self::Restored => "restored",
-            Self::Expired => "expired",
-            Self::Failover => "failover",
-            Self::LoginFailed => "login_failed",
-            Self::ReauthFailed => "reauth_failed",
-            Self::Recovered => "recovered",
-            Self::Paused => "paused",
-            Self::Resumed => "resumed",
-            Self::ReauthRequested => "reauth_requested",
-            Self::BrowserReplaced => "browser_replaced",
-            Self::Renewed => "renewed",
-            Self::RenewalFailed => "renewal_failed",
-            Self::DrillPassed => "drill_passed",
-            Self::DrillFailed => "drill_failed",
-            Self::CodeTyped => "code_typed",
-            Self::StandbyGivenUp => "standby_given_up",
-            Self::BrowserRecycled => "browser_recycled",
-            Self::Interrupted => "interrupted",
-        }
-    }
 }
 
 /// Which place a session has.
@@ -239,17 +121,6 @@ pub enum Expiry {
     Marked,
     /// The session had been marked or replaced before.
     Known,
-}
-
-/// How a recipe limits attempts.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Attempts before recovery has finally failed.
-    pub attempts: u32,
-    /// The pause after the first failure; it doubles.
-    pub backoff: Duration,
-    /// Logins within an hour.
-    pub logins_per_hour: u32,
 }
 
 impl PortalRecord {
@@ -332,7 +203,7 @@ impl PortalRecord {
         if let Some(cause) = self.recovery.given_up {
             self.note(now, EventKind::Recovered, None, &format!("the sessions live again, after {cause}"));
         }
-        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
+        self.recovery = Attempts::default();
     }
 
     /// Whether a moment of the past lies ahead of `now`, by more than clocks are moved in passing.
@@ -413,127 +284,10 @@ impl PortalRecord {
         (role, replaced)
     }
 
-    /// Takes one login out of the hour's budget.
-    ///
-    /// # Errors
-    /// When it is spent: the moment at which one comes back.
-    pub fn spend_login(&mut self, per_hour: u32, now: Time) -> Result<(), Time> {
-        // A clock that was set back must not keep the account locked until it has caught up.
-        self.logins.iter_mut().for_each(|at| *at = (*at).min(now));
-        self.logins.retain(|at| now.since(*at) < BUDGET_WINDOW);
-        if self.logins.len() >= per_hour as usize {
-            let oldest = self.logins.first().copied().unwrap_or(now);
-            return Err(oldest + BUDGET_WINDOW);
-        }
-        self.logins.push(now);
-        Ok(())
-    }
-
-    /// Puts the login back that was spent at that moment: it turned out that the portal was down.
-    pub fn refund_login(&mut self, spent: Time) {
-        if let Some(index) = self.logins.iter().rposition(|at| *at == spent) {
-            self.logins.remove(index);
-        }
-    }
-
-    /// Notes that a login begins. With other credentials or another recipe than those that failed, recovery begins anew:
-    /// its attempts and pauses are no longer those of the failure.
-    pub fn begin_login(&mut self, session_id: &str, detail: &str, basis: &str, now: Time) {
-        if self.recovery.given_up.is_some() && self.recovery.basis != basis {
-            self.start_over();
-        }
-        self.login = Some(session_id.to_owned());
-        self.note(now, EventKind::LoginStarted, Some(session_id), detail);
-    }
-
-    /// A login that had begun was cut off, if there was one.
-    pub fn interrupt_login(&mut self, why: &str, now: Time) {
-        if let Some(id) = self.login.take() {
-            self.note(now, EventKind::Interrupted, Some(&id), why);
-        }
-    }
-
-    /// Records a failed login and decides when, and whether, the next one comes. `jitter` moves a pause a little.
-    /// Returns whether recovery has finally failed with this, for a reason that was not known yet.
-    pub fn fail(
-        &mut self,
-        failure: &Failure,
-        limits: Limits,
-        basis: &str,
-        jitter: impl Fn(Duration) -> Duration,
-    ) -> bool {
-        let Failure { cause, at, .. } = *failure;
-        let detail = shorten(&failure.detail);
-        self.login = None;
-        self.note(at, EventKind::LoginFailed, None, &format!("{cause}: {detail}"));
-        self.recovery.failures += 1;
-        let failures = self.recovery.failures;
-        let finally = cause.pointless() || failures >= limits.attempts;
-        // Asked for, it has its attempts as any other recovery, even while sessions live.
-        self.reauth &= !finally;
-        let doubled = limits.backoff.saturating_mul(1 << (failures - 1).min(16));
-        self.recovery.retry_at = match (finally, cause) {
-            (false, _) => Some(at + jitter(doubled.min(LONGEST_BACKOFF))),
-            (true, Cause::BadCredentials | Cause::Captcha) => None,
-            (true, Cause::BudgetSpent) => self.logins.first().map(|oldest| *oldest + BUDGET_WINDOW),
-            (true, Cause::PortalDown) => Some(at + jitter(SLOW_RETRY_FREE)),
-            (true, _) => Some(at + jitter(SLOW_RETRY)),
-        };
-        self.last_failure = Some(Failure { cause, detail: detail.clone(), at });
-        // A slow retry that ends as the one before is no news; after a wish or a change it would be.
-        let known = self.recovery.given_up == Some(cause) && self.recovery.basis == basis;
-        if finally && !known {
-            self.recovery.given_up = Some(cause);
-            self.recovery.basis = basis.to_owned();
-            self.note(at, EventKind::ReauthFailed, None, &gave_up(failures, cause));
-            self.want_alert(cause, &detail);
-        }
-        finally && !known
-    }
-
     /// Asks for a person.
     pub fn want_alert(&mut self, cause: Cause, detail: &str) {
-        self.recovery.alert = Some(Alert { cause, detail: shorten(detail), raised: false });
+        self.alert = Some(Alert { cause, detail: shorten(detail), raised: false });
     }
-
-    /// Forgets earlier failures, because an operator asked or something changed.
-    pub fn start_over(&mut self) {
-        self.upkeep = Upkeep::default();
-        self.recovery = Recovery { alert: self.recovery.alert.take(), ..Recovery::default() };
-    }
-
-    /// Whether a login may be attempted at `now`, given the present credentials and recipe.
-    pub fn may_log_in(&self, now: Time, basis: &str) -> bool {
-        if self.paused {
-            return false;
-        }
-        let changed = self.recovery.given_up.is_some() && self.recovery.basis != basis;
-        // No pause is that long: the clock has been set back since.
-        let impossible = now + SLOW_RETRY * 2;
-        let due = self.recovery.retry_at.is_none_or(|at| at <= now || at > impossible);
-        changed || (due && (self.recovery.given_up.is_none() || self.recovery.retry_at.is_some()))
-    }
-
-    /// Adds to the history.
-    pub fn note(&mut self, at: Time, kind: EventKind, session_id: Option<&str>, detail: &str) {
-        self.event_count += 1;
-        let (seq, session_id) = (self.event_count, session_id.map(str::to_owned));
-        self.events.push(Event { seq, at, kind, session_id, detail: shorten(detail) });
-        if self.events.len() > EVENTS {
-            self.events.remove(0);
-        }
-    }
-}
-
-fn gave_up(failures: u32, cause: Cause) -> String {
-    match failures {
-        1 => format!("gave up after one attempt: {cause}"),
-        _ => format!("gave up after {failures} attempts: {cause}"),
-    }
-}
-
-pub(super) fn shorten(text: &str) -> String {
-    text[..text.floor_char_boundary(DETAIL)].to_owned()
 }
 
 #[cfg(test)]

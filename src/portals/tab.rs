@@ -238,7 +238,10 @@ mod tests {
     async fn nobody_waits_for_a_tab_for_ever() {
         let tabs = Tabs::default();
         let _opening = tabs.open.lock().await;
-        let waits = async { Ok(drop(tabs.open.lock().await)) };
+        let waits = async {
+            drop(tabs.open.lock().await);
+            Ok(())
+        };
         let limit = Duration::from_millis(1);
         let hung = BrowserError::Hung { call: "the opening of a tab", limit };
         assert_eq!(in_time(limit, waits).await, Err(hung));

@@ -176,14 +176,14 @@ async fn a_portal_that_was_removed_by_mistake_costs_no_login() {
     };
     acme.change(alert).await.unwrap();
     acme.wake();
-    let raised = |live: &portal::Live| live.record.recovery.alert.as_ref().is_some_and(|alert| alert.raised);
+    let raised = |live: &portal::Live| live.record.alert.as_ref().is_some_and(|alert| alert.raised);
     clock::within(PATIENCE, acme.live().wait_for(raised)).await.unwrap().unwrap();
     desk.apply(&[]).await;
     assert!(desk.portals.get("acme").is_none());
     let alerts = desk.portals.0.tools.alerts.list().await.unwrap();
     assert!(alerts.len() == 1 && !alerts[0].open, "nobody can do anything about it any more: {alerts:?}");
     let (now, kept) = (desk.portals.0.tools.clock.now(), desk.stored("acme").unwrap());
-    assert_eq!((kept.expires, kept.value.recovery.alert), (Some(now + DAY * 30), None));
+    assert_eq!((kept.expires, kept.value.alert), (Some(now + DAY * 30), None));
     // A call that is still on its way through the handle of before brings nothing back to stay.
     acme.change(|record| record.event_count += 1).await.unwrap();
     acme.save(&acme.session("a").unwrap()).await;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::recipe::Cause;
-use super::state::{BUDGET_WINDOW, EventKind, Failure, LONGEST_BACKOFF, Limits, PortalRecord, SLOW_RETRY, shorten};
+use super::state::{
+    Attempts, BUDGET_WINDOW, EventKind, Failure, LONGEST_BACKOFF, Limits, PortalRecord, SLOW_RETRY, shorten,
+};
 use crate::clock::Time;
 
 /// Logins of the hour's budget that upkeep leaves for a recovery.
@@ -39,19 +41,6 @@ impl Purpose {
     }
 }
 
-/// Where upkeep stands that does not succeed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upkeep {
-    /// Failed attempts since the last login that succeeded.
-    pub failures: u32,
-    /// Not before this moment.
-    pub retry_at: Option<Time>,
-    /// Set when it has finally failed.
-    pub given_up: Option<Cause>,
-    /// Fingerprint of credentials and recipe at that moment: when they change, it is tried again.
-    pub basis: String,
-}
-
 /// What a login came to that was made before it was needed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drill {
@@ -69,7 +58,16 @@ impl PortalRecord {
         let spent = self.logins.iter().filter(|at| now.since(**at) < BUDGET_WINDOW).count();
         let left = (limits.logins_per_hour as usize).saturating_sub(spent);
         let calm = !self.paused && !self.reauth && self.recovery.failures == 0 && self.recovery.given_up.is_none();
-        calm && self.whole(true) && left > SPARED as usize && (self.upkeep.due(now) || self.upkeep.outdated(basis))
+        calm && self.whole(true) && left > SPARED as usize && (self.upkeep_due(now) || self.upkeep.outdated(basis))
+    }
+
+    fn upkeep_due(&self, now: Time) -> bool {
+        // No pause is that long: the clock has been set back since.
+        let impossible = now + NEXT_DAY * 2;
+        match self.upkeep.retry_at {
+            Some(at) => at <= now || at > impossible,
+            None => self.upkeep.given_up.is_none(),
+        }
     }
 
     /// Logins of the hour's budget that a login leaves untouched which was begun for this. One that was not needed then is
@@ -120,34 +118,13 @@ impl PortalRecord {
         self.last_drill = Some(Drill { at, ok: false, detail: detail.clone() });
         let retry_at = (!cause.pointless()).then(|| at + jitter(NEXT_DAY));
         let known = self.upkeep.given_up == Some(cause) && self.upkeep.basis == basis;
-        self.upkeep = Upkeep { failures: 0, retry_at, given_up: Some(cause), basis: basis.to_owned() };
+        self.upkeep = Attempts { failures: 0, retry_at, given_up: Some(cause), basis: basis.to_owned() };
         if !known {
             let what = if purpose == Purpose::Renewal { "a renewal" } else { "a drill" };
             let told = format!("{what} failed, a login that is not needed yet but soon will be: {detail}");
             self.want_alert(cause, &told);
         }
         !known
-    }
-}
-
-impl Upkeep {
-    fn due(&self, now: Time) -> bool {
-        // No pause is that long: the clock has been set back since.
-        let impossible = now + NEXT_DAY * 2;
-        match self.retry_at {
-            Some(at) => at <= now || at > impossible,
-            None => self.given_up.is_none(),
-        }
-    }
-
-    /// Whether it failed with other credentials, or by another recipe.
-    pub fn outdated(&self, basis: &str) -> bool {
-        self.given_up.is_some() && self.basis != basis
-    }
-
-    /// Whether a login is owed: one has failed, and nothing has shown since that it works again.
-    pub fn owed(&self) -> bool {
-        self.failures > 0 || self.given_up.is_some()
     }
 }
 

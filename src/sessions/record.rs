@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// A session's record, by `space/id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct SessionRecord {
     pub(super) created_at: Time,
     pub(super) updated_at: Time,
 }
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<SessionRecord>()];
 
 impl Record for SessionRecord {
     const SPACE: &'static str = "session";
@@ -30,5 +33,21 @@ impl SessionRecord {
 
     pub(super) const fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let (made, changed) = (Time::from_millis(1_700_000_000_000), Time::from_millis(1_700_000_005_000));
+        let record = SessionRecord::new("{\"이름\":1.10}".to_owned(), Duration::from_secs(86_400), made, changed);
+        golden::<SessionRecord>(
+            &record,
+            "0f7b22ec9db4eba684223a312e31307dfc005c2605fd0068e5cf8b010000fd887be5cf8b010000",
+        );
     }
 }

@@ -4,14 +4,17 @@
 //! changes in the order of their tickets, and then publishes that number. There is no added delay: while one flush runs,
 //! the next group gathers (7 to 20 changes on a busy store).
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::StoreError;
-use super::engine::{Change, Engine, EngineError};
+use super::engine::{Change, EngineError};
+use super::ledger::Ledger;
+use super::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
+use super::tally::Tally;
+use crate::clock::Stopwatch;
 use crate::lifecycle::Lifecycle;
 
 /// How long the thread sleeps when nothing was written: it must wake to beat.
@@ -40,6 +43,7 @@ enum Progress {
 #[derive(Debug)]
 pub(super) struct Commit {
     shared: Arc<Shared>,
+    tally: Arc<Tally>,
     progress: watch::Receiver<Progress>,
     durability: Durability,
     thread: Option<JoinHandle<()>>,
@@ -65,7 +69,12 @@ struct Gathering {
 }
 
 impl Commit {
-    pub(super) fn start(engine: Arc<dyn Engine>, durability: Durability, life: &Lifecycle) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        mut ledger: Ledger,
+        tally: Arc<Tally>,
+        durability: Durability,
+        life: &Lifecycle,
+    ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
         let (tell, progress) = watch::channel(Progress::Flushed(0));
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
@@ -76,26 +85,44 @@ impl Commit {
             let mut flushed = 0;
             loop {
                 pulse.beat();
-                let (target, news, closed) = told.gathered();
-                if target != flushed {
-                    if let Err(error) = engine.flush() {
+                let (target, news, closed) = told.gathered(if ledger.is_auditing() { Duration::ZERO } else { IDLE });
+                if target == flushed {
+                    ledger.rest();
+                } else {
+                    if let Err(error) = ledger.flush() {
                         tell.send_replace(Progress::Failed(error.to_string()));
                         return failing.fail(format!("the store cannot write: {error}"));
                     }
                     flushed = target;
-                    news.into_iter().for_each(|change| engine.publish(change));
+                    news.into_iter().for_each(|change| ledger.engine().publish(change));
                     tell.send_replace(Progress::Flushed(flushed));
                 }
                 if closed {
-                    return;
+                    return ledger.seal();
                 }
-                if durability == Durability::Interval {
-                    std::thread::sleep(INTERVAL);
+                if let Err(error) = between(&mut ledger, durability) {
+                    tell.send_replace(Progress::Failed(error.to_string()));
+                    return failing.fail(error.to_string());
                 }
             }
         };
-        let thread = life.thread("store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
-        Ok(Self { shared, progress, durability, thread: Some(thread) })
+        let thread = thread(life, "store commit", work).map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok(Self { shared, tally, progress, durability, thread: Some(thread) })
+    }
+
+    /// Waits until another change may join those that are to be flushed, so that what a start may find unaccounted for has
+    /// a bound. A caller that has waited makes its change without another pause.
+    pub(super) async fn room(&self) -> Result<(), StoreError> {
+        if self.tally.has_room() {
+            return Ok(());
+        }
+        let mut progress = self.progress.clone();
+        let reached = progress.wait_for(|progress| matches!(progress, Progress::Failed(_)) || self.tally.has_room());
+        match reached.await.as_deref() {
+            Ok(Progress::Flushed(_)) => Ok(()),
+            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+            Err(_) => Err(StoreError::Stopped),
+        }
     }
 
     /// A number that [`Commit::durable`] accepts once everything written before this call is on the disk. `news` is told
@@ -135,6 +162,21 @@ impl Commit {
     }
 }
 
+/// The pause between two flushes, which is also when a store that was just opened is compared with its sum.
+fn between(ledger: &mut Ledger, durability: Durability) -> Result<(), StoreError> {
+    let since = Stopwatch::start();
+    while ledger.is_auditing() {
+        ledger.audit()?;
+        if durability == Durability::Acknowledged || since.elapsed() >= INTERVAL {
+            return Ok(());
+        }
+    }
+    if durability == Durability::Interval {
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
 impl Drop for Commit {
     /// Flushes what is left and gives the engine back, so that whoever opens the directory next finds it free.
     fn drop(&mut self) {
@@ -152,11 +194,11 @@ impl Shared {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to do, at most [`IDLE`]; returns the highest ticket, the news of all up to it, and
+    /// Waits until there is something to do, at most `limit`; returns the highest ticket, the news of all up to it, and
     /// whether the store is closed.
-    fn gathered(&self) -> (u64, Vec<Change>, bool) {
+    fn gathered(&self, limit: Duration) -> (u64, Vec<Change>, bool) {
         let idle = |gathering: &mut Gathering| !gathering.wanted && !gathering.closed;
-        let waited = self.wake.wait_timeout_while(self.lock(), IDLE, idle);
+        let waited = self.wake.wait_timeout_while(self.lock(), limit, idle);
         let (mut gathering, _) = waited.unwrap_or_else(PoisonError::into_inner);
         gathering.wanted = false;
         (gathering.taken, std::mem::take(&mut gathering.news), gathering.closed)

@@ -15,6 +15,9 @@ use tokio::sync::broadcast;
 
 use super::Key;
 
+/// The embedded database's own directory in the store's.
+pub(super) const DATABASE: &str = "sled";
+
 /// The ordered tables of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
@@ -118,6 +121,18 @@ pub trait Engine: Send + Sync + Debug {
     /// When the database failed; some of the writes may have been made.
     fn apply(&self, batch: Batch) -> Result<(), EngineError>;
 
+    /// Keeps `value` under `name`, apart from the tables: what the store says of itself.
+    ///
+    /// # Errors
+    /// When the database failed.
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), EngineError>;
+
+    /// What was last kept under `name`.
+    ///
+    /// # Errors
+    /// When the database failed.
+    fn noted(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError>;
+
     /// Blocks until everything written before the call survives a power cut.
     ///
     /// # Errors
@@ -154,7 +169,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// The database could not be opened: damaged, or not one.
-    #[error("the store in {} does not open: {reason}; restore it from a snapshot", path.display())]
+    #[error("the store in {} does not open: {reason}", path.display())]
     Open {
         /// The data directory.
         path: PathBuf,
@@ -162,8 +177,14 @@ pub enum EngineError {
         reason: String,
     },
     /// Writes would not reach the disk in this build; nothing must be acknowledged.
-    #[error("writes are not forced to the disk in this build (the fdatasync override is not linked); refusing to run")]
+    #[error(
+        "writes are not forced to the disk in this build (the overrides of power.rs are not linked); refusing to run"
+    )]
     NotDurable,
+    /// The disk is full, and the database has noticed: it answers nothing until it is opened again. What was acknowledged
+    /// is there then.
+    #[error("the disk is full: {0}")]
+    NoSpace(String),
     /// The database failed while working.
     #[error("the store failed: {0}")]
     Failed(String),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::engine::{Batch, Change, ChangeKind, Swap, Table};
 use super::record;
+use super::tally::Writing;
 use super::{Key, Store, StoreError, blocking};
 use crate::clock::Time;
 use crate::lifecycle::Lifecycle;
@@ -20,6 +21,8 @@ const FLOORS: u32 = 4096;
 /// Records looked at per sweep: small enough that a request never waits long behind one.
 const BATCH: usize = 256;
 const EVERY: Duration = Duration::from_secs(1);
+/// When the sweeper comes back to a damaged record, which it cannot judge.
+const DAMAGED_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Makes sure that an index entry at or before `new` exists.
 pub(super) fn index(store: &Store, key: &Key, old: Option<Time>, new: Option<Time>) -> Result<(), StoreError> {
@@ -40,7 +43,12 @@ pub(super) fn version_floor(store: &Store, key: &Key) -> Result<u64, StoreError>
 }
 
 /// Remembers that `version` of this key has been used, before its record goes.
-pub(super) fn raise_version_floor(store: &Store, key: &Key, version: u64) -> Result<(), StoreError> {
+pub(super) fn raise_version_floor(
+    store: &Store,
+    writing: &Writing<'_>,
+    key: &Key,
+    version: u64,
+) -> Result<(), StoreError> {
     // Two keys of one floor stripe may be removed at once under different locks; so the floor is
     // raised by compare-and-swap as well.
     loop {
@@ -49,13 +57,10 @@ pub(super) fn raise_version_floor(store: &Store, key: &Key, version: u64) -> Res
         if floor >= version {
             return Ok(());
         }
-        let swap = store.0.engine.compare_and_swap(
-            Table::Floors,
-            &stripe(key),
-            old.as_deref(),
-            Some(&version.to_le_bytes()),
-        )?;
+        let new = version.to_le_bytes();
+        let swap = store.0.engine.compare_and_swap(Table::Floors, &stripe(key), old.as_deref(), Some(&new))?;
         if swap == Swap::Done {
+            writing.book(Table::Floors, &stripe(key), old.as_deref(), Some(&new));
             return Ok(());
         }
     }
@@ -93,6 +98,10 @@ pub(super) fn start(store: Store, life: &Lifecycle) {
 
 /// Looks at up to [`BATCH`] index entries that are due; returns how many it looked at.
 pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
+    // No record comes back by that: readers look at its expiry themselves.
+    if store.0.space.admit(true).is_err() {
+        return Ok(0);
+    }
     let now = store.0.clock.now();
     let this = store.clone();
     let due = blocking(move || {
@@ -109,21 +118,33 @@ pub(super) async fn sweep(store: &Store) -> Result<usize, StoreError> {
 
 async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Result<(), StoreError> {
     let key = Key::from_bytes(old_entry.get(8..).unwrap_or_default())?;
-    let _in_line = store.stripe(&key).await;
+    let mut last = store.stripe(&key).await;
+    store.0.commit.room().await?;
     let mut batch = Batch::default();
     if let Some(bytes) = store.0.engine.get(Table::Records, key.as_bytes())? {
-        let (head, _) = record::open(&key, &bytes)?;
-        match head.expires {
-            Some(expires) if expires <= now => {
-                raise_version_floor(store, &key, head.version)?;
+        let expires = match record::open(&key, &bytes) {
+            Ok((head, _)) => head.expires.map(|expires| (expires, head.version)),
+            // It must not hold up those that come after it.
+            Err(error) => {
+                tracing::error!(%error, "a record is not swept: {error}");
+                batch.set(Table::Expiry, entry(now + DAMAGED_AGAIN, &key), Vec::new());
+                None
+            }
+        };
+        match expires {
+            Some((expires, version)) if expires <= now => {
+                let writing = store.0.tally.writing();
+                raise_version_floor(store, &writing, &key, version)?;
+                store.0.cutting.keep(key.as_bytes(), Some(&bytes));
                 // A lost swap means that another process changed the record: its own index entry leads back here.
                 let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&bytes), None)?;
                 if swap == Swap::Done {
-                    let kind = ChangeKind::Expired { version: head.version };
-                    store.0.commit.ticket([Change { key: key.clone(), kind }]);
+                    writing.book(Table::Records, key.as_bytes(), Some(&bytes), None);
+                    let kind = ChangeKind::Expired { version };
+                    *last = store.0.commit.ticket([Change { key: key.clone(), kind }]);
                 }
             }
-            Some(expires) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),
+            Some((expires, _)) => batch.set(Table::Expiry, entry(expires, &key), Vec::new()),
             None => {}
         }
     }
@@ -132,14 +153,57 @@ async fn remove_if_expired(store: &Store, old_entry: Vec<u8>, now: Time) -> Resu
     Ok(())
 }
 
-fn entry(expires: Time, key: &Key) -> Vec<u8> {
+pub(super) fn entry(expires: Time, key: &Key) -> Vec<u8> {
     [&expires.as_millis().to_be_bytes(), key.as_bytes()].concat()
 }
 
-fn moment(entry: &[u8]) -> Time {
+/// The moment of an index entry.
+pub(super) fn moment(entry: &[u8]) -> Time {
     Time::from_millis(entry.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
 }
 
-fn stripe(key: &Key) -> [u8; 4] {
+/// Which floor is this key's.
+pub(super) fn stripe(key: &Key) -> [u8; 4] {
     (key.hash() % FLOORS).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::{Decision, Durability, Expires, Record, StoreError};
+
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Note(u32);
+
+    impl Record for Note {
+        const SPACE: &'static str = "note";
+        const SCHEMA: u8 = 1;
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_is_told_and_holds_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::held(Time::from_millis(1_000_000));
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &Lifecycle::new()).unwrap();
+        let end = Expires::At(clock.now() + Duration::from_secs(1));
+        for id in ["a", "b"] {
+            store.update::<Note, _>(id, |_| Decision::Put(Note(1), end, ())).await.unwrap();
+        }
+        let key = Key::of::<Note>("a").unwrap();
+        let whole = store.0.engine.get(Table::Records, key.as_bytes()).unwrap().unwrap();
+        let mut flipped = whole.clone();
+        flipped[23] ^= 1;
+        let swap = store.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&whole), Some(&flipped));
+        assert_eq!(swap.unwrap(), Swap::Done);
+
+        let damaged = |error: &StoreError| error.is_damage() && error.to_string().contains("record note/a is damaged");
+        assert!(damaged(&store.get::<Note>("a").unwrap_err()));
+        let changed = store.update::<Note, _>("a", |_| Decision::Put(Note(2), end, ())).await.unwrap_err();
+        assert!(damaged(&changed) && store.get::<Note>("b").unwrap().is_some());
+        clock.advance(Duration::from_secs(1));
+        while store.sweep().await.unwrap() > 0 {}
+        let left = store.0.engine.scan(Table::Records, &[], &[], 10).unwrap();
+        assert_eq!(left, [(key.as_bytes().to_vec(), flipped)], "the one behind it is swept");
+    }
 }

@@ -38,6 +38,9 @@ pub trait Record: Serialize + DeserializeOwned + Send + 'static {
     /// Which version of the struct this is. Raise it with every change to the fields, and read the old ones in
     /// [`Record::migrate`].
     const SCHEMA: u8;
+    /// Whether a record may still be stored when the disk is nearly full. For what keeps the portals' sessions alive and what
+    /// tells a person of the trouble: small, and as many as the configuration makes; never what a client may send at will.
+    const URGENT: bool = false;
 
     /// Reads the payload of an older schema. The default knows none.
     fn migrate(schema: u8, payload: &[u8]) -> Option<Self> {
@@ -118,11 +121,28 @@ pub(super) fn open<'a>(key: &Key, bytes: &'a [u8]) -> Result<(Head, &'a [u8]), S
     Ok((Head { schema: *schema, version: number(0), expires }, payload))
 }
 
+/// The version in an envelope's head and the checksum at its end, neither of them checked.
+pub(super) fn stamp(bytes: &[u8]) -> Option<(u64, u32)> {
+    let (body, crc) = bytes.split_last_chunk::<CRC>()?;
+    let (_, [version @ .., _, _, _, _, _, _, _, _, _, _, _, _]) =
+        body.first_chunk::<HEAD>()?.split_first_chunk::<3>()?
+    else {
+        return None;
+    };
+    Some((u64::from_le_bytes(*version.first_chunk()?), u32::from_le_bytes(*crc)))
+}
+
 fn checksum(key: &Key, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key.as_bytes());
     hasher.update(bytes);
     hasher.finalize()
+}
+
+/// `bytes` with the checksum that they would need.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(key: &Key, bytes: &[u8]) -> Vec<u8> {
+    [bytes, &checksum(key, bytes).to_le_bytes()].concat()
 }
 
 fn damaged(key: &Key, reason: &'static str) -> StoreError {

@@ -47,7 +47,7 @@ impl Store {
     /// must be pure: no side effects, all of what it wants to say in its answer.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] and [`StoreError::Key`] before anything happened; [`StoreError::Damaged`] or
+    /// [`StoreError::TooLarge`], [`StoreError::Full`] and [`StoreError::Key`] before anything happened; [`StoreError::Damaged`] or
     /// [`StoreError::Newer`] when the old record cannot be read; [`StoreError::Engine`] when the disk failed, in which
     /// case the change may or may not be there after a restart.
     pub async fn update<T: Record, R>(
@@ -57,13 +57,15 @@ impl Store {
     ) -> Result<Updated<T, R>, StoreError> {
         let key = Key::of::<T>(id)?;
         let (updated, ticket) = {
-            let _in_line = self.stripe(&key).await;
+            let mut last = self.stripe(&key).await;
+            self.0.commit.room().await?;
             let (updated, happened) = self.swap(&key, &mut decide)?;
-            if happened.is_empty() {
-                return Ok(updated);
+            // What was kept was shown to the closure: it must be on the disk too before somebody acts on the answer.
+            if !happened.is_empty() {
+                let news = happened.into_iter().map(|kind| Change { key: key.clone(), kind });
+                *last = self.0.commit.ticket(news);
             }
-            let news = happened.into_iter().map(|kind| Change { key: key.clone(), kind });
-            (updated, self.0.commit.ticket(news))
+            (updated, *last)
         };
         self.0.commit.durable(ticket).await?;
         Ok(updated)
@@ -87,8 +89,12 @@ impl Store {
                 Decision::Delete(answer) if physical.is_none() => {
                     return Ok((Updated { record: None, answer }, Vec::new()));
                 }
-                Decision::Delete(answer) => (None, answer),
+                Decision::Delete(answer) => {
+                    self.0.space.admit(true)?;
+                    (None, answer)
+                }
                 Decision::Put(value, expires, answer) => {
+                    self.0.space.admit(T::URGENT)?;
                     let expires = match expires {
                         Expires::Never => None,
                         Expires::At(moment) => Some(moment),
@@ -102,15 +108,21 @@ impl Store {
                 }
             };
             let new = record.as_ref().map(|record| record::encode(key, record)).transpose()?;
+            let writing = self.0.tally.writing();
             match &record {
                 Some(record) => {
                     expiry::index(self, key, physical.as_ref().and_then(|old| old.expires), record.expires)?;
                 }
-                None => expiry::raise_version_floor(self, key, physical.as_ref().map_or(0, |old| old.version))?,
+                None => {
+                    let version = physical.as_ref().map_or(0, |old| old.version);
+                    expiry::raise_version_floor(self, &writing, key, version)?;
+                }
             }
+            self.0.cutting.keep(key.as_bytes(), old.as_deref());
             let swap =
                 self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref())?;
             if swap == Swap::Done {
+                writing.book(Table::Records, key.as_bytes(), old.as_deref(), new.as_deref());
                 let happened = happened(physical.as_ref(), live.is_some(), record.as_ref());
                 return Ok((Updated { record, answer }, happened));
             }

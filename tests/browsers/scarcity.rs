@@ -1,16 +1,15 @@
 //! A machine that has too little of something: disk, shared memory, room for everybody at once.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use futures_util::future::join_all;
 use nightporter::browsers::{BrowserError, ContextOptions, PageOptions, Pool, Seat, Settings};
 use nightporter::clock;
 use nightporter::lifecycle::Lifecycle;
 
+use crate::small::SmallDisk;
 use crate::{House, LIMIT, portal};
 
 /// Has bitmaps of several megabytes cross between processes.
@@ -18,52 +17,19 @@ pub(crate) const LARGE: &str = r#"<!doctype html><title>large</title><canvas id=
 <script>const g = c.getContext("2d"); for (let n = 0; n < 4000; n += 7) { g.fillStyle = `hsl(${n} 80% 50%)`; g.fillRect(n, 0, 5, 3000); }
 c.toBlob((blob) => { const i = new Image(); i.id = "done"; i.src = URL.createObjectURL(blob); document.body.prepend(i); })</script>"#;
 
-/// A file system of a few megabytes; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// None without the rights of root, who alone may mount.
-    fn mount(at: PathBuf, size: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            // Past the test's captured output: nobody must believe that this ran.
-            let _ = std::io::stdout().write_all(b"\nnot run: a full disk, which needs root to mount a small one\n");
-            return None;
-        }
-        fs::create_dir(&at).unwrap();
-        let options = format!("size={size},mode=711");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "nightporter-test"]).arg(&at).status();
-        assert!(mount.unwrap().success());
-        Some(Self(at))
-    }
-
-    fn fill(&self) -> PathBuf {
-        let filler = self.0.join("filler");
-        let full = fs::write(&filler, vec![1; 64 << 20]).unwrap_err();
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-        filler
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a process that is being killed may still hold a file.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_named_and_when_there_is_room_again_browsers_start() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o711)).unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("run"), "60m") else { return };
-    let filler = disk.fill();
+    disk.leave(0);
     let life = Lifecycle::new();
-    let pool = Pool::new(&life, Settings { runtime_dir: disk.0.clone(), ..Settings::default() }).unwrap();
+    let pool = Pool::new(&life, Settings { runtime_dir: disk.path().to_owned(), ..Settings::default() }).unwrap();
     let error = pool.open(Seat::A, ContextOptions::default()).await.unwrap_err();
     assert!(matches!(error, BrowserError::Launch { .. }) && error.to_string().contains("is full"), "{error}");
     let mut health = pool.watch(Seat::A);
     assert!(health.borrow().reason.as_ref().unwrap().contains("is full"));
-    fs::remove_file(&filler).unwrap();
+    disk.clear();
     clock::within(LIMIT, health.wait_for(|health| health.up)).await.unwrap().unwrap();
     let context = pool.open(Seat::A, ContextOptions::default()).await.unwrap();
     let page = context.page(PageOptions::default()).await.unwrap();
@@ -71,10 +37,10 @@ async fn a_full_disk_is_named_and_when_there_is_room_again_browsers_start() {
     page.goto(&format!("{portal}/large"), LIMIT).await.unwrap();
 
     // It fills up under a running browser: what cannot go on dies, and what comes after works once there is room.
-    let filler = disk.fill();
+    disk.leave(0);
     let _ = page.goto(&format!("{portal}/large"), LIMIT).await;
     drop((page, context));
-    fs::remove_file(&filler).unwrap();
+    disk.clear();
     let working = async {
         loop {
             let Ok(context) = pool.open(Seat::A, ContextOptions::default()).await else { continue };
@@ -86,7 +52,7 @@ async fn a_full_disk_is_named_and_when_there_is_room_again_browsers_start() {
     };
     clock::within(LIMIT, working).await.unwrap();
     assert!(life.shutdown(LIMIT).await);
-    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

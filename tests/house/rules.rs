@@ -23,6 +23,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("portals", &[DOMAIN, &["browsers", "calls"]]),
     ("sessions", &[BASE, &["document"]]),
     ("flows", &[BASE, &["document", "calls"]]),
+    ("snapshots", &[DOMAIN]),
     // The edge and what stands on it.
     ("http", &[DOMAIN, DOMAINS]),
     ("console", &[DOMAIN, DOMAINS, &["http"]]),
@@ -34,7 +35,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
 const GROUND: &[&str] = &["clock", "ids", "secret", "lifecycle"];
 const BASE: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store"];
 const DOMAIN: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store", "outbox", "alerts"];
-const DOMAINS: &[&str] = &["browsers", "flows", "operators", "portals", "sessions"];
+const DOMAINS: &[&str] = &["browsers", "flows", "operators", "portals", "sessions", "snapshots"];
 
 /// Crates that only some files may use, and which. An entry that ends with `/` is a folder.
 const CRATES: &[(&str, &[&str])] = &[
@@ -196,6 +197,32 @@ pub(crate) fn names(source: &Source) -> Vec<Breach> {
             found.push(source.breach(line(first), empty(&name.to_string())));
         }
     });
+    found
+}
+
+/// Every kind of record shows that its bytes are still read, and is told of to whoever looks at all kinds.
+pub(crate) fn records(sources: &[Source]) -> Vec<Breach> {
+    let mut found = Vec::new();
+    // What a fuzz target makes up is never stored.
+    let stored = |source: &&Source| source.path.starts_with("src/") && !source.path.ends_with("/fuzz.rs");
+    for source in sources.iter().filter(stored) {
+        let folder = format!("{}/", source.path.trim_end_matches(".rs"));
+        let family = || sources.iter().filter(|other| other.path == source.path || other.path.starts_with(&folder));
+        walk(&source.shipped, &mut |_, tokens| {
+            let [first, _, _, TokenTree::Ident(name), ..] = tokens else { return };
+            if !begins(tokens, "impl Record for") {
+                return;
+            }
+            let proof = format!("golden::<{name}>(");
+            if !family().any(|other| other.text.contains(&proof)) {
+                found.push(source.breach(line(first), format!("the record `{name}` has no golden bytes: `{proof}…)`")));
+            }
+            let told = format!("Kind::of::<{name}>()");
+            if !source.text.contains(&told) {
+                found.push(source.breach(line(first), format!("the record `{name}` is in no list of kinds: `{told}`")));
+            }
+        });
+    }
     found
 }
 

@@ -50,7 +50,8 @@ async fn a_body_that_is_framed_wrongly_breaks_off_and_leaks_nowhere() {
         ("less than was said", "Content-Length: 9\r\n\r\nabc"),
     ] {
         mirror.answer("/body", format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n{framing}"));
-        let broken = running.get("/body").await;
+        // Where the answer breaks at once, its head may not have left either.
+        let Ok(broken) = running.relay(Method::GET, "/body").send().await else { continue };
         assert_eq!(broken.status().as_u16(), 200, "{what}");
         assert!(broken.bytes().await.is_err(), "{what}: nobody may take half for the whole");
     }

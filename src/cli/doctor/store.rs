@@ -12,7 +12,7 @@ use crate::http::control::socket;
 use crate::lifecycle::Lifecycle;
 use crate::secret::Vault;
 use crate::store::engine::EngineError;
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Durability, Store, StoreError, space};
 
 /// Below this the store may fail any minute: sled rewrites its files before it frees old ones.
 const LEAST_FREE: u64 = 256 << 20;
@@ -20,7 +20,7 @@ const LEAST_FREE: u64 = 256 << 20;
 const LITTLE_FREE: u64 = 1 << 30;
 
 pub(super) fn look(config: &config::Store, server: Option<&Status>) -> Vec<Finding> {
-    let mut findings = vec![directory(&config.path), space(&config.path)];
+    let mut findings = vec![directory(&config.path), room(&config.path)];
     let usable = findings[0].state == super::State::Good && config.path.exists();
     findings.push(match server {
         Some(server) => Finding::good("store lock", format!("held by the running server, process {}", server.pid)),
@@ -73,11 +73,11 @@ fn directory(path: &Path) -> Finding {
     Finding::good(CHECK, format!("{shown}, private to user {ours}"))
 }
 
-fn space(path: &Path) -> Finding {
+fn room(path: &Path) -> Finding {
     const CHECK: &str = "free space";
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let free = match rustix::fs::statvfs(there) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+    let free = match space::free(there) {
+        Ok(free) => free,
         Err(error) => return Finding::failed(CHECK, format!("{}: {error}", there.display()), "check its file system"),
     };
     let detail = format!("{} MiB free for the store", free >> 20);

@@ -8,8 +8,8 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[serverr]\n", "nightporter.toml:1: serverr: unknown key, did you mean \"server\"?"),
     (
         "[streams.identity]\nfile = \"x\"",
-        "nightporter.toml:1: streams: unknown key; known: server, store, log, mail, alerts, limits, browser, \
-         sessions, phones, portals and flows",
+        "nightporter.toml:1: streams: unknown key; known: server, store, backup, log, mail, alerts, limits, browser, \
+             sessions, phones, portals and flows",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),
@@ -42,6 +42,13 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[server]\npublic_url = \"https://x.example/app\"",
         "nightporter.toml:2: server.public_url: expected scheme and host only, such as https://x.example",
+    ),
+    (
+        "[backup]\nevery = \"daily\"\nkeep = 0\ndrill = \"7d\"",
+        "nightporter.toml:2: backup.every: expected a whole number and a unit, as in \"250ms\", \"30s\", \"15m\" or \
+             \"24h\", got \"daily\"; \"off\" for none\n\
+             nightporter.toml:3: backup.keep: expected between 1 and 10000, got 0\n\
+             nightporter.toml:4: backup.drill: unknown key; known: every, keep, directory and drill_every",
     ),
     (
         "[server]\nmax_body = \"1 MB\"",

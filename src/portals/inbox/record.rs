@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::signs::Signs;
 use super::{PhoneState, PhoneStatus, Reason};
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{Kind, Record};
 
 /// How long a buffered code lives: what the relay of story 1 settled on. Portals give a code for 2 to 5 minutes.
 pub const BUFFER_LIFE: Duration = Duration::from_secs(30);
@@ -82,9 +82,13 @@ pub(super) struct Held {
     pub(super) mark: Mark,
 }
 
+/// The kinds of records that are kept here.
+pub(in crate::portals) const KINDS: &[Kind] = &[Kind::of::<Phone>()];
+
 impl Record for Phone {
     const SPACE: &'static str = "phone";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 impl Phone {
@@ -181,7 +185,6 @@ pub(super) const fn second(time: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bincode::Options;
 
     use super::*;
 
@@ -206,7 +209,6 @@ mod tests {
             vain_at: Some(NOW),
             signs: Signs::default(),
         };
-        let bytes = bincode::DefaultOptions::new().serialize(&phone).unwrap();
         let golden = "0109090909090909090909090909090909fd00d363a09a010000\
                       03\
                       0101fd00d363a09a010000fd00d363a09a010000\
@@ -217,9 +219,7 @@ mod tests {
                       00\
                       01fd00d363a09a010000\
                       000000000000";
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
-        let read: Phone = bincode::DefaultOptions::new().deserialize(&bytes).unwrap();
-        assert_eq!(read, phone);
+        crate::store::golden::<Phone>(&phone, golden);
     }
 
     #[test]

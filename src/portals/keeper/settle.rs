@@ -138,7 +138,7 @@ impl Keeper {
 
     /// What is unknown costs no login, however long it lasts; so after a while a person must hear of it.
     async fn in_the_dark(&mut self, why: &str) -> Result<(), StoreError> {
-        let dark = |record: &PortalRecord| record.serving().is_none() && record.recovery.alert.is_none();
+        let dark = |record: &PortalRecord| record.serving().is_none() && record.alert.is_none();
         let record = self.record();
         // Where a place lacks a session, recovery is under way and tells for itself.
         if !dark(&record) || self.missing(&record).is_some() {

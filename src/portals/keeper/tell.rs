@@ -18,7 +18,7 @@ impl Keeper {
 
     /// Hands wanted alerts over to the alerts room, and says so when the need is over.
     pub(super) async fn tell(&mut self, record: &PortalRecord) -> Result<(), StoreError> {
-        let Some(alert) = record.recovery.alert.clone() else { return Ok(()) };
+        let Some(alert) = record.alert.clone() else { return Ok(()) };
         let (alerts, subject) = (self.portal.tools().alerts.clone(), retire::subject(self.portal.name()));
         let given_up = record.recovery.given_up.is_some() || record.upkeep.given_up.is_some();
         let whole = self.missing(record).is_none() && !record.tolerates_one(&self.portal.settings().basis);
@@ -29,7 +29,7 @@ impl Keeper {
             if let Err(error) = alerts.resolve(&subject, &title, &body).await {
                 return self.not_told(&error);
             }
-            self.portal.change(|record| record.recovery.alert = None).await?;
+            self.portal.change(|record| record.alert = None).await?;
         } else if !alert.raised {
             // Kept until it is told: the next turn of the loop tries again with the same picture.
             let (picture, by_hand) = (self.picture.clone(), self.by_hand(alert.cause).await?);
@@ -41,7 +41,7 @@ impl Keeper {
             }
             self.picture = None;
             let raised = |record: &mut PortalRecord| {
-                if let Some(now) = &mut record.recovery.alert {
+                if let Some(now) = &mut record.alert {
                     now.raised |= now.cause == alert.cause;
                 }
             };

@@ -172,11 +172,11 @@ async fn a_portal_that_says_neither_yes_nor_no_is_told_of_and_costs_no_login() {
     }
     let unknown = || Ok(Verdict::Unknown("answered 403".to_owned()));
     keeper.looked(&session, unknown()).await.unwrap();
-    assert!(keeper.record().recovery.alert.is_none());
+    assert!(keeper.record().alert.is_none());
     scene.portal.tools().clock.advance(DARK);
     keeper.looked(&session, unknown()).await.unwrap();
     let record = keeper.record();
-    let alert = record.recovery.alert.as_ref().unwrap();
+    let alert = record.alert.as_ref().unwrap();
     assert!(alert.cause == Cause::PortalDown && alert.detail.ends_with("answered 403"), "{alert:?}");
     assert_eq!((keeper.missing(&record), record.logins.len()), (None, 0));
     scene.end().await;

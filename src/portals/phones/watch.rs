@@ -26,11 +26,14 @@ enum WatchError {
 /// Watches until it is dropped; every await in it may be cut off. `phones` tells which are configured.
 pub(in crate::portals) async fn watch(phones: impl Fn() -> Phones, inbox: Inbox, alerts: Alerts, clock: Clock) {
     metrics::describe_gauge!(LAST_SEEN, "When a phone was last heard of, in seconds since 1970");
+    let mut round = clock.sleep(ROUND);
     loop {
         tokio::select! {
             () = inbox.news() => {}
-            () = clock.sleep(ROUND) => {}
+            () = round => {}
         }
+        // From before the look: what passes during it counts.
+        round = clock.sleep(ROUND);
         if let Err(error) = look(&phones(), &inbox, &alerts).await {
             tracing::error!(%error, "the watch over the phones: {error}");
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Session;
 use crate::browsers::{Identity, SavedState};
 use crate::secret::{Vault, VaultError};
-use crate::store::{Decision, Expires, Record, Store, StoreError, Stored};
+use crate::store::{Decision, Expires, Kind, Record, Store, StoreError, Stored};
 
 /// Sealed copies looked at together.
 pub(super) const PAGE: usize = 16;
@@ -21,9 +21,13 @@ pub(super) struct SavedSession {
     sealed: Vec<u8>,
 }
 
+/// The kinds of records that are kept here.
+pub(in crate::portals) const KINDS: &[Kind] = &[Kind::of::<SavedSession>()];
+
 impl Record for SavedSession {
     const SPACE: &'static str = "portal-session";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// What is inside the seal.
@@ -141,4 +145,15 @@ async fn copies(portal: &str, store: &Store) -> Result<Vec<String>, StoreError> 
 
 fn place(portal: &str, id: &str) -> String {
     format!("{portal}/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<SavedSession>(&SavedSession { sealed: vec![1, 2, 3] }, "03010203");
+    }
 }

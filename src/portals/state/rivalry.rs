@@ -90,7 +90,7 @@ mod tests {
         assert!(dies(&mut record, "d", true, 90));
         assert!(record.tolerates_one(BASIS) && !record.tolerates_one("b2"));
         assert_eq!((record.serving().unwrap().session_id.as_str(), &record.standby), ("e", &None));
-        assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::OneSession);
+        assert_eq!(record.alert.as_ref().unwrap().cause, Cause::OneSession);
         record.forget_rivalry(BASIS, false);
         assert!(record.tolerates_one(BASIS), "a restart changes nothing");
         record.forget_rivalry(BASIS, true);

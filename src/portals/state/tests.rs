@@ -1,5 +1,6 @@
 //! The rules of a portal's record, one by one.
 
+use super::history::EVENTS;
 use super::*;
 
 const LIMITS: Limits = Limits { attempts: 3, backoff: Duration::from_secs(5), logins_per_hour: 5 };
@@ -110,7 +111,7 @@ fn a_login_that_was_asked_for_has_all_its_attempts() {
     assert!(record.reauth && !record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
     assert!(!record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
     assert!(record.fail(&failure(Cause::NoSms, 25), LIMITS, "", |pause| pause));
-    assert!(!record.reauth && record.recovery.alert.is_some());
+    assert!(!record.reauth && record.alert.is_some());
 }
 
 #[test]
@@ -120,9 +121,9 @@ fn attempts_back_off_and_end() {
     assert!(!record.may_log_in(at(4), "") && record.may_log_in(at(5), ""));
     assert!(!record.fail(&failure(Cause::NoSms, 5), LIMITS, "", |pause| pause));
     assert!(!record.may_log_in(at(14), "") && record.may_log_in(at(15), ""));
-    assert!(record.recovery.alert.is_none());
+    assert!(record.alert.is_none());
     assert!(record.fail(&failure(Cause::NoSms, 15), LIMITS, "", |pause| pause));
-    assert_eq!(record.recovery.alert.as_ref().unwrap().cause, Cause::NoSms);
+    assert_eq!(record.alert.as_ref().unwrap().cause, Cause::NoSms);
     assert!(!record.may_log_in(at(16), "") && record.may_log_in(at(15 + 3600), ""));
 }
 
@@ -131,7 +132,7 @@ fn a_slow_retry_that_fails_as_before_asks_nobody_again() {
     let mut record = PortalRecord::default();
     let fail = |record: &mut PortalRecord, cause, seconds, basis| {
         let news = record.fail(&failure(cause, seconds), Limits { attempts: 1, ..LIMITS }, basis, |pause| pause);
-        let alert = record.recovery.alert.as_mut().unwrap();
+        let alert = record.alert.as_mut().unwrap();
         assert_eq!(news, !std::mem::replace(&mut alert.raised, true));
         news
     };
@@ -200,7 +201,7 @@ fn a_recovery_that_had_given_up_is_over_when_the_sessions_turn_out_to_live() {
     };
     let record = lost(Cause::PageChanged);
     assert_eq!((record.recovery.given_up, record.recovery.retry_at), (None, None));
-    assert!(record.recovery.alert.is_some(), "it is for the alerts room to take back");
+    assert!(record.alert.is_some(), "it is for the alerts room to take back");
     assert_eq!(record.events.last().unwrap().kind, EventKind::Recovered);
     assert_eq!(lost(Cause::BadCredentials).recovery.given_up, Some(Cause::BadCredentials), "one attempt, ever");
 }
@@ -215,4 +216,16 @@ fn moments_that_lie_ahead_of_a_clock_that_was_set_back_are_taken_for_now() {
     record.not_ahead(past);
     assert!(!record.is_ahead(past));
     assert_eq!((record.logins.clone(), record.active.unwrap().authenticated_at), (vec![past], past));
+}
+
+#[test]
+fn the_bytes_on_disk_are_golden() {
+    let mut record = two_sessions();
+    record.expire("a", "401", at(2));
+    record.last_failure = Some(failure(Cause::NoSms, 3));
+    crate::store::golden::<PortalRecord>(
+        &record,
+        "0201016200fde8535c18a3010000fde8535c18a30100000001016101fd00505c18a3010000fd00505c18a30100000000000000000000000001010178fdb85b5c18a30100000401fd00505c18a3010000020101610002fde8535c18a3010000020101620003fdd0575c18a3010000040101610334303104fdd0575c18a3010000050101621e746865207374616e64627920746f6f6b206f7665722c2065706f63682032040000000000000000",
+    );
+    crate::store::golden::<PortalRecord>(&PortalRecord::default(), "0000000000000000000000000000000000000000000000");
 }

@@ -1,7 +1,7 @@
 //! When a login may be made that is not needed, and what becomes of one that fails.
 
 use super::*;
-use crate::portals::state::Expiry;
+use crate::portals::state::{Attempts, Expiry};
 
 const LIMITS: Limits = Limits { attempts: 3, backoff: Duration::from_secs(5), logins_per_hour: 3 };
 
@@ -70,22 +70,22 @@ fn a_failure_is_told_when_it_is_final_and_costs_no_session() {
     assert!(!fail(&mut record, Cause::NoSms, 10));
     assert!(!may(&record, 14) && may(&record, 15));
     assert!(!fail(&mut record, Cause::NoSms, 15));
-    assert!(!may(&record, 24) && may(&record, 25) && record.recovery.alert.is_none() && record.last_drill.is_none());
+    assert!(!may(&record, 24) && may(&record, 25) && record.alert.is_none() && record.last_drill.is_none());
     assert!(fail(&mut record, Cause::NoSms, 25));
-    let alert = record.recovery.alert.clone().unwrap();
+    let alert = record.alert.clone().unwrap();
     assert!(alert.cause == Cause::NoSms && alert.detail.starts_with("a drill failed"), "{alert:?}");
     assert!(!record.last_drill.as_ref().unwrap().ok);
     assert_eq!((record.active.clone(), record.standby.clone()), sessions);
     assert_eq!((record.recovery.given_up, record.recovery.failures), (None, 0), "recovery has all its attempts");
     assert!(!may(&record, 86_424) && may(&record, 86_425), "again the next day");
-    record.recovery.alert = None;
+    record.alert = None;
     for seconds in [86_425, 86_430] {
         assert!(!fail(&mut record, Cause::NoSms, seconds));
     }
     assert!(!fail(&mut record, Cause::NoSms, 86_440), "the same again is no news");
-    assert!(record.recovery.alert.is_none());
+    assert!(record.alert.is_none());
     record.admit("c", true, "", at(90_000));
-    assert_eq!(record.upkeep, Upkeep::default(), "a login that succeeds ends it");
+    assert_eq!(record.upkeep, Attempts::default(), "a login that succeeds ends it");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_says_nothing_about_the_account_is_put_off_for_ever() {
         assert!(!fail(&mut record, Cause::PortalDown, n * 3600));
         assert!(!may(&record, n * 3600 + 3599) && may(&record, n * 3600 + 3600), "{n}");
     }
-    assert!(record.recovery.alert.is_none() && record.last_drill.is_none());
+    assert!(record.alert.is_none() && record.last_drill.is_none());
 }
 
 #[test]

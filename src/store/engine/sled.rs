@@ -5,20 +5,21 @@
 //! - The version is deliberate: 1.0.0-alpha is 12 to 100 times slower when every answer is durable, and hangs on damaged
 //!   files. sled brings `fxhash` and `instant`, which are unmaintained but sound.
 //! - A lock file of our own with the process id in it gives the second process an error that a person understands.
-//! - Opening happens on a thread of its own: a damaged file can make sled panic or never return.
+//! - Opening happens under guard: a damaged file can make sled panic or never return.
 //! - sled never flushes by itself here (`flush_every_ms(None)`); the commit thread says when.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use super::{Batch, Change, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
-use crate::store::OPEN_LIMIT;
+use super::{Batch, Change, DATABASE, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
+use crate::store::fresh;
+use crate::store::guard::guarded;
 
 /// sled's page cache in bytes; its resident size is about six times that.
 const CACHE: u64 = 4 << 20;
@@ -40,33 +41,53 @@ pub(in crate::store) struct Sled {
     floors: sled::Tree,
     changes: broadcast::Sender<Change>,
     leases: Arc<Leases>,
-    // Held, not read: the lock on the data directory goes with it.
-    _lock: File,
+    path: PathBuf,
+    // Held, not read: the lock on the data directory goes with it. None: the caller has it.
+    _lock: Option<File>,
 }
 
 impl Sled {
-    /// Opens or makes the database in the directory `path`.
-    pub(in crate::store) fn open(path: &Path) -> Result<Self, EngineError> {
+    /// Opens or makes the database in the directory `path`; it must not go silent for longer than `patience`.
+    pub(in crate::store) fn open(path: &Path, patience: Duration) -> Result<Self, EngineError> {
         let lock = claim(path)?;
-        let db = open_guarded(path)?;
-        let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
-        let (records, expiry, floors) = (tree("records")?, tree("expiry")?, tree("floors")?);
-        let (changes, _) = broadcast::channel(BACKLOG);
-        let engine = Self { db, records, expiry, floors, changes, leases: Arc::default(), _lock: lock };
-        engine.prove_durable()?;
-        sync_directories(path)?;
-        Ok(engine)
+        fresh::settle(path)?;
+        Self::open_in(path, Some(lock), patience)
     }
 
-    /// Writes and flushes once and looks whether an fdatasync happened.
-    fn prove_durable(&self) -> Result<(), EngineError> {
-        let before = power::syncs();
-        // A value that differs from the one before, or sled might find nothing to write.
-        let opened = self.db.get("opened").map_err(|error| failed(&error))?;
-        let count = opened.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes) + 1;
-        self.db.insert("opened", &count.to_le_bytes()).map_err(|error| failed(&error))?;
-        self.flush()?;
-        if power::syncs() > before { Ok(()) } else { Err(EngineError::NotDurable) }
+    /// Locks the directory `path` for this process, without opening anything in it; makes it if need be.
+    pub(in crate::store) fn lock(path: &Path) -> Result<File, EngineError> {
+        claim(path)
+    }
+
+    /// Opens the database in a directory whose lock the caller has.
+    pub(in crate::store) fn open_unlocked(path: &Path, patience: Duration) -> Result<Self, EngineError> {
+        Self::open_in(path, None, patience)
+    }
+
+    fn open_in(path: &Path, lock: Option<File>, patience: Duration) -> Result<Self, EngineError> {
+        let files = path.join(DATABASE);
+        let refused = |reason: String| EngineError::Open { path: files.clone(), reason };
+        let opened = guarded(patience, {
+            let (path, files) = (path.to_owned(), files.clone());
+            move |_| open_whole(&path, &files)
+        });
+        let (db, [records, expiry, floors]) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(EngineError::Failed(reason))) | Err(reason) => return Err(refused(reason)),
+            Ok(Err(error)) => return Err(error),
+        };
+        let (changes, _) = broadcast::channel(BACKLOG);
+        sync(&[&files.join("conf"), &files, path, parent(path)])?;
+        Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock })
+    }
+
+    /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
+    pub(in crate::store) fn close(self) -> Result<(), EngineError> {
+        let file = self.path.join(DATABASE).join("db");
+        drop(self);
+        let failed = |source| EngineError::Directory { path: file.clone(), source };
+        let opened = File::open(&file).map_err(failed)?;
+        lock_when_released(&opened, RELEASE_TRIES).map_err(|error| failed(error.into()))
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -117,6 +138,14 @@ impl Engine for Sled {
         Ok(())
     }
 
+    fn note(&self, name: &str, value: &[u8]) -> Result<(), EngineError> {
+        self.db.insert(name, value).map(|_| ()).map_err(|error| failed(&error))
+    }
+
+    fn noted(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.db.get(name).map_err(|error| failed(&error))?.map(|value| value.to_vec()))
+    }
+
     fn flush(&self) -> Result<(), EngineError> {
         self.db.flush().map(|_| ()).map_err(|error| failed(&error))
     }
@@ -136,7 +165,12 @@ impl Engine for Sled {
 }
 
 fn failed(error: &sled::Error) -> EngineError {
-    EngineError::Failed(error.to_string())
+    match error {
+        sled::Error::Io(io) if io.kind() == io::ErrorKind::StorageFull || io.to_string().contains("os error 28") => {
+            EngineError::NoSpace(io.to_string())
+        }
+        _ => EngineError::Failed(error.to_string()),
+    }
 }
 
 /// Makes the directory, private to its owner, and locks it for this process.
@@ -150,7 +184,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut lock = options.open(&lock_path).map_err(io_error(&lock_path))?;
-    match lock_when_released(&lock) {
+    match lock_when_released(&lock, LOCK_TRIES) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(EngineError::InUse { path: path.to_owned(), owner: owner(&mut lock) });
@@ -168,8 +202,7 @@ fn claim(path: &Path) -> Result<File, EngineError> {
 
 /// Takes the lock once nobody has it. A process that is just being started has our open files until it becomes another
 /// program, this one of a store that was closed in the same moment perhaps.
-fn lock_when_released(lock: &File) -> Result<(), TryLockError> {
-    let mut patience = LOCK_TRIES;
+fn lock_when_released(lock: &File, mut patience: u32) -> Result<(), TryLockError> {
     loop {
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) if patience > 0 => {
@@ -191,35 +224,39 @@ fn owner(lock: &mut File) -> String {
     }
 }
 
-fn open_guarded(path: &Path) -> Result<sled::Db, EngineError> {
-    let refused = |reason: String| EngineError::Open { path: path.to_owned(), reason };
-    let config = sled::Config::new()
-        .path(path.join("sled"))
-        .cache_capacity(CACHE)
-        .flush_every_ms(None)
-        .mode(sled::Mode::HighThroughput);
-    let (tell, told) = mpsc::sync_channel(1);
-    let opener = std::thread::Builder::new().name("store open".to_owned()).spawn(move || {
-        // The receiver is gone only when opening took too long; there is nobody left to tell then.
-        let _ = tell.send(open_when_released(&config));
-    });
-    let opener = opener.map_err(|error| refused(error.to_string()))?;
-    match told.recv_timeout(OPEN_LIMIT) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(refused(error.to_string())),
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            Err(refused(format!("no answer within {} s, probably damaged", OPEN_LIMIT.as_secs())))
-        }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            let _ = opener.join();
-            Err(refused("the files are damaged".to_owned()))
-        }
+/// Everything that reads or writes the files for the first time.
+fn open_whole(path: &Path, files: &Path) -> Result<(sled::Db, [sled::Tree; 3]), EngineError> {
+    if !files.exists() {
+        make(path, files)?;
     }
+    remove_unfinished(files)?;
+    let db = open_when_released(files)?;
+    let tree = |name: &str| db.open_tree(name).map_err(|error| failed(&error));
+    let trees = [tree("records")?, tree("expiry")?, tree("floors")?];
+    prove_durable(&db, files)?;
+    Ok((db, trees))
+}
+
+/// Writes and flushes once and looks whether an fdatasync happened, and whether a rename is ours.
+fn prove_durable(db: &sled::Db, files: &Path) -> Result<(), EngineError> {
+    let before = power::syncs();
+    // A value that differs from the one before, or sled might find nothing to write.
+    let opened = db.get("opened").map_err(|error| failed(&error))?;
+    let count = opened.and_then(|bytes| bytes.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes) + 1;
+    db.insert("opened", &count.to_le_bytes()).map_err(|error| failed(&error))?;
+    db.flush().map_err(|error| failed(&error))?;
+    // A file that is given its own name stays what it is.
+    let (conf, renamed) = (files.join("conf"), power::renames());
+    fs::rename(&conf, &conf).map_err(|source| EngineError::Directory { path: conf, source })?;
+    let proven = power::syncs() > before && power::renames() > renamed;
+    if proven { Ok(()) } else { Err(EngineError::NotDurable) }
 }
 
 /// Opens the files once sled's own lock on them is free. Ours is held by now, so nobody else has them open: only the
 /// worker threads of a database that this process has just closed may still be letting go.
-fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
+fn open_when_released(files: &Path) -> Result<sled::Db, EngineError> {
+    let config =
+        sled::Config::new().path(files).cache_capacity(CACHE).flush_every_ms(None).mode(sled::Mode::HighThroughput);
     let mut patience = RELEASE_TRIES;
     loop {
         match config.open() {
@@ -227,29 +264,61 @@ fn open_when_released(config: &sled::Config) -> sled::Result<sled::Db> {
                 patience -= 1;
                 std::thread::sleep(RELEASE_PAUSE);
             }
-            opened => return opened,
+            opened => return opened.map_err(|error| failed(&error)),
         }
     }
 }
 
-/// Directory entries are data too: a file whose name is not on the disk is lost with it.
-fn sync_directories(path: &Path) -> Result<(), EngineError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for directory in [&path.join("sled") as &Path, path, parent] {
-        let sync = File::open(directory).and_then(|directory| directory.sync_all());
-        sync.map_err(|source| EngineError::Directory { path: PathBuf::from(directory), source })?;
+/// Makes an empty database under another name and gives it its own when it is whole on the disk: one that a power cut
+/// leaves half made would not open.
+fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
+    let made = path.join("sled.new");
+    let failed = |source| EngineError::Directory { path: made.clone(), source };
+    match fs::remove_dir_all(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    drop(open_when_released(&made)?);
+    sync(&[&made.join("conf"), &made.join("db"), &made])?;
+    fs::rename(&made, files).map_err(failed)
+}
+
+/// Removes what a recovery that was cut short had begun to write. It is worth nothing before it has its name, and sled
+/// takes it for whole and refuses to open.
+fn remove_unfinished(files: &Path) -> Result<(), EngineError> {
+    let failed = |source| EngineError::Directory { path: files.to_owned(), source };
+    for entry in fs::read_dir(files).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().as_encoded_bytes().ends_with(b".generating") {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
     }
     Ok(())
+}
+
+/// Forces to the disk what sled does not: its file of settings, without which it does not open, and directory entries,
+/// which are data too: a file whose name is not on the disk is lost with it.
+fn sync(places: &[&Path]) -> Result<(), EngineError> {
+    places.iter().try_for_each(|place| {
+        let synced = File::open(place).and_then(|place| place.sync_all());
+        synced.map_err(|source| EngineError::Directory { path: PathBuf::from(place), source })
+    })
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     #[test]
     fn every_flushed_change_is_forced_to_the_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let engine = Sled::open(&dir.path().join("store")).unwrap();
+        let engine = Sled::open(&dir.path().join("store"), PATIENCE).unwrap();
         for n in 0_u64..20 {
             let before = power::syncs();
             let old = n.checked_sub(1).map(u64::to_le_bytes);
@@ -262,20 +331,41 @@ mod tests {
     }
 
     #[test]
+    fn an_unfinished_recovery_does_not_keep_the_store_shut() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
+        fs::write(dir.path().join("sled/snap.00000000000475FB.generating"), "half a file").unwrap();
+        Sled::open(dir.path(), PATIENCE).unwrap();
+    }
+
+    #[test]
+    fn a_rename_goes_through_to_the_disk_and_fails_as_usual() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("나"));
+        fs::write(&from, "x").unwrap();
+        let before = power::renames();
+        fs::rename(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"x");
+        let error = fs::rename(&from, &to).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(power::renames() >= before + 2);
+    }
+
+    #[test]
     fn the_second_opener_is_told_who_was_first() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Sled::open(dir.path()).unwrap();
-        let error = Sled::open(dir.path()).unwrap_err().to_string();
+        let first = Sled::open(dir.path(), PATIENCE).unwrap();
+        let error = Sled::open(dir.path(), PATIENCE).unwrap_err().to_string();
         assert_eq!(error, format!("{} is in use by process {}", dir.path().display(), std::process::id()));
         drop(first);
-        Sled::open(dir.path()).unwrap();
+        Sled::open(dir.path(), PATIENCE).unwrap();
     }
 
     #[test]
     fn a_damaged_database_is_an_error_not_a_panic() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Sled::open(dir.path()).unwrap());
+        drop(Sled::open(dir.path(), PATIENCE).unwrap());
         fs::write(dir.path().join("sled/conf"), "segment_size: nonsense").unwrap();
-        assert!(matches!(Sled::open(dir.path()), Err(EngineError::Open { .. })));
+        assert!(matches!(Sled::open(dir.path(), PATIENCE), Err(EngineError::Open { .. })));
     }
 }

@@ -24,7 +24,7 @@ async fn a_busy_phone_is_no_attempt_and_nobodys_fault() {
         keeper.settle(Done::LoginFailed(NoLogin::Busy(busy))).await.unwrap();
     }
     let record = keeper.record();
-    assert_eq!((record.recovery.failures, &record.last_failure, &record.recovery.alert), (0, &None, &None));
+    assert_eq!((record.recovery.failures, &record.last_failure, &record.alert), (0, &None, &None));
     keeper.plan_login(now).await.unwrap();
     assert_eq!(login_of(&scene), None, "not at once again");
     scene.advance(PHONE_AGAIN * 2);

@@ -137,7 +137,7 @@ async fn a_drill_that_fails_costs_no_session_and_is_told_when_it_is_final() {
     scene.logged_in("b").await;
     begins(&scene, &mut keeper, DAY * 9).await.unwrap();
     for attempt in 1..=3 {
-        assert!(keeper.record().recovery.alert.is_none(), "{attempt}");
+        assert!(keeper.record().alert.is_none(), "{attempt}");
         fails(&scene, &mut keeper, Cause::PageChanged).await;
         if attempt < 3 {
             begins(&scene, &mut keeper, HOUR).await.unwrap();
@@ -146,7 +146,7 @@ async fn a_drill_that_fails_costs_no_session_and_is_told_when_it_is_final() {
     }
     let record = keeper.record();
     assert!(record.whole(true) && record.recovery.given_up.is_none());
-    let alert = record.recovery.alert.clone().unwrap();
+    let alert = record.alert.clone().unwrap();
     assert!(alert.cause == Cause::PageChanged && alert.detail.starts_with("a drill failed"), "{alert:?}");
     keeper.tell(&record).await.unwrap();
     keeper.tell(&keeper.record()).await.unwrap();
