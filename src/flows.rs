@@ -57,11 +57,12 @@ use crate::lifecycle::Lifecycle;
 use crate::secret::{self, Secret};
 use crate::store::{Decision, Expires, Store, StoreError, Stored};
 pub use definition::{Definition, DefinitionError, Transition, inspect};
+use feed::Heard;
 pub use feed::{Ended, Feed, Reader, Step};
 pub use list::{Filter, MAX_PAGE, Stuck};
 pub use provider::Failure;
 use provider::Provider;
-pub use record::{FlowRecord, Message};
+pub use record::{FlowRecord, KINDS, Message};
 use record::{Page, Token};
 use running::Running;
 use transition::{Outcome, Wish};
@@ -351,14 +352,15 @@ impl Flows {
     ///
     /// # Errors
     /// [`FlowError::UnknownFlow`], [`FlowError::Absent`], or a failing store.
-    pub fn get(&self, flow: &str, id: &str) -> Result<Arc<Flow>, FlowError> {
+    pub async fn get(&self, flow: &str, id: &str) -> Result<Arc<Flow>, FlowError> {
         self.declared(flow)?;
-        self.find(flow, id)?.ok_or(FlowError::Absent)
+        self.find(flow, id).await?.ok_or(FlowError::Absent)
     }
 
-    fn find(&self, flow: &str, id: &str) -> Result<Option<Arc<Flow>>, FlowError> {
+    /// What is found is on the disk: a call must not be made, nor a client be told, for what a crash can take back.
+    async fn find(&self, flow: &str, id: &str) -> Result<Option<Arc<Flow>>, FlowError> {
         let Some(key) = key(flow, id) else { return Ok(None) };
-        let stored = self.0.store.get::<FlowRecord>(&key)?;
+        let stored = self.0.store.read::<FlowRecord>(&key).await?;
         Ok(stored.map(|stored| self.seen(flow, id, stored)))
     }
 
@@ -535,11 +537,16 @@ impl Flows {
     ///
     /// # Errors
     /// As [`Flows::get`].
-    pub fn follow(&self, flow: &str, id: &str, seen: Option<u64>) -> Result<Option<(Option<Step>, Reader)>, FlowError> {
-        self.get(flow, id)?;
+    pub async fn follow(
+        &self,
+        flow: &str,
+        id: &str,
+        seen: Option<u64>,
+    ) -> Result<Option<(Option<Step>, Reader)>, FlowError> {
+        self.get(flow, id).await?;
         let Some(mut reader) = self.0.feed.read(&format!("{flow}/{id}")) else { return Ok(None) };
         // Read after the reader has its place, so that no version falls between the two.
-        let latest = self.get(flow, id)?;
+        let latest = self.get(flow, id).await?;
         let first = match seen {
             None => Some(Step::Version(Arc::clone(&latest))),
             Some(seen) if seen > latest.version => Some(Step::Reset(Arc::clone(&latest))),
@@ -555,7 +562,17 @@ impl Flows {
     /// # Errors
     /// A failing store.
     pub async fn next(&self, reader: &mut Reader, flow: &str, id: &str) -> Result<Option<Step>, FlowError> {
-        reader.next(|| self.find(flow, id)).await
+        loop {
+            match reader.next().await {
+                Some(Heard::Step(step)) => return Ok(Some(step)),
+                Some(Heard::Lost) => {
+                    if let Some(step) = reader.look(self.find(flow, id).await?) {
+                        return Ok(Some(step));
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
     }
 
     /// What happens to flows.
@@ -753,7 +770,7 @@ impl Flow {
 fn decided(outcome: Result<Outcome, FlowError>) -> Verdict<Result<(), FlowError>> {
     match outcome {
         Ok(Outcome::Changed(record)) => Verdict::Put(record, Ok(())),
-        Ok(Outcome::Repeated) => Verdict::Keep(Ok(())),
+        Ok(Outcome::Repeated | Outcome::Left) => Verdict::Keep(Ok(())),
         Err(error) => Verdict::Keep(Err(error)),
     }
 }

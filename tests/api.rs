@@ -257,9 +257,9 @@ async fn the_portal_s_root_is_relayed_like_any_other_path_of_it() {
 async fn fail(running: &Running, id: &str) {
     let flows = &running.app.parts().flows;
     let taken = flows.take("verify", id, "go", None, None).await.unwrap();
-    let (_, mut reader) = flows.follow("verify", id, Some(taken.version)).unwrap().unwrap();
+    let (_, mut reader) = flows.follow("verify", id, Some(taken.version)).await.unwrap().unwrap();
     flows.next(&mut reader, "verify", id).await.unwrap();
-    assert_eq!(flows.get("verify", id).unwrap().status(), "failed");
+    assert_eq!(flows.get("verify", id).await.unwrap().status(), "failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

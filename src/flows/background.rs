@@ -107,7 +107,7 @@ impl Flows {
         let Some((kind, id)) = key.split_once('/') else { return Ok(()) };
         // A kind that is not configured any more may be again.
         let Ok(declared) = self.declared(kind) else { return Ok(()) };
-        let Some(flow) = self.find(kind, id)? else { return Ok(()) };
+        let Some(flow) = self.find(kind, id).await? else { return Ok(()) };
         let Some(job) = flow.record.job.clone() else { return Ok(()) };
         if job.due > self.0.clock.now() {
             self.schedule(&flow);

@@ -9,14 +9,24 @@ use super::definition::{Call, Values, Work};
 use super::provider::{Failure, Saved};
 use super::record::{Claim, FlowRecord, Token};
 use super::running::Under;
-use super::transition::Wish;
-use super::{Declared, Flow, FlowError, Flows, Verdict, decided, transition};
+use super::transition::{Outcome, Wish};
+use super::{Declared, Flow, FlowError, Flows, Verdict, transition};
 use crate::clock::{self, Time};
 
 /// The wait before the second attempt of a call; doubled with each.
 const BACKOFF: Duration = Duration::from_millis(200);
 /// How long a call that is under way may go on when the process stops.
 const LAST: Duration = Duration::from_secs(7);
+
+/// How a claim came about.
+enum Claimed {
+    /// By this request.
+    Now,
+    /// By the same request, in a process that has died.
+    Earlier,
+    /// Not at all: the same request was carried out before.
+    Done,
+}
 
 /// What was asked for.
 pub(super) struct Asked {
@@ -38,13 +48,14 @@ impl Flows {
         let running = || FlowError::Running { transition: name.to_owned() };
         // Before the claim, so that nobody takes it for one that was left behind.
         let under = self.0.running.begin(&key, asked.token).ok_or_else(running)?;
-        let (token, at) = (asked.token, (flow.to_owned(), id.to_owned(), name.to_owned()));
+        let at = (flow.to_owned(), id.to_owned(), name.to_owned());
         let (this, (tell, told)) = (self.clone(), oneshot::channel());
         self.0.life.spawn("transition of a flow", async move {
             let (flow, id, name) = at;
             let taken = match this.claim(&flow, &id, &name, asked).await {
-                Ok(claimed) if claimed.record.claim.as_ref().is_none_or(|claim| claim.token != token) => Ok(claimed),
-                Ok(claimed) => this.carry_on(&claimed, &under).await,
+                Ok((flow, Claimed::Now)) => this.carry_on(&flow, &under).await,
+                Ok((flow, Claimed::Earlier)) => this.carry_on_after(&flow, &under).await,
+                Ok((flow, Claimed::Done)) => Ok(flow),
                 Err(error) => Err(error),
             };
             drop(under);
@@ -54,8 +65,7 @@ impl Flows {
         told.await.unwrap_or(Err(FlowError::Stopping))
     }
 
-    /// The flow with the claim in it, or without when the same request was carried out before.
-    async fn claim(&self, flow: &str, id: &str, name: &str, asked: Asked) -> Result<Arc<Flow>, FlowError> {
+    async fn claim(&self, flow: &str, id: &str, name: &str, asked: Asked) -> Result<(Arc<Flow>, Claimed), FlowError> {
         let (name, of) = (name.to_owned(), id.to_owned());
         let claim = move |old: Option<&FlowRecord>, now: Time| {
             let Asked { declared, sent, once, token } = &asked;
@@ -65,9 +75,27 @@ impl Flows {
             let Work::Call(call) = &transition.work else { return Verdict::Keep(Err(FlowError::Absent)) };
             let definition = &declared.definition;
             let wish = Wish { definition, transition, sent, once: *once, token: *token, now };
-            decided(wish.claim(old, call, &of, &declared.secrets))
+            match wish.claim(old, call, &of, &declared.secrets) {
+                Ok(Outcome::Changed(record)) => Verdict::Put(record, Ok(Claimed::Now)),
+                Ok(Outcome::Repeated) => Verdict::Keep(Ok(Claimed::Done)),
+                Ok(Outcome::Left) => Verdict::Keep(Ok(Claimed::Earlier)),
+                Err(error) => Verdict::Keep(Err(error)),
+            }
         };
-        self.changed(flow, id, claim).await
+        let (flow, claimed) = self.change(flow, id, None, claim).await?;
+        let claimed = claimed?;
+        Ok((flow.ok_or(FlowError::Absent)?, claimed))
+    }
+
+    /// Goes on with a claim that a process left behind when it died: whether its call arrived is unknown, so it is made
+    /// again only if that is safe.
+    pub(super) async fn carry_on_after(&self, flow: &Flow, under: &Under) -> Result<Arc<Flow>, FlowError> {
+        let Some(claim) = flow.record.claim.clone() else { return Err(FlowError::Absent) };
+        let declared = self.declared(&flow.flow)?;
+        match declared.definition.transition(&claim.transition).map(|transition| &transition.work) {
+            Some(Work::Call(call)) if call.is_safe() => self.carry_on(flow, under).await,
+            _ => self.give_up(flow, claim, Failure::Interrupted).await,
+        }
     }
 
     /// Makes the claimed call, and carries the transition out or gives it up.

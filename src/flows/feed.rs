@@ -93,6 +93,13 @@ pub enum Step {
     Ended(Ended),
 }
 
+/// What a reader hears of the feed.
+pub(super) enum Heard {
+    Step(Step),
+    /// More was missed than is kept: look at the flow.
+    Lost,
+}
+
 /// Who follows one flow.
 #[derive(Debug)]
 pub struct Reader {
@@ -102,6 +109,8 @@ pub struct Reader {
     position: u64,
     /// The last version seen was in a state that nothing leads out of.
     finished: bool,
+    /// It has looked at the flow since the last news.
+    looked: bool,
     /// The end was told.
     over: bool,
     _place: OwnedSemaphorePermit,
@@ -186,6 +195,7 @@ impl Feed {
             news,
             position: 0,
             finished: false,
+            looked: false,
             over: false,
             _place: place,
         })
@@ -262,62 +272,54 @@ impl Reader {
         }
     }
 
-    /// The next version, when there is one; None when the process is about to stop. `whole` reads the flow as it stands,
-    /// for a reader that has missed too much.
-    pub(super) async fn next<E>(
-        &mut self,
-        whole: impl Fn() -> Result<Option<Arc<Flow>>, E>,
-    ) -> Result<Option<Step>, E> {
+    /// The next version, when there is one; None when the process is about to stop, or the end was told.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
         let heard = Arc::clone(&self.news);
-        loop {
+        while !self.over {
             let mut news = pin!(heard.notified());
             // Before the look, so that what comes between the look and the wait is heard.
             news.as_mut().enable();
-            let next =
-                self.feed.journals().by_flow.get(&self.key).map_or(Next::Lost, |journal| journal.after(self.position));
-            match next {
-                _ if self.over => return Ok(None),
+            let next = self.feed.journals().by_flow.get(&self.key).map(|journal| journal.after(self.position));
+            match next.unwrap_or(Next::Lost) {
                 Next::Version(flow) => {
                     self.see(&flow);
-                    return Ok(Some(Step::Version(flow)));
+                    return Some(Heard::Step(Step::Version(flow)));
                 }
                 Next::Ended(ended) => {
                     self.over = true;
-                    return Ok(Some(Step::Ended(ended)));
+                    return Some(Heard::Step(Step::Ended(ended)));
                 }
-                Next::Lost => match whole()? {
-                    Some(flow) if flow.version > self.position => {
-                        self.see(&flow);
-                        return Ok(Some(Step::Reset(flow)));
-                    }
-                    // What was forgotten is what this reader has seen.
-                    Some(_) => {
-                        if let Some(step) = self.pause() {
-                            return Ok(Some(step));
-                        }
-                    }
-                    None => {
-                        self.over = true;
-                        return Ok(Some(Step::Ended(Ended::Expired)));
-                    }
-                },
-                Next::Wait => {
-                    if let Some(step) = self.pause() {
-                        return Ok(Some(step));
-                    }
-                }
+                Next::Lost if !self.looked => return Some(Heard::Lost),
+                Next::Lost | Next::Wait => {}
+            }
+            if self.finished {
+                self.over = true;
+                return Some(Heard::Step(Step::Ended(Ended::Final)));
             }
             tokio::select! {
-                () = self.feed.0.closed.cancelled() => return Ok(None),
-                () = news => {}
+                () = self.feed.0.closed.cancelled() => return None,
+                () = news => self.looked = false,
             }
         }
+        None
     }
 
-    /// What is done when nothing newer is there.
-    fn pause(&mut self) -> Option<Step> {
-        self.over = self.finished;
-        self.finished.then_some(Step::Ended(Ended::Final))
+    /// Takes the flow as it stands for what was missed; None when that is what this reader has seen.
+    pub(super) fn look(&mut self, flow: Option<Arc<Flow>>) -> Option<Step> {
+        match flow {
+            Some(flow) if flow.version > self.position => {
+                self.see(&flow);
+                Some(Step::Reset(flow))
+            }
+            Some(_) => {
+                self.looked = true;
+                None
+            }
+            None => {
+                self.over = true;
+                Some(Step::Ended(Ended::Expired))
+            }
+        }
     }
 
     fn see(&mut self, flow: &Flow) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Kind;
 use crate::clock::Time;
-use crate::store::Record;
+use crate::store::{self, Record};
 
 /// Bytes of messages in the record from which on the older ones move to a page, and how many messages.
 const TAIL: usize = 8 * 1024;
@@ -24,6 +24,9 @@ const REMEMBERED: usize = 256;
 
 /// What tells one call, or row of calls, from every other; keys for providers are made of it.
 pub(super) type Token = [u8; 16];
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[store::Kind] = &[store::Kind::of::<FlowRecord>(), store::Kind::of::<Page>()];
 
 /// A flow's record, by `flow/id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +206,27 @@ impl FlowRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::golden;
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        let now = Time::from_millis(1_700_000_000_000);
+        let mut record = FlowRecord::new("started", "{\"이름\":1.10}".to_owned(), now);
+        record.say(now, Kind::Success, "말");
+        record.set(&["asked".to_owned()]);
+        record.remember(Some(7));
+        let (token, transition) = ([1; 16], "ask".to_owned());
+        let once = Some(7);
+        record.claim = Some(Claim { token, transition: transition.clone(), sent: "{}".to_owned(), once, since: now });
+        record.job = Some(Job { token, transition, call: 1, failures: 2, due: now, since: now });
+        golden::<FlowRecord>(
+            &record,
+            "0773746172746564fd0068e5cf8b0100000f7b22ec9db4eba684223a312e31307d010561736b656401fd0068e5cf8b0100000103eba790\
+             00001b010701010101010101010101010101010101010361736b027b7d0107fd0068e5cf8b0100000101010101010101010101010101010\
+             1010361736b0102fd0068e5cf8b010000fd0068e5cf8b01000000fd0068e5cf8b010000fd0068e5cf8b010000",
+        );
+        golden::<Page>(&Page(record.tail), "01fd0068e5cf8b0100000103eba790");
+    }
 
     #[test]
     fn surplus_messages_leave_once_and_the_newest_stay() {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::definition::{Transition, Work};
 use super::feed::Ended;
-use super::provider::Failure;
 use super::record::FlowRecord;
 use super::{Flow, FlowError, Flows};
 use crate::store::{ChangeKind, Record, StoreError};
@@ -68,22 +66,14 @@ impl Flows {
         let Some(claim) = flow.record.claim.clone() else { return };
         let Some(under) = self.0.running.begin(key, claim.token) else { return };
         // The claim may have been settled between the look and this.
-        let Ok(Some(flow)) = self.find(&flow.flow, &flow.id) else { return };
+        let Ok(Some(flow)) = self.find(&flow.flow, &flow.id).await else { return };
         if flow.record.claim.as_ref() != Some(&claim) {
             return;
         }
         let Ok(permit) = Arc::clone(&self.0.workers).acquire_owned().await else { return };
         let this = self.clone();
         self.0.life.spawn("takeover of a flow", async move {
-            let work = flow.declared.as_ref().and_then(|declared| declared.definition.transition(&claim.transition));
-            let safe = work.is_some_and(|transition: &Transition| match &transition.work {
-                Work::Call(call) => call.is_safe(),
-                Work::None | Work::Background(_) => false,
-            });
-            let taken = match safe {
-                true => this.carry_on(&flow, &under).await,
-                false => this.give_up(&flow, claim, Failure::Interrupted).await,
-            };
+            let taken = this.carry_on_after(&flow, &under).await;
             drop((under, permit));
             match taken {
                 Ok(_) | Err(FlowError::Provider { .. } | FlowError::Absent) => {}

@@ -35,6 +35,8 @@ pub(super) enum Outcome {
     Changed(Box<FlowRecord>),
     /// It was carried out before, for the same request.
     Repeated,
+    /// It was claimed by the same request, in a process that has died.
+    Left,
 }
 
 impl Wish<'_> {
@@ -64,6 +66,9 @@ impl Wish<'_> {
     ) -> Result<Outcome, FlowError> {
         if old.has_applied(self.once) {
             return Ok(Outcome::Repeated);
+        }
+        if old.claim.as_ref().is_some_and(|claim| claim.token == self.token) {
+            return Ok(Outcome::Left);
         }
         legal(old, self.definition, self.transition)?;
         let data = merged(&old.data, self.sent)?;

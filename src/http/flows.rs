@@ -128,10 +128,7 @@ impl From<FlowError> for Problem {
             FlowError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_messages", detail),
             FlowError::NotFailed => Self::conflict("not_failed", detail),
             FlowError::Stopping => Self::unavailable("stopping", detail, Duration::from_secs(1)),
-            FlowError::Store(_) => {
-                tracing::error!(%error, "a flow's record: {error}");
-                Self::internal()
-            }
+            FlowError::Store(error) => Self::store(&error, "a flow's record"),
         }
     }
 }
@@ -246,7 +243,7 @@ async fn read(
     Path((flow, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
-    let flow = api.flows.get(&flow, &id)?;
+    let flow = api.flows.get(&flow, &id).await?;
     let headers = [(header::ETAG, etag(flow.version)), (header::CACHE_CONTROL, NO_STORE)];
     if none_match.has(flow.version) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
@@ -303,7 +300,7 @@ async fn delete(
     responses((status = 201, description = "The flow with its newest messages, and `ETag`", body = FlowView),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 507, description = "`too_many_messages`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 507, description = "`too_many_messages` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn append(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,

@@ -85,17 +85,29 @@ impl Appliance {
         }
     }
 
-    /// None when the connection broke.
+    /// None when the connection broke, or the answer is a refusal.
     async fn send(&self, client: &Client, method: Method, path: &str, body: &str) -> Option<Told> {
+        self.send_once(client, method, path, body, None).await.filter(|told| told.status < 400)
+    }
+
+    /// None when the connection broke.
+    async fn send_once(
+        &self,
+        client: &Client,
+        method: Method,
+        path: &str,
+        body: &str,
+        key: Option<&str>,
+    ) -> Option<Told> {
         let url = format!("http://{}/api/flows/{path}", self.address);
         let mut request = client.request(method, url).bearer_auth(&self.token);
         if !body.is_empty() {
             request = request.header("content-type", "application/json").body(body.to_owned());
         }
-        let answer = request.send().await.ok()?;
-        let whole = answer.error_for_status_ref().is_ok();
-        whole.then_some(())?;
-        Some(Told::of(answer).await)
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        Some(Told::of(request.send().await.ok()?).await)
     }
 
     async fn until(&self, client: &Client, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -220,6 +232,38 @@ async fn a_claim_that_a_crash_left_is_given_up_or_taken_up() {
     assert_eq!(asked.iter().filter(|one| one.path == "/simpleauth").count(), 1, "nobody knows whether it arrived");
     let looks: Vec<_> = asked.iter().filter(|one| one.path.starts_with("/look")).collect();
     assert_eq!((looks.len(), &looks[0].headers["x-key"]), (2, &looks[1].headers["x-key"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_crash_cut_short_is_carried_out_when_it_is_repeated() {
+    let mut appliance = Appliance::start().await;
+    let client = client();
+    let path = format!(
+        "steps/{}",
+        appliance.send(&client, Method::POST, "steps", r#"{"data":{"who":"a"}}"#).await.unwrap().id()
+    );
+    let look = format!("{path}/look");
+    appliance.provider.mood(Mood::Slow);
+    tokio::select! {
+        _ = appliance.send_once(&client, Method::POST, &look, "", Some("k")) => panic!("nothing was answered yet"),
+        () = appliance.provider.arrived() => {}
+    }
+    appliance.provider.mood(Mood::Good);
+    appliance.die_and_come_back().await;
+    let answered = async {
+        loop {
+            let told = appliance.send_once(&client, Method::POST, &look, "", Some("k")).await.unwrap();
+            if told.status == 200 {
+                return told;
+            }
+            // It is being taken up already.
+            assert_eq!((told.status, told.header("retry-after")), (409, "1"), "{}", told.text);
+            clock::pause(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let told = clock::within(PATIENCE, answered).await.expect("it is carried out");
+    assert_eq!((&told.body["status"], &told.body["progress"]["looked"]), (&json!("seen"), &json!(true)));
+    assert_eq!(appliance.provider.requests().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,15 @@ impl Desk {
         }
     }
 
+    /// What the command line says, asked of this appliance.
+    pub(crate) async fn command(&self, words: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_nightporter"));
+        command.args(words).arg("--config").arg(self.dir.path().join("nightporter.toml"));
+        let output = command.env("TZ", "UTC").output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Writes a flow's declaration anew and has it read.
     pub(crate) async fn redeclare(&self, name: &str, change: impl Fn(String) -> String) -> Result<(), String> {
         let file = self.dir.path().join(name);

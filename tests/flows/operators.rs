@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::desk::{Desk, Told};
+use crate::provider::Mood;
 
 fn ids(told: &Told) -> Vec<String> {
     let flows = told.body["flows"].as_array().unwrap_or_else(|| panic!("{}", told.text));
@@ -37,5 +38,26 @@ async fn flows_are_listed_by_state_and_age_in_pages() {
     }
     assert!(!aged.text.contains("홍길동"), "a list shows no data");
     assert_eq!(ids(&desk.get("identity?stuck=true").await), Vec::<String>::new());
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_shows_what_is_stuck_and_tries_it_again() {
+    let desk = Desk::new().await;
+    let kinds = desk.command(&["flow", "list"]).await;
+    assert!(kinds.contains("identity") && kinds.contains("look, go, cancel"), "{kinds}");
+    let path = format!("steps/{}", desk.send(Method::POST, "steps", "").await.id());
+    let id = path.trim_start_matches("steps/");
+    desk.provider.mood(Mood::Good);
+    desk.redeclare("steps.toml", |text| text.replace("attempts = 3", "attempts = 1")).await.unwrap();
+    desk.provider.moods(&[Mood::Refusing, Mood::Good]);
+    desk.send(Method::POST, &format!("{path}/go"), "").await;
+    desk.until(&path, |flow| flow["status"] == "failed").await;
+    let stuck = desk.command(&["flow", "list", "steps", "--stuck"]).await;
+    assert!(stuck.contains(id) && stuck.contains("failed"), "{stuck}");
+    assert!(desk.command(&["flow", "show", "steps", id]).await.contains("go failed: the provider answered 400"));
+    assert_eq!(desk.command(&["flow", "retry", "steps", id]).await, "go is tried again\n");
+    desk.until(&path, |flow| flow["status"] == "done").await;
+    assert_eq!(desk.command(&["flow", "list", "steps", "--stuck"]).await, "no such flow\n");
     desk.stop().await;
 }

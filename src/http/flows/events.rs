@@ -39,11 +39,11 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let seen = headers.get("last-event-id").map(version).transpose()?;
-    let now = api.flows.get(&flow, &id)?;
+    let now = api.flows.get(&flow, &id).await?;
     if seen == Some(now.version) && now.is_over() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let (first, reader) = api.flows.follow(&flow, &id, seen)?.ok_or_else(too_many)?;
+    let (first, reader) = api.flows.follow(&flow, &id, seen).await?.ok_or_else(too_many)?;
     Ok(answer(stream_of(Following { api, principal, flow, id, reader, first })))
 }
 
