@@ -32,9 +32,12 @@
 //! is, no transition is legal, and the operator's list shows it as stuck.
 
 mod background;
+mod change;
 mod claimed;
 mod definition;
+mod error;
 mod feed;
+mod flow;
 mod list;
 mod provider;
 mod record;
@@ -44,28 +47,30 @@ mod transition;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::{Clock, Time};
 use crate::config;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::secret::{self, Secret};
-use crate::store::{Decision, Expires, Store, StoreError, Stored};
+use crate::store::{Decision, Store, Stored};
+use change::{Verdict, decided, key, page_key};
 pub use definition::{Definition, DefinitionError, Transition, inspect};
+pub use error::{FlowError, FlowsError};
 use feed::Heard;
 pub use feed::{Ended, Feed, Reader, Step};
+pub use flow::Flow;
 pub use list::{Filter, MAX_PAGE, Stuck};
 pub use provider::Failure;
 use provider::Provider;
 pub use record::{FlowRecord, KINDS, Message};
 use record::{Page, Token};
 use running::Running;
-use transition::{Outcome, Wish};
+use transition::Wish;
 
 /// The longest text of a message in bytes.
 pub const MAX_TEXT: usize = 4096;
@@ -131,135 +136,6 @@ struct Declared {
 /// The kinds of flows of one configuration.
 #[derive(Clone, Debug)]
 pub struct Kinds(Arc<BTreeMap<String, Arc<Declared>>>);
-
-/// A flow as it stands.
-#[derive(Clone, Debug)]
-pub struct Flow {
-    /// Its kind.
-    pub flow: String,
-    /// Its id within the kind.
-    pub id: String,
-    /// Grows by one with every change.
-    pub version: u64,
-    /// From this millisecond on it is gone.
-    pub expires_at: Time,
-    record: FlowRecord,
-    declared: Option<Arc<Declared>>,
-}
-
-/// Why a flow could not be read or changed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FlowError {
-    /// No flow of that name is configured.
-    #[error("no flow is called \"{0}\"")]
-    UnknownFlow(String),
-    /// There is none of that id, or it has expired.
-    #[error("no flow of that id is here")]
-    Absent,
-    /// The definition has no transition of that name.
-    #[error("this flow has no transition \"{0}\"")]
-    UnknownTransition(String),
-    /// The transition does not lead out of the present state.
-    #[error("{transition} does not lead out of the state {status}")]
-    Illegal {
-        /// The transition.
-        transition: String,
-        /// The present state.
-        status: String,
-        /// Those that do.
-        legal: Vec<String>,
-    },
-    /// Another transition's call is under way.
-    #[error("{transition} is under way")]
-    Running {
-        /// That one.
-        transition: String,
-    },
-    /// The provider failed; the state is as it was.
-    #[error("{transition} failed: {failure}")]
-    Provider {
-        /// The transition.
-        transition: String,
-        /// How.
-        failure: Failure,
-    },
-    /// The transition needs this part of the data.
-    #[error("{0} is needed for this transition and not there")]
-    Lacks(String),
-    /// This part of the data does not fit where the provider's call needs it.
-    #[error("{0} does not fit into the provider's address or a header")]
-    Misfit(String),
-    /// It is not at a version that the caller allows.
-    #[error("the flow has changed since the version that this request names")]
-    Changed,
-    /// The data is no JSON object.
-    #[error("data must be a JSON object")]
-    Data,
-    /// The flow would hold more data than it may.
-    #[error("the flow would hold {length} bytes of data, it may hold {}", transition::MAX_DATA)]
-    TooLarge {
-        /// That many.
-        length: usize,
-    },
-    /// A message's text is empty or too long.
-    #[error("a message has 1 to {MAX_TEXT} bytes")]
-    Text,
-    /// The flow has as many messages as it may.
-    #[error("the flow's messages take {MAX_SAID} bytes, as many as they may")]
-    Full,
-    /// Nothing of it has failed in the background.
-    #[error("nothing of this flow has failed in the background")]
-    NotFailed,
-    /// The process is about to stop, and the outcome is unknown to this request.
-    #[error("the process is about to stop")]
-    Stopping,
-    /// The store failed.
-    #[error("{0}")]
-    Store(Arc<StoreError>),
-}
-
-impl From<StoreError> for FlowError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::TooLarge { length, .. } => Self::TooLarge { length },
-            other => Self::Store(Arc::new(other)),
-        }
-    }
-}
-
-/// Why flows cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum FlowsError {
-    /// A definition cannot be used.
-    #[error(transparent)]
-    Definition(#[from] DefinitionError),
-    /// There is no client for providers.
-    #[error("no client for providers: {0}")]
-    Provider(String),
-}
-
-/// What a change of a record comes to.
-enum Verdict<R> {
-    /// Store this; answer `R`.
-    Put(Box<FlowRecord>, R),
-    /// Leave it; answer `R`.
-    Keep(R),
-    /// Remove it; answer `R`.
-    Delete(R),
-}
-
-impl<R> Verdict<R> {
-    fn put(record: FlowRecord, answer: R) -> Self {
-        Self::Put(Box::new(record), answer)
-    }
-}
-
-/// What one attempt at a change came to.
-enum Attempt<R> {
-    Done(R),
-    /// These messages must move to a page first: the page's number and what is on it.
-    Crowded(u32, Page),
-}
 
 impl Flows {
     /// Flows of these kinds in `store`, followed by at most `readers` at once. What a process before this one has left
@@ -587,202 +463,6 @@ impl Flows {
         token.copy_from_slice(&secret::hmac_sha256(&seed, &[b"flow call ", name.as_bytes()])[..16]);
         token
     }
-
-    async fn changed(
-        &self,
-        flow: &str,
-        id: &str,
-        decide: impl FnMut(Option<&FlowRecord>, Time) -> Verdict<Result<(), FlowError>> + Send + 'static,
-    ) -> Result<Arc<Flow>, FlowError> {
-        let (flow, answer) = self.change(flow, id, None, decide).await?;
-        answer?;
-        flow.ok_or(FlowError::Absent)
-    }
-
-    async fn change<R: Send + 'static>(
-        &self,
-        flow: &str,
-        id: &str,
-        ttl: Option<Duration>,
-        mut decide: impl FnMut(Option<&FlowRecord>, Time) -> Verdict<R> + Send + 'static,
-    ) -> Result<(Option<Arc<Flow>>, R), FlowError> {
-        self.change_at(flow, id, ttl, move |old, now| decide(old.map(|old| &old.value), now)).await
-    }
-
-    /// Changes a flow in one step and tells its readers. It goes on when whoever asked leaves, so that no version that is
-    /// stored stays untold.
-    async fn change_at<R: Send + 'static>(
-        &self,
-        flow: &str,
-        id: &str,
-        ttl: Option<Duration>,
-        decide: impl FnMut(Option<&Stored<FlowRecord>>, Time) -> Verdict<R> + Send + 'static,
-    ) -> Result<(Option<Arc<Flow>>, R), FlowError> {
-        let key = key(flow, id).ok_or(FlowError::Absent)?;
-        let (this, flow, id) = (self.clone(), flow.to_owned(), id.to_owned());
-        let (tell, told) = oneshot::channel();
-        self.0.life.spawn("change of a flow", async move {
-            let changed = this.carry_out(&key, ttl, decide).await;
-            let changed = changed.map(|(stored, put, answer)| {
-                let seen = stored.map(|stored| this.seen(&flow, &id, stored));
-                if let Some(seen) = seen.as_ref().filter(|_| put) {
-                    this.0.running.cut(&key, |token| seen.record.wants(token));
-                    this.0.feed.publish(&key, Arc::clone(seen));
-                }
-                (seen, answer)
-            });
-            if changed.is_err() {
-                this.0.feed.lose(&key);
-            }
-            // Nobody waits for it any more if whoever asked has left.
-            let _ = tell.send(changed);
-        });
-        told.await.unwrap_or(Err(FlowError::Stopping))
-    }
-
-    /// Also tells whether a version was stored.
-    async fn carry_out<R>(
-        &self,
-        key: &str,
-        ttl: Option<Duration>,
-        mut decide: impl FnMut(Option<&Stored<FlowRecord>>, Time) -> Verdict<R>,
-    ) -> Result<(Option<Stored<FlowRecord>>, bool, R), FlowError> {
-        let (clock, mut moved) = (&self.0.clock, None);
-        loop {
-            let mut put = false;
-            let attempt = |old: Option<&Stored<FlowRecord>>| {
-                let now = clock.now();
-                let lighter = match (old, moved) {
-                    (Some(old), Some((page, count))) => {
-                        Some(Stored { value: old.value.without(page, count), ..old.clone() })
-                    }
-                    _ => None,
-                };
-                let old = lighter.as_ref().or(old);
-                match decide(old, now) {
-                    Verdict::Keep(answer) => Decision::Keep(Attempt::Done(answer)),
-                    Verdict::Delete(answer) => Decision::Delete(Attempt::Done(answer)),
-                    Verdict::Put(record, answer) => match old.and_then(|old| old.value.surplus()) {
-                        Some(page) => Decision::Keep(Attempt::Crowded(record.pages, page)),
-                        None => {
-                            put = true;
-                            let expires = ttl.map_or(Expires::Unchanged, |ttl| Expires::At(now + ttl));
-                            Decision::Put(*record, expires, Attempt::Done(answer))
-                        }
-                    },
-                }
-            };
-            let updated = self.0.store.update::<FlowRecord, _>(key, attempt).await?;
-            match updated.answer {
-                Attempt::Done(answer) => return Ok((updated.record, put, answer)),
-                Attempt::Crowded(page, surplus) => {
-                    let Some(flow) = updated.record else { continue };
-                    moved = Some((page, self.turn_page(key, page, surplus, flow.expires).await?));
-                }
-            }
-        }
-    }
-
-    /// Writes a page, unless somebody has; tells how many messages are on it.
-    async fn turn_page(&self, key: &str, page: u32, surplus: Page, expires: Option<Time>) -> Result<usize, FlowError> {
-        let expires = expires.map_or(Expires::Never, Expires::At);
-        let write = |old: Option<&Stored<Page>>| match old {
-            Some(old) => Decision::Keep(old.value.0.len()),
-            None => Decision::Put(surplus.clone(), expires, surplus.0.len()),
-        };
-        Ok(self.0.store.update::<Page, _>(&page_key(key, page), write).await?.answer)
-    }
-}
-
-impl Flow {
-    /// The present state.
-    pub fn status(&self) -> &str {
-        &self.record.status
-    }
-
-    /// When it last changed.
-    pub fn since(&self) -> Time {
-        self.record.since
-    }
-
-    /// The client's object, as text.
-    pub fn data(&self) -> &str {
-        &self.record.data
-    }
-
-    /// Every flag, and whether it is set: those of the definition, then those that were set by an earlier one.
-    pub fn progress(&self) -> impl Iterator<Item = (&str, bool)> {
-        let declared: &[String] = self.declared.as_ref().map_or(&[], |declared| &declared.definition.progress);
-        let set = |flag: &String| self.record.flags.contains(flag);
-        let earlier = self.record.flags.iter().filter(|flag| !declared.contains(flag));
-        declared.iter().map(move |flag| (flag.as_str(), set(flag))).chain(earlier.map(|flag| (flag.as_str(), true)))
-    }
-
-    /// The newest messages; all of them while they are few.
-    pub fn newest(&self) -> &[Message] {
-        &self.record.tail
-    }
-
-    /// How many messages there are.
-    pub fn messages(&self) -> u64 {
-        self.record.messages()
-    }
-
-    /// The transition whose call is under way, or whose work is done in the background.
-    pub fn running(&self) -> Option<&str> {
-        let claim = self.record.claim.as_ref().map(|claim| claim.transition.as_str());
-        claim.or(self.record.job.as_ref().map(|job| job.transition.as_str()))
-    }
-
-    /// The transitions that may be taken now.
-    pub fn legal(&self) -> Vec<&str> {
-        let claimed = self.record.claim.is_some();
-        let declared = self.declared.iter().filter(|_| !claimed);
-        declared
-            .flat_map(|declared| declared.definition.legal(&self.record.status))
-            .map(|one| one.name.as_str())
-            .collect()
-    }
-
-    /// When it was begun.
-    pub fn created_at(&self) -> Time {
-        self.record.created_at
-    }
-
-    /// When it was last changed.
-    pub fn updated_at(&self) -> Time {
-        self.record.updated_at
-    }
-
-    /// Whether it has come to a state that nothing leads out of.
-    pub fn is_over(&self) -> bool {
-        self.declared.as_ref().is_some_and(|declared| declared.definition.is_final(&self.record.status))
-    }
-
-    /// About how much memory it takes, in bytes.
-    fn size(&self) -> usize {
-        let said: usize = self.record.tail.iter().map(|message| message.text.len() + 48).sum();
-        512 + self.record.data.len() + said + self.record.applied.len() * 8
-    }
-}
-
-/// What a decided wish comes to.
-fn decided(outcome: Result<Outcome, FlowError>) -> Verdict<Result<(), FlowError>> {
-    match outcome {
-        Ok(Outcome::Changed(record)) => Verdict::Put(record, Ok(())),
-        Ok(Outcome::Repeated | Outcome::Left) => Verdict::Keep(Ok(())),
-        Err(error) => Verdict::Keep(Err(error)),
-    }
-}
-
-/// The key of a flow's record; None for ids that no flow has.
-fn key(flow: &str, id: &str) -> Option<String> {
-    let ours = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    ours.then(|| format!("{flow}/{id}"))
-}
-
-fn page_key(key: &str, page: u32) -> String {
-    format!("{key}/{page:08}")
 }
 
 /// What is remembered of an idempotency key that was used.
