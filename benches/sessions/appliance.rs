@@ -45,7 +45,7 @@ impl Appliance {
         let (file, log) = (dir.path().join("nightporter.toml"), dir.path().join("log"));
         let store = fs::canonicalize(dir.path()).unwrap().join("store");
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 20480\n[store]\nurl = \"sled:{}\"\n[log]\nlevel = \"warn,nightporter::app=info\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 20480\n[store]\nurl = \"sled:{}\"\n[log]\nlevel = \"info\"\n\
              {lines}\n",
             store.display()
         );
@@ -56,6 +56,8 @@ impl Appliance {
         let program = |word: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
             command.args(word).arg("--config").arg(&file).stdin(Stdio::null());
+            // Where the bench keeps its files is none of its settings.
+            command.env_remove("NIGHTPORTER_BENCH_DIR");
             command
         };
         let child = program(&["serve"]).stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
