@@ -141,7 +141,9 @@ impl Flows {
         }
         let noted = self.note(&flow, job, outcome, declared).await;
         drop((under, permit));
-        if let Some(after) = noted? {
+        noted?;
+        // Only now: what was begun anew while the call still counted as under way was not begun by anybody.
+        if let Some(after) = self.find(kind, id).await? {
             self.schedule(&after);
         }
         Ok(())
@@ -154,7 +156,7 @@ impl Flows {
         job: Job,
         outcome: Result<Saved, Failure>,
         declared: Arc<Declared>,
-    ) -> Result<Option<Arc<Flow>>, FlowError> {
+    ) -> Result<(), FlowError> {
         let jitter = self.0.random.below(20);
         let note = move |old: Option<&FlowRecord>, now: Time| {
             let still = old.filter(|old| old.job.as_ref().is_some_and(|held| *held == job));
@@ -163,8 +165,8 @@ impl Flows {
             Verdict::put(noted(old, &job, background, &outcome, now, jitter), Ok(()))
         };
         match self.changed(&flow.flow, &flow.id, note).await {
-            Err(FlowError::Absent) => Ok(None),
-            changed => changed.map(Some),
+            Ok(_) | Err(FlowError::Absent) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
