@@ -1,7 +1,7 @@
 //! Compaction: the live records written into a new database, because sled does not give back what its files have grown to.
 //!
 //! Only while nobody has the store open. What is there is compared with its mark first, the new database is read again
-//! before it is put in place, and the exchange is the one of a restore ([`fresh`]). The old database goes only after that.
+//! before it is put in place, and the exchange is the one of a restore (`fresh.rs`). The old database goes only after that.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -130,7 +130,7 @@ impl Store {
     }
 
     async fn rewrite_one(&self, kind: Kind, key: &Key) -> Result<bool, StoreError> {
-        let _in_line = self.stripe(key).await;
+        let mut last = self.stripe(key).await;
         self.0.commit.room().await?;
         let Some(old) = self.0.engine.get(Table::Records, key.as_bytes())? else { return Ok(false) };
         let Some(new) = (kind.rewrite)(key, &old)? else { return Ok(false) };
@@ -140,7 +140,7 @@ impl Store {
         let swap = self.0.engine.compare_and_swap(Table::Records, key.as_bytes(), Some(&old), Some(&new))?;
         if swap == Swap::Done {
             writing.book(Table::Records, key.as_bytes(), Some(&old), Some(&new));
-            self.0.commit.ticket([]);
+            *last = self.0.commit.ticket([]);
         }
         Ok(swap == Swap::Done)
     }

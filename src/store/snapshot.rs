@@ -1,6 +1,6 @@
 //! Snapshots: the whole store as it was at one moment, in a file that can prove that it is whole.
 //!
-//! [`Store::snapshot`] cuts while writers go on ([`cut`] says how that is one moment), [`verify`] reads a file and believes
+//! [`Store::snapshot`] cuts while writers go on (`cut.rs` says how that is one moment), [`verify`] reads a file and believes
 //! nothing of it, [`restore_into`] makes a store from one. A snapshot holds every record as it is stored: what is sealed in
 //! the store is sealed in the snapshot, and only the store's own key opens it, which is *not* in it. Nothing here decides
 //! when a snapshot is taken or how many are kept.

@@ -8,7 +8,7 @@
 //! - Below a quarter of it nothing is written at all.
 //! - Above the reserve and an eighth more all is well again: a disk that hovers must not make the answers flicker.
 //!
-//! Between two looks up to 10 MiB can be written here (see [`EVERY`] and the tally's room), and what sled adds when it
+//! Between two looks up to 10 MiB can be written here (see `EVERY` and the tally's room), and what sled adds when it
 //! rewrites its segments; the smallest reserve is made for that. Others on the same file system may be faster still: then
 //! the write fails, nothing acknowledged is lost, the process ends and the next start waits for room.
 
