@@ -1,6 +1,6 @@
 //! Flows over HTTP: transitions a second, durable when answered, by 1, 16 and 64 clients with a flow each and by 64 on one
 //! flow; and what an open stream of events costs in memory. The appliance is a process of its own, reached over loopback's
-//! TCP; the load comes from this process. `README.md` beside this file holds a run.
+//! TCP; the load comes from this process.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
 
