@@ -43,7 +43,7 @@ async fn main() {
         tempfile::tempdir_in(std::env::var("NIGHTPORTER_BENCH_DIR").unwrap_or_else(|_| "target".into())).unwrap();
     println!("{ROUNDS} turns of {SPAN:?} each, in turns; medians, ratios with their least and greatest\n");
     load::head();
-    let appliance = Appliance::start(disk.path()).await;
+    let appliance = Appliance::start(disk.path(), "[sessions]\nmax_records = 1000000", &[]).await;
     let redis = Redis::start(disk.path(), Fsync::Always, true).await;
     own_keys(&appliance, &redis).await;
     hot_key(&appliance, &redis).await;

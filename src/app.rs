@@ -22,6 +22,7 @@ use crate::alerts::AlertError;
 use crate::browsers;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigError, Sources};
+use crate::flows;
 use crate::http::control::socket::{self, SocketError};
 use crate::http::health::Readiness;
 use crate::http::metrics::Metrics;
@@ -131,6 +132,9 @@ pub enum StartError {
     /// There is no place for a trial.
     #[error("no place for a trial: {0}")]
     Bench(io::Error),
+    /// Flows cannot be kept.
+    #[error(transparent)]
+    Flows(#[from] flows::FlowsError),
     /// A portal cannot be kept.
     #[error(transparent)]
     Portals(#[from] portals::PortalsError),
@@ -157,12 +161,16 @@ pub enum ReloadError {
     Part(#[from] StartError),
 }
 
-/// Reads the configuration and every recipe that it references.
+/// What looks into recipes and flows.
+pub(crate) const INSPECTORS: config::Inspectors<'static> =
+    config::Inspectors { recipe: &recipe::inspect, flow: &flows::inspect };
+
+/// Reads the configuration and every file that it references.
 ///
 /// # Errors
 /// Every problem in either.
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
-    let config::Report { errors, config, .. } = config::check(sources, recipe::inspect);
+    let config::Report { errors, config, .. } = config::check(sources, &INSPECTORS);
     config.ok_or(ConfigError { problems: errors })
 }
 
@@ -270,6 +278,7 @@ impl App {
         let Self { ground, parts, doors, .. } = self;
         // Their readers would stay for ever.
         parts.sessions.feed().close();
+        parts.flows.feed().close();
         let closed = doors.close(drain).await;
         let stopped = ground.life.shutdown(PARTS_LIMIT).await;
         // The last handle to the store waits for its commit thread, which must not hold up the runtime.

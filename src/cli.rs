@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod doctor;
 mod exit;
+mod flow;
 mod output;
 mod portal;
 mod progress;
@@ -54,6 +55,8 @@ enum Command {
     Status(status::Status),
     /// See and steer the portals of the running server, and try a recipe.
     Portal(portal::Portal),
+    /// See the flows of the running server, and try again what has failed.
+    Flow(flow::Flow),
     /// Send a test alert through every configured channel.
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
@@ -66,7 +69,7 @@ enum Command {
     Sms(sms::Sms),
     /// Write the store anew without what was deleted and overwritten, to give back disk.
     Compact(compact::Compact),
-    /// Check a configuration with every recipe it references.
+    /// Check a configuration with every recipe and flow it references.
     CheckConfig(check_config::CheckConfig),
     /// Look whether this machine has what Nightporter needs, and say what to do about what is missing.
     Doctor(doctor::Doctor),
@@ -117,7 +120,7 @@ impl Settings {
         }
     }
 
-    /// The configuration, without looking into recipes: all that a command needs to find the server and the store.
+    /// The configuration, without looking into recipes and flows: all that a command needs to find the server and the store.
     fn load(&self) -> Result<Config, Failure> {
         Ok(Config::load(&self.sources())?)
     }
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => on_runtime(demo.run()),
         Command::Status(status) => on_runtime(status.run()),
         Command::Portal(portal) => on_runtime(portal.run()),
+        Command::Flow(flow) => on_runtime(flow.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
         Command::Backup(backup) => on_runtime(backup.run()),

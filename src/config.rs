@@ -5,13 +5,13 @@
 //! reaches back to where it came from. Nothing here reads the process's environment, and nothing prints a secret.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 mod backup;
 mod channels;
 mod check;
 pub mod duration;
+mod flows;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod limits;
@@ -29,7 +29,8 @@ mod words;
 
 pub use backup::Backup;
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
-pub use check::{Report, check};
+pub use check::{Inspectors, Report, check};
+pub use flows::{Flow, FlowCheck, SecretUse};
 pub use limits::Limits;
 pub use network::Email;
 pub use problem::{Place, Problem};
@@ -73,6 +74,8 @@ pub struct Config {
     pub phones: Arc<BTreeMap<String, Phone>>,
     /// Portals by name.
     pub portals: Arc<BTreeMap<String, Portal>>,
+    /// Flows by name.
+    pub flows: Arc<BTreeMap<String, Flow>>,
     /// What works, but the operator should know; not part of what a reload compares by section.
     pub warnings: Arc<Vec<Problem>>,
 }
@@ -90,12 +93,12 @@ fn lines(problems: &[Problem]) -> String {
 }
 
 impl Config {
-    /// Reads the configuration of `sources`, without looking into recipes; [`check()`] does both.
+    /// Reads the configuration of `sources`, without looking into the files that it references; [`check()`] does both.
     ///
     /// # Errors
     /// Every problem found: what is not TOML, unknown keys, wrong types, values out of range, missing secrets.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let (config, problems, ..) = assemble(sources, &|_| RecipeCheck::default());
+        let (config, problems, ..) = assemble(sources, &Inspectors::none());
         config.ok_or(ConfigError { problems })
     }
 
@@ -106,6 +109,7 @@ impl Config {
             ("server.metrics_listen", self.server.metrics_listen != next.server.metrics_listen),
             ("server.tls", self.server.tls != next.server.tls),
             ("server.trusted_proxies", self.server.trusted_proxies != next.server.trusted_proxies),
+            ("server.max_connections", self.server.max_connections != next.server.max_connections),
             ("server.max_body", self.server.max_body != next.server.max_body),
             ("server.drain", self.server.drain != next.server.drain),
             ("store.url", self.store.path != next.store.path),
@@ -123,9 +127,9 @@ impl Config {
 type Assembled = (Option<Config>, Vec<Problem>, Vec<Problem>, Vec<Setting>);
 
 /// Reads every section. The configuration is there exactly when there are no problems.
-fn assemble(sources: &Sources, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Assembled {
+fn assemble(sources: &Sources, inspect: &Inspectors<'_>) -> Assembled {
     let (tree, found) = sources.tree();
-    let directory = sources.config_file().and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_default();
+    let directory = sources.config_file().and_then(|file| file.parent().map(ToOwned::to_owned)).unwrap_or_default();
     let reading = Reading::new(directory, sources.credentials_dir.clone());
     // What is not TOML says nothing about its settings: guesses about them would only bury the real problem.
     let broken = !found.is_empty();
@@ -141,7 +145,7 @@ fn assemble(sources: &Sources, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Assemb
     (config, problems, warnings, settings)
 }
 
-fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Option<Config> {
+fn sections(root: &Section<'_>, inspect: &Inspectors<'_>) -> Option<Config> {
     let server = server::server(root);
     let store = server::store(root);
     let backup = backup::backup(root, store.as_ref().map(|store| store.path.as_path()));
@@ -152,7 +156,8 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
     let browser = server::browser(root);
     let sessions = server::sessions(root);
     let phones = sites::phones(root);
-    let portals = sites::portals(root, inspect);
+    let portals = sites::portals(root, inspect.recipe);
+    let flows = flows::flows(root, inspect.flow);
     root.finish();
     let config = Config {
         server: Arc::new(server?),
@@ -166,6 +171,7 @@ fn sections(root: &Section<'_>, inspect: &dyn Fn(&Path) -> RecipeCheck) -> Optio
         sessions: sessions?,
         phones: Arc::new(phones?),
         portals: Arc::new(portals?),
+        flows: Arc::new(flows?),
         warnings: Arc::default(),
     };
     let deaf = config.alerts.email.is_empty() && config.alerts.telegram.is_none() && config.alerts.webhook.is_none();

@@ -16,6 +16,7 @@ pub mod edge;
 pub mod etag;
 mod exchange;
 mod feed;
+pub mod flows;
 mod head;
 pub mod health;
 pub mod idempotency;

@@ -18,12 +18,16 @@
 //!         │
 //!   ┌─────┴───────┐
 //! portals     operators      portals: keeper, login, inbox, relay; operators: tokens and scopes
+//!   │         sessions       sessions: records of any application; flows: verification in several steps
+//!   │           flows
 //!   │             │
 //! browsers      alerts       browsers: Chromium over a pipe; alerts: incidents, told once
 //!   │             │
 //!   │           outbox       durable delivery by mail, Telegram, webhook
 //!   │             │
 //!   └───────┬── store        records on sled: update, expiry, group commit
+//!           │
+//!    calls  document         words of calls that operators declare; JSON kept as text
 //!           │
 //! config  clock  ids  secret  lifecycle  logs        the ground
 //!
@@ -60,11 +64,14 @@
 pub mod alerts;
 pub mod app;
 pub mod browsers;
+pub mod calls;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
 pub mod demo;
+pub mod document;
+pub mod flows;
 pub mod http;
 pub mod ids;
 pub mod lifecycle;

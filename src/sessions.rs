@@ -6,7 +6,6 @@
 
 mod census;
 mod feed;
-mod merge;
 mod record;
 
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Time};
 use crate::config;
+use crate::document;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Decision, Expires, MAX_PAYLOAD, Store, StoreError, Stored};
@@ -316,7 +316,7 @@ fn next(
 ) -> Option<(SessionRecord, Time)> {
     let before = old.map(|old| old.value.data.as_str());
     let data = match (change, wish.data) {
-        (Change::Merge, Some(patch)) => merge::merge(before, patch)?,
+        (Change::Merge, Some(patch)) => document::merge(before, patch)?,
         (_, Some(data)) => data.get().to_owned(),
         (_, None) => before.unwrap_or("{}").to_owned(),
     };

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,8 @@ pub(crate) struct Appliance {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) etag: String,
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) location: String,
 }
 
 /// A connection that stays open.
@@ -32,23 +34,30 @@ pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: String,
     token: String,
+    /// A stream that is being followed.
+    stream: Option<Incoming>,
 }
 
 impl Appliance {
-    /// With its store on the disk of `beside`.
-    pub(crate) async fn start(beside: &Path) -> Self {
+    /// With its store on the disk of `beside`, and these files and lines of configuration besides.
+    pub(crate) async fn start(beside: &Path, lines: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir_in(beside).unwrap();
         let (file, log) = (dir.path().join("nightporter.toml"), dir.path().join("log"));
         let store = fs::canonicalize(dir.path()).unwrap().join("store");
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:{}\"\n[log]\nlevel = \"warn,nightporter::app=info\"\n\
-             [sessions]\nmax_records = 1000000\n",
+            "[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 20480\n[store]\nurl = \"sled:{}\"\n[log]\nlevel = \"info\"\n\
+             {lines}\n",
             store.display()
         );
         fs::write(&file, config).unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
         let program = |word: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
             command.args(word).arg("--config").arg(&file).stdin(Stdio::null());
+            // Where the bench keeps its files is none of its settings.
+            command.env_remove("NIGHTPORTER_BENCH_DIR");
             command
         };
         let child = program(&["serve"]).stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
@@ -59,7 +68,7 @@ impl Appliance {
             }
             clock::pause(Duration::from_millis(20)).await;
         };
-        let made = program(&["token", "add", "bench", "--scope", "sessions"]).output().unwrap();
+        let made = program(&["token", "add", "bench", "--scope", "sessions", "--scope", "flows"]).output().unwrap();
         let text = String::from_utf8(made.stdout).unwrap();
         let token = text.split_whitespace().find(|word| word.starts_with("npt_")).unwrap().to_owned();
         Self { child, address, token, _dir: dir }
@@ -71,7 +80,15 @@ impl Appliance {
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        Connection { sender, host: self.address.clone(), token: format!("Bearer {}", self.token) }
+        Connection { sender, host: self.address.clone(), token: format!("Bearer {}", self.token), stream: None }
+    }
+
+    /// Its resident memory in KiB.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
     }
 }
 
@@ -96,11 +113,27 @@ impl Connection {
         }
         let request = request.body(Full::from(body.to_owned())).unwrap();
         let mut answer = self.sender.send_request(request).await.unwrap();
-        let etag = answer.headers().get(header::ETAG).map(|etag| etag.to_str().unwrap().to_owned());
+        let told =
+            |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        let (etag, location) = (told(header::ETAG), told(header::LOCATION));
         let status = answer.status();
         while let Some(frame) = answer.body_mut().frame().await {
             frame.unwrap();
         }
-        Answer { status, etag: etag.unwrap_or_default() }
+        Answer { status, etag, location }
+    }
+
+    /// Opens a stream of events, and reads its first one.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) async fn follow(&mut self, path: &str) {
+        let request = Request::builder().uri(path).header(header::HOST, &self.host);
+        let request = request.header(header::AUTHORIZATION, &self.token).body(Full::default()).unwrap();
+        let mut answer = self.sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let mut text = Vec::new();
+        while !text.windows(6).any(|window| window == b"event:") {
+            text.extend_from_slice(answer.body_mut().frame().await.unwrap().unwrap().data_ref().unwrap());
+        }
+        self.stream = Some(answer.into_body());
     }
 }

@@ -81,6 +81,7 @@ impl Doors {
             operators: parts.operators.clone(),
             readiness: ground.readiness.clone(),
             api: parts.portals_api.clone(),
+            flows: parts.flows_api.clone(),
             alerts: parts.alerts.clone(),
             store: parts.store.clone(),
         };
@@ -134,7 +135,8 @@ impl Opening<'_> {
 }
 
 fn limits(server: &config::Server) -> Limits {
-    Limits { max_body: server.max_body, drain: server.drain, ..Limits::default() }
+    let max_connections = server.max_connections as usize;
+    Limits { max_connections, max_body: server.max_body, drain: server.drain, ..Limits::default() }
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -10,8 +10,9 @@ use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
 use crate::console;
+use crate::flows::Flows;
 use crate::http::idempotency::Idempotency;
-use crate::http::{portals, sessions};
+use crate::http::{flows as flows_http, portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
@@ -45,6 +46,9 @@ pub struct Parts {
     pub portals: Portals,
     /// What applications keep here.
     pub sessions: Sessions,
+    /// Verification in several steps.
+    pub flows: Flows,
+    pub(super) flows_api: flows_http::Api,
     /// The snapshots by the clock.
     pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
@@ -97,7 +101,14 @@ impl Parts {
             portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
-        let sessions_api = sessions::Api { sessions: sessions.clone(), idempotency, operators: operators.clone() };
+        let sessions_api = sessions::Api {
+            sessions: sessions.clone(),
+            idempotency: idempotency.clone(),
+            operators: operators.clone(),
+        };
+        let flows = flows(ground, config, &store)?;
+        let flows_api =
+            flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
         Ok(Self {
             store,
             vault,
@@ -107,6 +118,8 @@ impl Parts {
             inbox,
             portals,
             sessions,
+            flows,
+            flows_api,
             snapshots,
             portals_api,
             sessions_api,
@@ -116,8 +129,9 @@ impl Parts {
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        let Self { operators, portals_api, sessions_api, .. } = self.clone();
-        portals_api.routes(&operators).merge(sessions_api.routes()).merge(console::routes(&self.portals))
+        let Self { operators, portals_api, sessions_api, flows_api, .. } = self.clone();
+        let api = portals_api.routes(&operators).merge(sessions_api.routes()).merge(flows_api.routes());
+        api.merge(console::routes(&self.portals))
     }
 
     /// Hands a changed configuration to every part that can take it over while it runs.
@@ -126,7 +140,9 @@ impl Parts {
     /// What of it cannot be used; nothing has been taken over then.
     pub(super) async fn reload(&self, config: &Config) -> Result<(), StartError> {
         let outbox = channels::outbox(config)?;
+        let flows = Flows::read(&config.flows)?;
         self.portals.apply(config).await?;
+        self.flows.apply(flows);
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
@@ -136,6 +152,14 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
+fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
+    let Ground { clock, random, life, .. } = ground;
+    let readers = config.server.max_connections as usize / 2;
+    let kinds = Flows::read(&config.flows)?;
+    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
 }
 
 fn quotas(settings: config::SessionSettings) -> Quotas {

@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::exit::{self, Exit, Failure};
 use super::{Settings, output};
+use crate::app::INSPECTORS;
 use crate::config;
-use crate::portals::recipe;
 
-/// Check a configuration with every recipe it references, and show what counts. Shows no secret.
+/// Check a configuration with every recipe and flow it references, and show what counts. Shows no secret.
 #[derive(Debug, Args)]
 #[command(after_long_help = exit::HELP)]
 pub(super) struct CheckConfig {
@@ -20,7 +20,7 @@ pub(super) struct CheckConfig {
 
 impl CheckConfig {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
-        let report = config::check(&self.settings.sources(), recipe::inspect);
+        let report = config::check(&self.settings.sources(), &INSPECTORS);
         if self.json {
             output::print_json(&report)?;
         } else if report.is_good() {

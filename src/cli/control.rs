@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::Settings;
 use super::exit::{Exit, Failure};
 use crate::clock;
 use crate::http::control::socket;
@@ -53,6 +54,14 @@ pub(super) async fn reach(directory: &Path) -> Result<Option<Client>, Failure> {
         }
         Err(error) => Err(anyhow!(error).context(path.display().to_string()).into()),
     }
+}
+
+/// The running server, for what only it can do.
+pub(super) async fn server(settings: &Settings) -> Result<Client, Failure> {
+    let config = settings.load()?;
+    let none =
+        || Failure::told(Exit::NotRunning, format!("no server runs on the store {}", config.store.path.display()));
+    reach(&config.store.path).await?.ok_or_else(none)
 }
 
 impl Client {

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::exit::{self, Exit, Failure};
 use super::{Settings, control, output};
+use crate::app::INSPECTORS;
 use crate::config::{self, Config};
 use crate::http::control as wire;
-use crate::portals::recipe;
 
 /// Look whether this machine has what Nightporter needs, and say what to do about what is missing. Run it as the account
 /// that the server runs as, with the same configuration.
@@ -103,7 +103,7 @@ impl Doctor {
 
 fn configuration(settings: &Settings) -> (Vec<Finding>, Option<Config>) {
     const CHECK: &str = "configuration";
-    let report = config::check(&settings.sources(), recipe::inspect);
+    let report = config::check(&settings.sources(), &INSPECTORS);
     let failed =
         |problem: &config::Problem| Finding::failed(CHECK, problem.to_string(), "mend it, then run check-config");
     let advice = |problem: &config::Problem| Finding::advice(CHECK, problem.to_string(), "consider changing it");

@@ -6,6 +6,7 @@ use super::control::Refused;
 use super::output;
 use crate::app::StartError;
 use crate::config::ConfigError;
+use crate::flows::FlowsError;
 use crate::http::control::socket::SocketError;
 use crate::portals::PortalsError;
 use crate::store::StoreError;
@@ -149,6 +150,7 @@ impl From<StartError> for Failure {
             | StartError::Tls(_)
             | StartError::Channel(_)
             | StartError::Portals(PortalsError::Recipe(_))
+            | StartError::Flows(FlowsError::Definition(_))
             | StartError::Control(SocketError::TooLong(_)) => Exit::Config,
             StartError::Listen { .. } => Exit::Unavailable,
             StartError::Control(_)
@@ -158,6 +160,7 @@ impl From<StartError> for Failure {
             | StartError::Browser(_)
             | StartError::Authorities(_)
             | StartError::Bench(_)
+            | StartError::Flows(_)
             | StartError::Portals(_) => Exit::Failed,
         };
         Self::new(exit, error)

@@ -141,7 +141,7 @@ impl Name {
     }
 
     async fn fetch(&self, method: Method, rest: &str) -> Result<bytes::Bytes, Failure> {
-        let client = server(&self.settings).await?;
+        let client = control::server(&self.settings).await?;
         match client.fetch(method, &format!("/api/portals{}", self.path(rest)), None).await {
             Err(failure) => Err(self.explain(failure).await),
             answer => answer,
@@ -165,15 +165,8 @@ fn unknown(name: &str, known: &[&str]) -> Failure {
     Failure::told(Exit::Failed, format!("no portal is called {name}; {known}"))
 }
 
-async fn server(settings: &Settings) -> Result<control::Client, Failure> {
-    let config = settings.load()?;
-    let none =
-        || Failure::told(Exit::NotRunning, format!("no server runs on the store {}", config.store.path.display()));
-    control::reach(&config.store.path).await?.ok_or_else(none)
-}
-
 async fn ask(settings: &Settings, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    server(settings).await?.call(method, &format!("/api/portals{path}"), body).await
+    control::server(settings).await?.call(method, &format!("/api/portals{path}"), body).await
 }
 
 fn print(answer: &Value, json: bool, show: impl Fn(&Value) -> String) -> Result<(), Failure> {

@@ -1,13 +1,14 @@
-//! The whole check of a configuration: every section, every recipe it references, and a summary without secrets.
+//! The whole check of a configuration: every section, every file it references, and a summary without secrets.
 //!
-//! `check-config` prints the report, `serve` refuses to start on one with errors. Recipes are another room's business:
-//! whoever calls hands in the function that looks into one.
+//! `check-config` prints the report, `serve` refuses to start on one with errors. Recipes and flows are other rooms'
+//! business: whoever calls hands in the functions that look into them.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::flows::FlowCheck;
 use super::problem::Problem;
 use super::read::Setting;
 use super::sites::RecipeCheck;
@@ -53,8 +54,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks the configuration of `sources`; `inspect` looks into each recipe that a portal references.
-pub fn check(sources: &Sources, inspect: impl Fn(&Path) -> RecipeCheck) -> Report {
-    let (config, errors, warnings, settings) = assemble(sources, &inspect);
+/// What looks into the files that a configuration references.
+#[derive(Clone, Copy)]
+pub struct Inspectors<'a> {
+    /// Into a portal's recipe.
+    pub recipe: &'a dyn Fn(&Path) -> RecipeCheck,
+    /// Into a flow's declaration.
+    pub flow: &'a dyn Fn(&Path) -> FlowCheck,
+}
+
+impl Inspectors<'_> {
+    /// Those that find nothing wrong, and nothing else either.
+    pub fn none() -> Self {
+        Self { recipe: &|_| RecipeCheck::default(), flow: &|_| FlowCheck::default() }
+    }
+}
+
+/// Checks the configuration of `sources` with every file that it references.
+pub fn check(sources: &Sources, inspect: &Inspectors<'_>) -> Report {
+    let (config, errors, warnings, settings) = assemble(sources, inspect);
     Report { errors, warnings, settings, config }
 }

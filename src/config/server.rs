@@ -21,6 +21,8 @@ pub struct Server {
     pub metrics_listen: Option<SocketAddr>,
     /// The origin that clients see, for links and for checking `Origin`.
     pub public_url: Option<Url>,
+    /// Connections served at once by one listener; further ones wait. Default 1024.
+    pub max_connections: u32,
     /// Networks whose forwarded headers count. Empty by default: none do.
     pub trusted_proxies: Vec<IpNet>,
     /// Certificate and key, when this process ends TLS itself.
@@ -137,6 +139,7 @@ pub(super) fn server(root: &Section<'_>) -> Option<Server> {
     let trusted_proxies = section.list("trusted_proxies", network::network);
     let tls = section.section("tls").map(|section| tls(&section));
     let max_body = section.or("max_body", "1 MiB", words::bytes(1024..=256 * 1024 * 1024));
+    let max_connections = section.or("max_connections", "1024", words::integer(16..=65_536));
     let drain = section.or("drain", "20s", duration::within(Duration::ZERO..=Duration::from_secs(600)));
     section.finish();
     if let (Some(listen), Some(metrics)) = (listen, metrics_listen)
@@ -158,6 +161,7 @@ pub(super) fn server(root: &Section<'_>) -> Option<Server> {
         public_url,
         trusted_proxies: trusted_proxies?,
         tls,
+        max_connections: max_connections?,
         max_body: max_body?,
         drain: drain?,
     })

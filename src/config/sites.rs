@@ -252,7 +252,11 @@ fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>>
 }
 
 /// Reads a table of named sections.
-fn named<T>(root: &Section<'_>, key: &str, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
+pub(super) fn named<T>(
+    root: &Section<'_>,
+    key: &str,
+    read: impl Fn(&Section<'_>) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
     let entries = root.section_or_empty(key)?.entries();
     let count = entries.len();
     let one = |(name, field): (String, Field<'_>)| {

@@ -264,7 +264,7 @@ fn no_secret_is_ever_printed() {
     );
     let sources = Sources { env: env(&[("NIGHTPORTER_X", "hunter2")]), ..desk.sources() };
     assert!(!format!("{sources:?}").contains("hunter2"));
-    let report = check(&desk.sources(), |_| RecipeCheck::default());
+    let report = check(&desk.sources(), &Inspectors::none());
     let config = report.config.clone().unwrap();
     assert_eq!(config.alerts.webhook.as_ref().unwrap().url.path(), "/hunter2");
     let json = serde_json::to_string(&report).unwrap();
@@ -284,19 +284,31 @@ fn no_secret_is_ever_printed() {
 #[test]
 fn a_check_covers_the_recipes() {
     let desk = Desk::new(&PORTAL.replace("phone = \"office\"\n", ""));
-    let report = check(&desk.sources(), |_| RecipeCheck { needs_phone: true, ..RecipeCheck::default() });
+    let report = check(
+        &desk.sources(),
+        &Inspectors { recipe: &|_| RecipeCheck { needs_phone: true, ..RecipeCheck::default() }, ..Inspectors::none() },
+    );
     assert_eq!(
         desk.plain(&report.errors[0].to_string()),
         "nightporter.toml:5: portals.acme: acme.toml waits for an SMS, but no phone is set"
     );
     assert!(report.config.is_none() && !report.is_good());
-    let report = check(&desk.sources(), |_| RecipeCheck { needs_totp: true, ..RecipeCheck::default() });
+    let report = check(
+        &desk.sources(),
+        &Inspectors { recipe: &|_| RecipeCheck { needs_totp: true, ..RecipeCheck::default() }, ..Inspectors::none() },
+    );
     assert_eq!(
         desk.plain(&report.errors[0].to_string()),
         "nightporter.toml:5: portals.acme: acme.toml types an authenticator's code, but no totp_secret is set"
     );
     let problem = Problem { place: Place::Default, key: "login".into(), reason: "is bad".into() };
-    let report = check(&desk.sources(), |_| RecipeCheck { problems: vec![problem.clone()], ..RecipeCheck::default() });
+    let report = check(
+        &desk.sources(),
+        &Inspectors {
+            recipe: &|_| RecipeCheck { problems: vec![problem.clone()], ..RecipeCheck::default() },
+            ..Inspectors::none()
+        },
+    );
     assert_eq!(report.errors, [problem]);
     assert_eq!(serde_json::to_value(&report).unwrap()["errors"][0]["source"], "default");
 }
@@ -328,7 +340,7 @@ proptest! {
         let desk = Desk::new(&text);
         let env = vec![("NIGHTPORTER_SERVER__TLS".to_owned(), value), ("NIGHTPORTER_SERVER__TLS__CERT".to_owned(), text)];
         for env in [Vec::new(), env] {
-            let report = check(&Sources { env, ..desk.sources() }, |_| RecipeCheck::default());
+            let report = check(&Sources { env, ..desk.sources() }, &Inspectors::none());
             prop_assert_eq!(report.config.is_some(), report.errors.is_empty());
         }
     }

@@ -124,6 +124,8 @@ pub struct Reach {
     pub readiness: Readiness,
     /// How the portals are doing, and what may be wished for.
     pub api: Api,
+    /// How flows are doing, and what may be tried again.
+    pub flows: super::flows::Api,
     /// Test alerts go out here.
     pub alerts: Alerts,
     /// What snapshots are taken of.
@@ -140,6 +142,7 @@ impl Control {
     /// The routes, closed to every user but our own and root.
     pub fn routes(self) -> OpenApiRouter {
         let portals = self.0.reach.api.clone().unguarded();
+        let flows = self.0.reach.flows.clone().unguarded();
         let routes = OpenApiRouter::new()
             .route("/status", axum::routing::get(status))
             .route("/tokens", axum::routing::get(tokens).post(add_token))
@@ -148,7 +151,7 @@ impl Control {
             .route("/snapshot", axum::routing::post(snapshot::take))
             .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
             .with_state(self);
-        guard(routes.merge(portals))
+        guard(routes.merge(portals).merge(flows))
     }
 }
 

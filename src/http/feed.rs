@@ -25,7 +25,7 @@ const TOGETHER: usize = 100;
 /// A sign of life for clients and whatever stands between.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client shall wait before it comes back.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, ToSchema)]
 struct SessionChange<'a> {
@@ -59,15 +59,20 @@ pub(super) async fn changes(
         None => feed.end(),
     };
     let reader = feed.read(&space, position).ok_or_else(too_many)?;
-    let events = events(feed, reader, api.operators, principal);
+    Ok(answer(events(feed, reader, api.operators, principal)))
+}
+
+/// An answer that goes on as long as there are events, with a sign of life while there are none.
+pub(super) fn answer(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
     let mut answer = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // nginx buffers answers unless it is told not to.
     answer.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(answer)
+    answer
 }
 
-fn too_many() -> Problem {
+/// There are as many readers as may be.
+pub(super) fn too_many() -> Problem {
     let detail = "As many read changes as may at once.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", detail).retry_after(Duration::from_secs(5))
 }

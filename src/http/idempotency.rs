@@ -4,7 +4,7 @@
 //! The key counts for one principal, method and path. It is claimed durably before the work begins, and the work goes on
 //! when its client leaves, so a claim never hangs. A claim of a process that died is taken over: the work begins anew
 //! with the same [`Once::seed`], from which it derives its ids, so that what was made already is found and not made
-//! twice. What failed on our side (5xx) or came too often (429) may be tried again, in the same way. Nothing here knows what
+//! twice. What failed on our side (5xx), came too often (429) or says `Retry-After` may be tried again, in the same way. Nothing here knows what
 //! the work is.
 
 use std::future::Future;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -214,7 +215,9 @@ impl Idempotency {
 
     async fn remember(&self, id: &str, answer: Response) -> Response {
         let (head, body) = answer.into_parts();
-        let again = head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS;
+        // What asks to come again is no last word either.
+        let later = head.headers.contains_key(RETRY_AFTER);
+        let again = later || head.status.is_server_error() || head.status == StatusCode::TOO_MANY_REQUESTS;
         let kept = match to_bytes(body, ANSWER).await {
             // Nothing was changed, and notes of that would fill what is left of the disk.
             Ok(body) if head.status == StatusCode::INSUFFICIENT_STORAGE => self.forget(id).await.map(|()| body),

@@ -21,7 +21,6 @@ mod cached;
 mod calls;
 mod cause;
 mod paths;
-mod predicate;
 mod selector;
 mod step;
 mod steps;
@@ -29,12 +28,12 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use crate::calls::{Answer, Predicate, Rendered, Target};
 pub use cached::Cached;
 pub use calls::{Check, Refresh, Relay, Request, Via};
 pub use cause::{Cause, UnknownCause};
-pub use predicate::{Answer, Predicate, Target};
 pub use step::{Action, Arm, Step, Then};
-pub use template::{MissingValue, Rendered, Template, Variable};
+pub use template::{MissingValue, Template, Variable};
 
 /// The limits of the waits in a recipe.
 const WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(1800);

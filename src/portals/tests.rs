@@ -92,7 +92,8 @@ impl Desk {
         let text: String = [phone("office"), phone("home")].into_iter().chain(portals.iter().map(portal)).collect();
         let file = self.dir.path().join("nightporter.toml");
         fs::write(&file, text).unwrap();
-        let report = config::check(&Sources { file: Some(file), ..Sources::default() }, recipe::inspect);
+        let inspectors = config::Inspectors { recipe: &recipe::inspect, ..config::Inspectors::none() };
+        let report = config::check(&Sources { file: Some(file), ..Sources::default() }, &inspectors);
         report.config.unwrap_or_else(|| panic!("{:?}", report.errors))
     }
 

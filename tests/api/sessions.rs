@@ -13,15 +13,26 @@ pub(crate) struct Request {
 
 impl Request {
     fn new(method: &'static str, route: &'static str, target: &str) -> Self {
-        Self { method, route, target: format!("/api/sessions/{target}"), headers: Vec::new(), body: None }
+        Self::at(method, route, format!("/api/sessions/{target}"))
     }
 
-    fn with(mut self, name: &'static str, value: &'static str) -> Self {
+    /// To a route of another kind.
+    pub(crate) fn at(method: &'static str, route: &'static str, target: String) -> Self {
+        Self { method, route, target, headers: Vec::new(), body: None }
+    }
+
+    /// Without the slash at its end.
+    pub(crate) fn trimmed(mut self) -> Self {
+        self.target = self.target.trim_end_matches('/').to_owned();
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(mut self, body: &str) -> Self {
         self.body = Some(body.to_owned());
         self.with("content-type", "application/json")
     }

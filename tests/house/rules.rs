@@ -13,13 +13,16 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("config", &[GROUND]),
     ("logs", &[GROUND, &["config"]]),
     ("store", &[GROUND]),
+    ("document", &[]),
+    ("calls", &[GROUND, &["config"]]),
     ("outbox", &[BASE]),
     ("alerts", &[BASE, &["outbox"]]),
     // Domains do not know one another, but for those named here.
     ("browsers", &[GROUND]),
     ("operators", &[DOMAIN]),
-    ("portals", &[DOMAIN, &["browsers"]]),
-    ("sessions", &[BASE]),
+    ("portals", &[DOMAIN, &["browsers", "calls"]]),
+    ("sessions", &[BASE, &["document"]]),
+    ("flows", &[BASE, &["document", "calls"]]),
     ("snapshots", &[DOMAIN]),
     // The edge and what stands on it.
     ("http", &[DOMAIN, DOMAINS]),
@@ -32,7 +35,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
 const GROUND: &[&str] = &["clock", "ids", "secret", "lifecycle"];
 const BASE: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store"];
 const DOMAIN: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store", "outbox", "alerts"];
-const DOMAINS: &[&str] = &["browsers", "operators", "portals", "sessions", "snapshots"];
+const DOMAINS: &[&str] = &["browsers", "flows", "operators", "portals", "sessions", "snapshots"];
 
 /// Crates that only some files may use, and which. An entry that ends with `/` is a folder.
 const CRATES: &[(&str, &[&str])] = &[

@@ -7,9 +7,9 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[server]\nlissten = \"x\"", "nightporter.toml:2: server.lissten: unknown key, did you mean \"listen\"?"),
     ("[serverr]\n", "nightporter.toml:1: serverr: unknown key, did you mean \"server\"?"),
     (
-        "[flows.identity]\nfile = \"x\"",
-        "nightporter.toml:1: flows: unknown key; known: server, store, backup, log, mail, alerts, limits, browser, \
-             sessions, phones and portals",
+        "[streams.identity]\nfile = \"x\"",
+        "nightporter.toml:1: streams: unknown key; known: server, store, backup, log, mail, alerts, limits, browser, \
+             sessions, phones, portals and flows",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),

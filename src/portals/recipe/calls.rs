@@ -8,10 +8,10 @@ use hyper::header::HeaderName;
 use url::Url;
 
 use super::cached::{self, Cached};
-use super::predicate::{self, Answer, Predicate};
 use super::steps::Site;
 use super::template::{Template, Variable};
 use crate::browsers::Area;
+use crate::calls::{self, Answer, Predicate};
 use crate::config::{Field, Section, choice, duration, unknown};
 
 /// `[check]`: how to tell whether a session is alive.
@@ -100,7 +100,7 @@ pub(super) fn check(root: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Op
     let section = field.read(Field::section)?;
     let every = section.or("every", "60s", duration::within(Duration::from_secs(5)..=Duration::from_secs(86_400)));
     let request = section.required("request", Field::section).map(|section| request(&section, site, saved));
-    let alive = section.required("alive", Field::section).map(|section| predicate::read(&section));
+    let alive = section.required("alive", Field::section).map(|section| calls::read_predicate(&section));
     let expired = expired(&section);
     section.finish();
     let check = Check { every: every?, request: request??, alive: alive??, expired: expired? };
@@ -117,7 +117,7 @@ fn expired(section: &Section<'_>) -> Option<Vec<Predicate>> {
         return None;
     }
     let count = items.len();
-    let good: Vec<_> = items.iter().filter_map(|item| predicate::read(&item.read(Field::section)?)).collect();
+    let good: Vec<_> = items.iter().filter_map(|item| calls::read_predicate(&item.read(Field::section)?)).collect();
     (good.len() == count).then_some(good)
 }
 
@@ -205,7 +205,7 @@ pub(super) fn agree(root: &Section<'_>, browser: &super::Browser, check: &Check,
 }
 
 fn refresh(section: &Section<'_>, site: &Site<'_>, saved: &[String]) -> Option<Refresh> {
-    let status = section.list("status", predicate::status);
+    let status = section.list("status", calls::status);
     let page = section.required("page", |field| site.path(field.text()?));
     let save = section.required("save", |field| {
         let name = field.text()?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::cause::Cause;
-use super::predicate::Target;
 use super::template::{Template, Variable};
 use crate::browsers::Key;
+use crate::calls::Target;
 
 /// One step of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]

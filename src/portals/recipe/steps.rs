@@ -6,11 +6,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::cause::Cause;
-use super::predicate::Target;
 use super::selector;
 use super::step::{Action, Arm, Step, Then};
 use super::template::{Template, Variable, is_variable_name};
 use crate::browsers::Key;
+use crate::calls::Target;
 use crate::config::{Field, Place, Section, boolean, choice, duration, unknown};
 
 /// The key that says what a step does.

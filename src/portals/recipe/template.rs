@@ -1,13 +1,11 @@
 //! Text with gaps: `{{username}}`, `{{password}}`, whatever the login saved from a page, and what the session's page has
 //! stored: `{{sessionStorage.token}}`, or `{{localStorage.auth#/access_token}}` where it is a part of stored JSON.
-//!
-//! What is rendered with a password or a saved value in it is a secret: it never prints.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::browsers::{Area, Piece};
-use crate::secret::Secret;
+use crate::calls::{self, Gap, Part};
 
 /// What a gap is filled with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +30,7 @@ pub enum Variable {
 /// The storages by the names that they have in JavaScript.
 const AREAS: [(&str, Area); 2] = [("sessionStorage.", Area::Session), ("localStorage.", Area::Local)];
 
-impl Variable {
+impl Gap for Variable {
     fn named(name: &str) -> Option<Self> {
         let stored = AREAS.iter().find_map(|(prefix, area)| Some((name.strip_prefix(prefix)?, *area)));
         if let Some((place, area)) = stored {
@@ -48,7 +46,7 @@ impl Variable {
     }
 
     /// Whether the value must not be seen. What a page gave us (a CSRF token) is as good as a cookie.
-    const fn is_secret(&self) -> bool {
+    fn is_secret(&self) -> bool {
         !matches!(self, Self::Username)
     }
 }
@@ -68,115 +66,24 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Text with gaps, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Gap(Variable),
-}
-
-/// A filled template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rendered {
-    /// Nothing in it is secret.
-    Plain(String),
-    /// It holds a password or a saved value.
-    Secret(Secret),
-}
-
-impl Rendered {
-    /// The text itself, for the place that it is meant for.
-    pub fn expose(&self) -> &str {
-        match self {
-            Self::Plain(text) => text,
-            Self::Secret(secret) => secret.expose(),
-        }
-    }
-}
+/// Text with such gaps.
+pub type Template = calls::Template<Variable>;
 
 /// A gap has no value, because the login that should have saved it has not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no value was saved for {{{{{0}}}}}")]
-pub struct MissingValue(pub Variable);
-
-/// The text is not a template.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidTemplate {
-    #[error("\"{{{{\" without \"}}}}\"")]
-    Open,
-    #[error("\"{{{{{0}}}}}\" is not a name")]
-    Name(String),
-}
-
-impl Template {
-    /// Parses `text`; spaces within the braces do not matter.
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidTemplate> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("{{") {
-            let (name, behind) = after.split_once("}}").ok_or(InvalidTemplate::Open)?;
-            let name = name.trim();
-            let variable = Variable::named(name).ok_or_else(|| InvalidTemplate::Name(name.to_owned()))?;
-            parts.push(Part::Text(before.to_owned()));
-            parts.push(Part::Gap(variable));
-            rest = behind;
-        }
-        parts.push(Part::Text(rest.to_owned()));
-        parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
-        Ok(Self(parts))
-    }
-
-    /// The gaps, in order.
-    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Gap(variable) => Some(variable),
-            Part::Text(_) => None,
-        })
-    }
-
-    /// The text between the gaps.
-    pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            Part::Gap(_) => None,
-        })
-    }
-
-    /// Fills the gaps with what `lookup` knows.
-    ///
-    /// # Errors
-    /// [`MissingValue`] for the first gap that it does not know.
-    pub fn render<'v>(&self, lookup: impl Fn(&Variable) -> Option<Cow<'v, str>>) -> Result<Rendered, MissingValue> {
-        let mut text = zeroize::Zeroizing::new(String::new());
-        for part in &self.0 {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Gap(variable) => {
-                    text.push_str(&lookup(variable).ok_or_else(|| MissingValue(variable.clone()))?);
-                }
-            }
-        }
-        let secret = self.variables().any(Variable::is_secret);
-        let text = text.as_str();
-        Ok(if secret { Rendered::Secret(Secret::new(text)) } else { Rendered::Plain(text.to_owned()) })
-    }
-}
+pub type MissingValue = calls::MissingValue<Variable>;
 
 impl Template {
     /// The parts for a page that fills in what it has stored; the other gaps are filled with what `lookup` knows, and
     /// without one of those there is nothing.
     pub fn pieces<'v>(&self, lookup: impl Fn(&Variable) -> Option<Cow<'v, str>>) -> Option<Vec<Piece>> {
-        let piece = |part: &Part| match part {
+        let piece = |part: &Part<Variable>| match part {
             Part::Text(text) => Some(Piece::Text { text: text.clone() }),
             Part::Gap(Variable::Stored { area, key, pointer }) => {
                 Some(Piece::Stored { area: *area, key: key.clone(), pointer: pointer.clone() })
             }
             Part::Gap(variable) => Some(Piece::Text { text: lookup(variable)?.into_owned() }),
         };
-        self.0.iter().map(piece).collect()
+        self.parts().iter().map(piece).collect()
     }
 }
 
@@ -189,6 +96,7 @@ pub(super) fn is_variable_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::Rendered;
 
     fn render(text: &str) -> Result<Rendered, MissingValue> {
         Template::parse(text).unwrap().render(|variable| match variable {

@@ -213,6 +213,11 @@ fn a_redirect_may_name_another_site() {
     }
 }
 
+const RECIPES: config::Inspectors<'_> = config::Inspectors {
+    recipe: &inspect,
+    flow: &|_| config::FlowCheck { secrets: None, problems: Vec::new(), warnings: Vec::new() },
+};
+
 #[test]
 fn what_is_shipped_is_good() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
@@ -224,7 +229,7 @@ fn what_is_shipped_is_good() {
     }
     assert!(seen >= 3);
     let sources = Sources { file: Some(data.join("nightporter.example.toml")), ..Sources::default() };
-    let report = config::check(&sources, inspect);
+    let report = config::check(&sources, &RECIPES);
     assert_eq!(report.errors, []);
     assert_eq!(report.config.unwrap().portals.len(), 2);
 }
@@ -237,7 +242,7 @@ fn a_check_of_the_configuration_tells_what_is_wrong_in_a_recipe() {
     let check = |recipe: &str| {
         std::fs::write(dir.path().join("acme.toml"), recipe).unwrap();
         let sources = Sources { file: Some(dir.path().join("nightporter.toml")), ..Sources::default() };
-        let errors = config::check(&sources, inspect).errors;
+        let errors = config::check(&sources, &RECIPES).errors;
         errors.into_iter().map(|error| (error.place, error.reason)).collect::<Vec<_>>()
     };
     let recipe = dir.path().join("acme.toml");

@@ -1,4 +1,4 @@
-//! What a portal's answer means: predicates over status, redirect, JSON and body.
+//! What an answer means: predicates over status, redirect, JSON and body.
 //!
 //! Pure: whoever has an answer asks. Within one predicate every condition must hold; several predicates are a choice.
 
@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::config::{Field, Section};
 
-/// A portal's answer, as far as a predicate looks at it.
+/// An answer, as far as a predicate looks at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The HTTP status.
@@ -31,6 +31,11 @@ pub struct Predicate {
 }
 
 impl Predicate {
+    /// That the status is one of success.
+    pub fn successful() -> Self {
+        Self { status: (200..300).collect(), ..Self::default() }
+    }
+
     /// Whether it can only be told with the body; without such a predicate the body need not be kept.
     pub fn needs_body(&self) -> bool {
         !self.json.is_empty() || self.body.is_some()
@@ -94,7 +99,7 @@ impl Target {
     }
 
     /// Reads `/path` or an absolute URL without a query.
-    pub(super) fn read(field: &Field<'_>) -> Result<Self, String> {
+    pub(crate) fn read(field: &Field<'_>) -> Result<Self, String> {
         let text = field.text()?;
         let expected = || "expected a path such as /login, or a whole URL; without ? and #".to_owned();
         if text.contains(['?', '#']) {
@@ -111,7 +116,7 @@ impl Target {
 }
 
 /// Reads one predicate; one that is empty would hold for every answer and is a problem.
-pub(super) fn read(section: &Section<'_>) -> Option<Predicate> {
+pub(crate) fn read(section: &Section<'_>) -> Option<Predicate> {
     let status = section.list("status", status);
     let redirect = section.optional("redirect", Target::read);
     let json = section.section("json").map(|section| json(&section));
@@ -133,10 +138,18 @@ pub(super) fn read(section: &Section<'_>) -> Option<Predicate> {
 }
 
 /// Reads an HTTP status.
-pub(super) fn status(field: &Field<'_>) -> Result<u16, String> {
+pub(crate) fn status(field: &Field<'_>) -> Result<u16, String> {
     let number = field.integer()?;
     let status = u16::try_from(number).ok().filter(|status| (100..600).contains(status));
     status.ok_or_else(|| format!("expected an HTTP status between 100 and 599, got {number}"))
+}
+
+/// Whether `text` is a JSON pointer; in words what it should be.
+pub(crate) fn pointer(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.starts_with('/') {
+        return Ok(());
+    }
+    Err(format!("a JSON pointer starts with \"/\": write \"/{}\"", text.replace('.', "/")))
 }
 
 fn json(section: &Section<'_>) -> Option<Vec<(String, Value)>> {
@@ -147,8 +160,8 @@ fn json(section: &Section<'_>) -> Option<Vec<(String, Value)>> {
     }
     let count = entries.len();
     let one = |(pointer, field): (String, Field<'_>)| {
-        if !pointer.is_empty() && !pointer.starts_with('/') {
-            field.problem(format!("a JSON pointer starts with \"/\": write \"/{}\"", pointer.replace('.', "/")));
+        if let Err(reason) = self::pointer(&pointer) {
+            field.problem(reason);
             return None;
         }
         Some((pointer, field.read(Field::json)?))

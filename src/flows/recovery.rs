@@ -1,0 +1,118 @@
+//! What a process that died has left behind: calls that were claimed and never settled, and work in the background.
+//! Looked for at the start, and again every minute for what fell out of the queue. Also tells the feed which flows are gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::feed::Ended;
+use super::record::FlowRecord;
+use super::{Flow, FlowError, Flows};
+use crate::store::{ChangeKind, Record, StoreError};
+
+/// Flows read in one hop.
+const AT_ONCE: usize = 64;
+/// Between two looks at all flows.
+const EVERY: Duration = Duration::from_secs(60);
+
+impl Flows {
+    /// Looks after what was left behind, until the process stops.
+    pub(super) fn recover(&self) {
+        let (this, stop) = (self.clone(), self.0.life.stopping());
+        self.0.life.supervise("flow recovery", async move {
+            loop {
+                let look = async {
+                    if let Err(error) = this.look().await {
+                        tracing::error!(%error, "flows that were left behind could not be looked for: {error}");
+                    }
+                    tokio::select! {
+                        () = this.0.clock.sleep(EVERY) => {}
+                        // What waited for a kind that is back can go on.
+                        () = this.0.applied.notified() => {}
+                    }
+                };
+                tokio::select! {
+                    () = look => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    /// Looks at all flows once.
+    async fn look(&self) -> Result<(), StoreError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.0.store.list::<FlowRecord>(after.as_deref(), AT_ONCE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, stored) in page {
+                let Some((kind, id)) = key.split_once('/') else { continue };
+                if stored.value.claim.is_none() && stored.value.job.is_none() {
+                    continue;
+                }
+                let flow = self.seen(kind, id, stored);
+                if flow.declared.is_some() {
+                    self.schedule(&flow);
+                    self.take_over(flow, &key).await;
+                }
+            }
+        }
+    }
+
+    /// Takes a claim over that nobody works on.
+    async fn take_over(&self, flow: Arc<Flow>, key: &str) {
+        let Some(claim) = flow.record.claim.clone() else { return };
+        let Some(under) = self.0.running.begin(key, claim.token) else { return };
+        // The claim may have been settled between the look and this.
+        let Ok(Some(flow)) = self.find(&flow.flow, &flow.id).await else { return };
+        if flow.record.claim.as_ref() != Some(&claim) {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.0.workers).acquire_owned().await else { return };
+        let this = self.clone();
+        self.0.life.spawn("takeover of a flow", async move {
+            let taken = this.carry_on_after(&flow, &under).await;
+            drop((under, permit));
+            match taken {
+                Ok(_) | Err(FlowError::Provider { .. } | FlowError::Absent) => {}
+                Err(error) => {
+                    let (kind, id) = (&flow.flow, &flow.id);
+                    tracing::error!(flow = %kind, id = %id, %error, "flow {kind} {id} is taken over later: {error}");
+                }
+            }
+        });
+    }
+
+    /// Follows the store: flows that are gone need no calls any more, and their readers are told.
+    pub(super) fn listen(&self) {
+        let (this, stop, mut changes) = (self.clone(), self.0.life.stopping(), self.0.store.changes());
+        self.0.life.supervise("flow feed", async move {
+            loop {
+                let change = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    change = changes.recv() => change,
+                };
+                let change = match change {
+                    Ok(change) if change.key.space() == FlowRecord::SPACE => change,
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "the feed of flows missed {missed} changes; its readers start anew");
+                        this.0.feed.lose_all();
+                        continue;
+                    }
+                    Err(RecvError::Closed) => return stop.cancelled().await,
+                };
+                let ended = match change.kind {
+                    ChangeKind::Put { .. } => continue,
+                    ChangeKind::Deleted { .. } => Ended::Deleted,
+                    ChangeKind::Expired { .. } => Ended::Expired,
+                };
+                this.0.running.cut(change.key.id(), |_| false);
+                this.0.feed.end(change.key.id(), ended);
+            }
+        });
+    }
+}
