@@ -237,3 +237,22 @@ async fn a_lease_is_held_by_one() {
     drop(lease);
     assert!(bench.store.lease("keeper/vroong").is_some());
 }
+
+#[tokio::test]
+async fn a_database_that_disappears_is_missed() {
+    let bench = Bench::new();
+    bench.put("a", "x", Expires::Never).await;
+    let Bench { store, clock, life, dir } = bench;
+    assert!(life.shutdown(Duration::from_secs(10)).await);
+    drop(store);
+    for gone in ["taken away", "emptied"] {
+        let database = dir.path().join("sled");
+        let _ = std::fs::remove_dir_all(&database);
+        if gone == "emptied" {
+            std::fs::create_dir(&database).unwrap();
+        }
+        let life = Lifecycle::new();
+        let error = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap_err();
+        assert!(error.is_damage() && error.to_string().contains("it is gone"), "{gone}: {error}");
+    }
+}

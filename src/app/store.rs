@@ -111,6 +111,13 @@ async fn patiently<T: Send + 'static>(doing: &str, work: impl FnOnce() -> T + Se
     }
 }
 
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+,:@%".contains(letter);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
 /// Puts the newest whole snapshot in the damaged store's place, or says how that is done.
 async fn rescue(ground: &Ground, config: &Config, damage: StoreError) -> Result<Store, StartError> {
     let directory = config.backup.directory.clone();
@@ -123,8 +130,8 @@ async fn rescue(ground: &Ground, config: &Config, damage: StoreError) -> Result<
             return Err(hopeless(damage, &advice));
         }
     };
-    let (path, at) = (found.path.display().to_string(), found.manifest.created_at);
-    let command = format!("nightporter restore {path} --force --store {}", config.store.path.display());
+    let (path, at) = (quoted(&found.path), found.manifest.created_at);
+    let command = format!("nightporter restore {path} --force --store {}", quoted(&config.store.path));
     if !config.store.restore_latest {
         let advice = format!("the newest whole snapshot is of {at}; this restores it: {command}");
         return Err(StartError::Damaged { damage, advice });

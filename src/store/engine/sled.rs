@@ -37,6 +37,8 @@ const LOCK_TRIES: u32 = 100;
 
 /// The mode of directories: nobody but their owner comes in.
 const PRIVATE: u32 = 0o700;
+/// Beside the database: there is one, or there was.
+const MADE: &str = "made";
 /// What sled says when somebody has its files.
 const LOCKED: &str = "could not acquire lock";
 
@@ -86,6 +88,7 @@ impl Sled {
         };
         let (changes, _) = broadcast::channel(BACKLOG);
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
+        tell_made(path)?;
         Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock })
     }
 
@@ -244,7 +247,11 @@ fn owner(lock: &mut File) -> String {
 
 /// Everything that reads or writes the files for the first time.
 fn open_whole(path: &Path, files: &Path) -> Result<(sled::Db, [sled::Tree; 3]), EngineError> {
-    if !files.exists() {
+    if !files.join("conf").exists() && !files.join("db").exists() {
+        if path.join(MADE).exists() {
+            let (path, reason) = (files.to_owned(), "it was made here once, and it is gone".to_owned());
+            return Err(EngineError::Open { path, reason });
+        }
         make(path, files)?;
     }
     // The store's directory may be older than the store, and open to everybody: sled's files have no mode of their own.
@@ -303,6 +310,17 @@ fn make(path: &Path, files: &Path) -> Result<(), EngineError> {
     drop(open_when_released(&made)?);
     sync(&[&made.join("conf"), &made.join("db"), &made])?;
     fs::rename(&made, files).map_err(failed)
+}
+
+/// Notes beside the database that there is one, so that one which disappears is missed.
+fn tell_made(path: &Path) -> Result<(), EngineError> {
+    let note = path.join(MADE);
+    let failed = |source| EngineError::Directory { path: note.clone(), source };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&note) {
+        Ok(_) => sync(&[path]),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Removes what a recovery that was cut short had begun to write. It is worth nothing before it has its name, and sled
