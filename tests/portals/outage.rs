@@ -34,20 +34,20 @@ async fn answers_that_break_off_or_never_come_say_nothing_about_a_session() {
     stage.start().await;
     let before = stage.live().await;
     stage.portal.faults(|faults| faults.outage = Some(Outage::HalfAnswers));
-    stage.clock.advance(CHECK);
+    stage.checked_after(CHECK).await;
     assert_eq!(stage.when("nothing known", both(false)).await["state"], "live");
     let call = stage.call(Method::GET, ORDERS, &[]).await;
     assert_eq!((call.status.as_u16(), &call.json()["code"]), (502, &json!("in_doubt")));
     stage.portal.heal();
-    stage.clock.advance(Duration::from_secs(10));
+    stage.checked_after(Duration::from_secs(10)).await;
     stage.when("both alive", both(true)).await;
 
     // No answer at all: the check waits twenty seconds for one.
     stage.portal.faults(|faults| faults.pace = Pace::Held);
-    stage.clock.advance(CHECK);
+    stage.checked_after(CHECK).await;
     assert_eq!(stage.when("nothing known", both(false)).await["state"], "live");
     stage.portal.heal();
-    stage.clock.advance(Duration::from_secs(10));
+    stage.checked_after(Duration::from_secs(10)).await;
     stage.when("both alive", both(true)).await;
     stage.served().await;
     assert_eq!((&stage.state().await["epoch"], stage.told_of("expired").await.len()), (&before["epoch"], 0));

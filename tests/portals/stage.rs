@@ -305,6 +305,13 @@ impl Stage {
         }
     }
 
+    /// Lets the time until the next check pass, once the keeper has planned one: it plans after the check is told.
+    pub(crate) async fn checked_after(&self, span: Duration) {
+        let now = self.clock.now().to_string();
+        self.when("a check is planned", |state| state["next_check_at"].as_str() > Some(&now)).await;
+        self.clock.advance(span);
+    }
+
     /// Waits until both sessions are logged in.
     pub(crate) async fn live(&self) -> Value {
         self.when("live", |state| state["state"] == "live").await
