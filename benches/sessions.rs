@@ -19,17 +19,12 @@ use std::time::Duration;
 use appliance::{Appliance, Connection};
 use futures_util::future::join_all;
 use hyper::{Method, StatusCode};
-use load::{Client, Turn};
+use load::{Client, ROUNDS, SIZE};
 use nightporter::clock::{self, Clock, Stopwatch};
-use redis::Script;
-use redis::aio::MultiplexedConnection;
-use redis_server::{Fsync, Redis};
+use redis_server::{Fsync, Redis, Swapper};
 
-const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_millis(2000);
 const CONNECTIONS: usize = 64;
-/// What a session holds in the stories: 600 bytes.
-const SIZE: usize = 600;
 /// The life of a session, in milliseconds.
 const LIFE: u64 = 24 * 60 * 60 * 1000;
 /// Sessions that expire at one instant, and how long requests are watched before and after it.
@@ -54,13 +49,13 @@ async fn main() {
 async fn own_keys(appliance: &Appliance, redis: &Redis) {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for client in 0..CONNECTIONS {
-        theirs.push(Swapper::new(redis, format!("own-{client}")).await);
+        theirs.push(Swapper::new(redis, format!("own-{client}"), LIFE).await);
         let mut connection = appliance.connect().await;
         let path = format!("/api/sessions/bench/own-{client}");
         let made = connection.send(Method::PUT, &path, &[("if-none-match", "*")], &body(0)).await;
         ours.push(Putter { connection, path, etag: made.etag });
     }
-    in_turns(&format!("{CONNECTIONS} connections, each its own record"), theirs, ours).await;
+    load::in_turns(SPAN, &format!("{CONNECTIONS} connections, each its own record"), theirs, ours).await;
 }
 
 async fn hot_key(appliance: &Appliance, redis: &Redis) {
@@ -68,59 +63,14 @@ async fn hot_key(appliance: &Appliance, redis: &Redis) {
     first.send(Method::PUT, "/api/sessions/bench/hot", &[("if-none-match", "*")], &body(0)).await;
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for client in 0..CONNECTIONS {
-        theirs.push(Swapper::new(redis, "hot".into()).await);
+        theirs.push(Swapper::new(redis, "hot".into(), LIFE).await);
         ours.push(Patcher { connection: appliance.connect().await, client, count: 0 });
     }
-    in_turns(&format!("{CONNECTIONS} connections, one record"), theirs, ours).await;
-}
-
-/// Theirs, ours, theirs, ours; the first of each warms up and does not count.
-async fn in_turns<A: Client, B: Client>(what: &str, mut theirs: Vec<A>, mut ours: Vec<B>) {
-    let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let (their_turn, again) = load::turn(theirs, SPAN).await;
-        theirs = again;
-        let (our_turn, again) = load::turn(ours, SPAN).await;
-        ours = again;
-        if round > 0 {
-            their_turns.push(their_turn);
-            our_turns.push(our_turn);
-        }
-    }
-    load::row(what, &their_turns, &our_turns);
+    load::in_turns(SPAN, &format!("{CONNECTIONS} connections, one record"), theirs, ours).await;
 }
 
 fn body(number: usize) -> String {
     format!("{{\"data\":{{\"blob\":\"{number:0SIZE$}\"}}}}")
-}
-
-/// Changes a record in Redis; it reads again when somebody else was faster.
-struct Swapper {
-    connection: MultiplexedConnection,
-    script: Script,
-    key: String,
-    version: i64,
-}
-
-impl Swapper {
-    async fn new(redis: &Redis, key: String) -> Self {
-        Self { connection: redis.connect().await, script: redis_server::swap(), key, version: 0 }
-    }
-}
-
-impl Client for Swapper {
-    async fn act(&mut self) {
-        loop {
-            let mut call = self.script.key(&self.key);
-            call.arg(self.version).arg(format!("{:0SIZE$}", self.version)).arg(LIFE);
-            let told: i64 = call.invoke_async(&mut self.connection).await.unwrap();
-            if told > 0 {
-                self.version = told;
-                return;
-            }
-            self.version = -told - 1;
-        }
-    }
 }
 
 /// Replaces its own session at the version that it knows.

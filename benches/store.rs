@@ -15,20 +15,17 @@ mod redis_server;
 use std::path::Path;
 use std::time::Duration;
 
-use load::{Client, Turn};
+use load::{Client, ROUNDS, SIZE};
 use nightporter::clock::Clock;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::{Decision, Durability, Expires, Record, Store};
+use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, Script};
-use redis_server::{Fsync, Redis};
+use redis_server::{Fsync, Redis, Swapper};
 use serde::{Deserialize, Serialize};
 
-/// Turns of each kind, and how long one is.
-const ROUNDS: usize = 5;
+/// How long a turn is.
 const SPAN: Duration = Duration::from_millis(1500);
-/// What a session holds in the stories: 600 bytes.
-const SIZE: usize = 600;
 
 /// A session.
 #[derive(Clone, Serialize, Deserialize)]
@@ -88,11 +85,10 @@ impl Pair {
         let name = |client: usize| format!("{clients}-{keys}-{}", client % keys);
         let mut theirs = Vec::new();
         for client in 0..clients {
-            let connection = self.redis.connect().await;
-            theirs.push(Swapper { connection, script: redis_server::swap(), key: name(client), version: 0 });
+            theirs.push(Swapper::new(&self.redis, name(client), 0).await);
         }
         let ours = (0..clients).map(|client| Updater { store: self.store.clone(), key: name(client) }).collect();
-        in_turns(what, theirs, ours).await;
+        load::in_turns(SPAN, what, theirs, ours).await;
     }
 
     async fn readings(&self, what: &str, clients: usize) {
@@ -101,47 +97,7 @@ impl Pair {
             theirs.push(Reader(self.redis.connect().await));
         }
         let ours = (0..clients).map(|_| Looker(self.store.clone())).collect();
-        in_turns(what, theirs, ours).await;
-    }
-}
-
-/// Theirs, ours, theirs, ours; the first of each warms up and does not count.
-async fn in_turns<A: Client, B: Client>(what: &str, mut theirs: Vec<A>, mut ours: Vec<B>) {
-    let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let (their_turn, again) = load::turn(theirs, SPAN).await;
-        theirs = again;
-        let (our_turn, again) = load::turn(ours, SPAN).await;
-        ours = again;
-        if round > 0 {
-            their_turns.push(their_turn);
-            our_turns.push(our_turn);
-        }
-    }
-    load::row(what, &their_turns, &our_turns);
-}
-
-/// Changes a record in Redis: it knows the version that it wrote last, and reads again when somebody else was faster.
-struct Swapper {
-    connection: MultiplexedConnection,
-    script: Script,
-    key: String,
-    version: i64,
-}
-
-impl Client for Swapper {
-    async fn act(&mut self) {
-        loop {
-            let value = Blob::new(self.version.unsigned_abs() + 1).0;
-            let mut call = self.script.key(&self.key);
-            call.arg(self.version).arg(value).arg(0);
-            let told: i64 = call.invoke_async(&mut self.connection).await.unwrap();
-            if told > 0 {
-                self.version = told;
-                return;
-            }
-            self.version = -told - 1;
-        }
+        load::in_turns(SPAN, what, theirs, ours).await;
     }
 }
 

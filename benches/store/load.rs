@@ -6,6 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nightporter::clock::Stopwatch;
 
+/// Turns of each kind.
+pub(crate) const ROUNDS: usize = 5;
+/// What a session holds in the stories, in bytes.
+pub(crate) const SIZE: usize = 600;
+
 /// What one turn came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
@@ -44,6 +49,22 @@ pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration) -> (Turn, V
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     (Turn { per_second: times.len() as f64 / elapsed, p50: at(50), p99: at(99) }, clients)
+}
+
+/// Theirs, ours, theirs, ours, each for `span`; the first of each warms up and does not count. Prints a [`row`].
+pub(crate) async fn in_turns<A: Client, B: Client>(span: Duration, what: &str, mut theirs: Vec<A>, mut ours: Vec<B>) {
+    let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (their_turn, again) = turn(theirs, span).await;
+        theirs = again;
+        let (our_turn, again) = turn(ours, span).await;
+        ours = again;
+        if round > 0 {
+            their_turns.push(their_turn);
+            our_turns.push(our_turn);
+        }
+    }
+    row(what, &their_turns, &our_turns);
 }
 
 /// The middle, the least and the greatest.

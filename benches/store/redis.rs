@@ -8,6 +8,8 @@ use nightporter::clock;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, Script};
 
+use crate::load::{self, SIZE};
+
 /// How often Redis forces its log to the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fsync {
@@ -27,7 +29,7 @@ pub(crate) struct Redis {
 /// Compare-and-swap of a record with a version, as an application that shares sessions in Redis writes it: `KEYS[1]`, the
 /// version that the caller has seen, the new value, its life in milliseconds (0: none). Returns the new version, or the
 /// negated version that stands there, and one less, so that it is never 0.
-pub(crate) fn swap() -> Script {
+fn swap() -> Script {
     Script::new(
         "local v = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
          if v ~= tonumber(ARGV[1]) then return -v - 1 end
@@ -35,6 +37,37 @@ pub(crate) fn swap() -> Script {
          if ARGV[3] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
          return v + 1",
     )
+}
+
+/// Changes a record: it knows the version that it wrote last, and reads again when somebody else was faster.
+pub(crate) struct Swapper {
+    connection: MultiplexedConnection,
+    script: Script,
+    key: String,
+    /// The record's life in milliseconds; 0: it has no end.
+    life: u64,
+    version: i64,
+}
+
+impl Swapper {
+    pub(crate) async fn new(redis: &Redis, key: String, life: u64) -> Self {
+        Self { connection: redis.connect().await, script: swap(), key, life, version: 0 }
+    }
+}
+
+impl load::Client for Swapper {
+    async fn act(&mut self) {
+        loop {
+            let mut call = self.script.key(&self.key);
+            call.arg(self.version).arg(format!("{:0SIZE$}", self.version)).arg(self.life);
+            let told: i64 = call.invoke_async(&mut self.connection).await.unwrap();
+            if told > 0 {
+                self.version = told;
+                return;
+            }
+            self.version = -told - 1;
+        }
+    }
 }
 
 impl Redis {
