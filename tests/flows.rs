@@ -18,6 +18,8 @@ mod operators;
 mod provider;
 #[path = "flows/race.rs"]
 mod race;
+#[path = "sessions/told.rs"]
+mod told;
 
 use std::time::Duration;
 

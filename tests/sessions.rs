@@ -11,14 +11,18 @@ mod hostile;
 mod once;
 #[path = "sessions/quotas.rs"]
 mod quotas;
+#[allow(dead_code, reason = "the tests of flows use the rest of it")]
+#[path = "sessions/told.rs"]
+mod told;
 
 use std::time::Duration;
 
-use desk::{Desk, Told};
+use desk::Desk;
 use futures_util::future::join_all;
 use nightporter::operators::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
+use told::Told;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_made_read_replaced_merged_touched_and_removed() {

@@ -12,8 +12,9 @@ use nightporter::clock;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::desk::{PATIENCE, STEPS, Told};
+use crate::desk::{PATIENCE, STEPS};
 use crate::provider::{Mood, Provider};
+use crate::told::Told;
 
 /// An appliance in a process of its own.
 struct Appliance {

@@ -8,11 +8,12 @@ use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
 use nightporter::operators::Scope;
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::events::Stream;
 use crate::provider::Provider;
+use crate::told::Told;
 
 /// What no test waits longer for; only a hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -192,50 +193,6 @@ impl Desk {
 
     /// Sends a body with further headers.
     pub(crate) async fn send_if(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Told {
-        let mut request = self.ask(method, path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if !body.is_empty() {
-            request = request.header("content-type", "application/json").body(body.to_owned());
-        }
-        Told::of(request.send().await.unwrap()).await
-    }
-}
-
-/// An answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Told {
-    pub(crate) status: u16,
-    pub(crate) headers: reqwest::header::HeaderMap,
-    pub(crate) text: String,
-    pub(crate) body: Value,
-}
-
-impl Told {
-    pub(crate) async fn of(answer: Response) -> Self {
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let text = answer.text().await.unwrap();
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        Self { status, headers, text, body }
-    }
-
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Status, `code` and `field` of a problem.
-    pub(crate) fn problem(&self) -> (u16, &str, &str) {
-        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
-        let text = |member: &str| self.body[member].as_str().unwrap_or_default();
-        (self.status, text("code"), text("field"))
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        self.body["id"].as_str().unwrap_or_else(|| panic!("{}", self.text))
-    }
-
-    pub(crate) fn version(&self) -> u64 {
-        self.body["version"].as_u64().unwrap_or_else(|| panic!("{}", self.text))
+        Told::to(self.ask(method, path), body, headers).await
     }
 }

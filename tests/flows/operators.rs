@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::desk::{Desk, Told};
+use crate::desk::Desk;
 use crate::provider::Mood;
+use crate::told::Told;
 
 fn ids(told: &Told) -> Vec<String> {
     let flows = told.body["flows"].as_array().unwrap_or_else(|| panic!("{}", told.text));

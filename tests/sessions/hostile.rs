@@ -5,7 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::desk::{Desk, Told};
+use crate::desk::Desk;
+use crate::told::Told;
 
 const NEW: (&str, &str) = ("if-none-match", "*");
 

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use nightporter::operators::Scope;
 use reqwest::Method;
 
-use crate::desk::{Desk, Told};
+use crate::desk::Desk;
+use crate::told::Told;
 
 const BODY: &str = r#"{"data":{"주문":1}}"#;
 

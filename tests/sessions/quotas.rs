@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 
-use crate::desk::{Desk, Told};
+use crate::desk::Desk;
+use crate::told::Told;
 
 const MINUTE: &str = r#"{"data":{},"ttl":"1m"}"#;
 
