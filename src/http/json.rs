@@ -20,6 +20,8 @@ use super::problem::Problem;
 
 /// Levels of arrays and objects that a body may nest; far more than any real one, far fewer than a stack holds.
 pub const MAX_DEPTH: usize = 64;
+/// Bytes that most answers fit into.
+const USUAL: usize = 1024;
 
 /// A JSON body in, or out.
 ///
@@ -54,10 +56,9 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(bytes) => {
-                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
-            }
+        let mut bytes = Vec::with_capacity(USUAL);
+        match serde_json::to_writer(&mut bytes, &self.0) {
+            Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON: {error}");
                 Problem::internal().into_response()

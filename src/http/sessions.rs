@@ -1,5 +1,6 @@
 //! The routes of `/api/sessions/{space}`: any application's session records.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -45,7 +46,7 @@ impl Api {
             .routes(routes!(touch))
             .routes(routes!(feed::changes))
             .route_layer(auth::require(&self.operators, Scope::Sessions))
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
 }
 
@@ -144,7 +145,7 @@ fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
         (status = 422, description = "A field, or `idempotency_mismatch`: the key was used with another body", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn create(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     OriginalUri(uri): OriginalUri,
     Path(space): Path<String>,
@@ -194,7 +195,7 @@ async fn make(sessions: &Sessions, space: &str, once: &Once, wish: Wish<'_>) -> 
         (status = 304, description = "It is still at the version that `If-None-Match` names"),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn read(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
@@ -220,7 +221,7 @@ async fn read(
         (status = 428, description = "`precondition_required`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn replace(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     none_match: IfNoneMatch,
@@ -245,7 +246,7 @@ async fn replace(
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn merge(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     Json(patch): Json<NewSession>,
@@ -264,7 +265,7 @@ async fn merge(
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn touch(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     renewal: Option<Json<Renewal>>,
@@ -281,7 +282,7 @@ async fn touch(
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn delete(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
 ) -> Result<StatusCode, Problem> {
@@ -311,7 +312,7 @@ struct SessionList {
     params(("space" = String, Path), PageQuery),
     responses((status = 200, description = "A space without sessions is an empty one", body = SessionList)))]
 async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path(space): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {
