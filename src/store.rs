@@ -18,6 +18,7 @@
 //! - What follows an update is published to [`Store::changes`] by the commit thread, in the order of the tickets and after
 //!   the flush: a request that is cancelled while it waits does not take the news with it.
 
+mod census;
 mod codec;
 mod commit;
 pub mod compact;
@@ -53,6 +54,7 @@ use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use commit::Commit;
+pub use census::{Census, Crowded, Place};
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
