@@ -60,6 +60,8 @@ pub struct FlowRecord {
 impl Record for FlowRecord {
     const SPACE: &'static str = "flow";
     const SCHEMA: u8 = 1;
+    // What a call has come to must be noted, or it is made again; what is new asks for room first.
+    const URGENT: bool = true;
 }
 
 /// Something that a flow has said.
@@ -86,6 +88,7 @@ pub(super) struct Page(pub(super) Vec<Message>);
 impl Record for Page {
     const SPACE: &'static str = "flow-messages";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A transition that is claimed while its call is under way.
@@ -161,6 +164,11 @@ impl FlowRecord {
 
     pub(super) fn has_applied(&self, once: Option<u64>) -> bool {
         once.is_some_and(|once| self.applied.contains(&once))
+    }
+
+    /// Bytes of data that it answers for: its own, and what waits to be merged when a call has succeeded.
+    pub(super) fn weight(&self) -> usize {
+        self.data.len() + self.claim.as_ref().map_or(0, |claim| claim.sent.len())
     }
 
     /// Whether the call of this token is still wanted.

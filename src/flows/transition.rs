@@ -120,6 +120,13 @@ pub(super) fn keep(mut data: String, saved: &[(Vec<String>, Box<RawValue>)]) -> 
     Ok(data)
 }
 
+/// The record's data with what was kept of an answer, beside what a claim holds.
+pub(super) fn kept(old: &FlowRecord, saved: &[(Vec<String>, Box<RawValue>)]) -> Result<String, FlowError> {
+    let data = keep(old.data.clone(), saved)?;
+    fits(old.weight() - old.data.len() + data.len())?;
+    Ok(data)
+}
+
 /// Merges what was sent into the data.
 pub(super) fn merged(data: &str, sent: &str) -> Result<String, FlowError> {
     let patch: &RawValue = serde_json::from_str(sent).map_err(|_| FlowError::Data)?;

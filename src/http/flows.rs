@@ -125,6 +125,7 @@ impl From<FlowError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", detail).field("data")
             }
             FlowError::Text => Self::unprocessable("invalid_field", detail).field("message"),
+            FlowError::Crowded(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_flows", detail),
             FlowError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_messages", detail),
             FlowError::NotFailed => Self::conflict("not_failed", detail),
             FlowError::Stopping => Self::unavailable("stopping", detail, Duration::from_secs(1)),
