@@ -189,8 +189,9 @@ fn without_value(message: &str) -> String {
         let kind = got.split(" `").next().unwrap_or(got).split(" \"").next().unwrap_or(got);
         return format!("expected {expected}, got {kind}");
     }
-    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, ")) {
-        return expected.to_owned();
+    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    {
+        return format!("expected {expected}");
     }
     message.to_owned()
 }
