@@ -65,8 +65,11 @@ async fn measure((appliance, redis): (&Appliance, &Redis), what: &str, clients: 
     let shared = begun(appliance).await;
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for client in 0..clients {
-        let (path, key) =
-            if one { (shared.clone(), "shared".to_owned()) } else { (begun(appliance).await, format!("{what} {client}")) };
+        let (path, key) = if one {
+            (shared.clone(), "shared".to_owned())
+        } else {
+            (begun(appliance).await, format!("{what} {client}"))
+        };
         theirs.push(Swapper::new(redis, key, LIFE).await);
         ours.push(Mover { connection: appliance.connect().await, path: format!("{path}/move") });
     }

@@ -53,8 +53,8 @@ use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
-use commit::Commit;
 pub use census::{Census, Crowded, Place};
+use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};

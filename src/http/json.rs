@@ -189,7 +189,8 @@ fn without_value(message: &str) -> String {
         let kind = got.split(" `").next().unwrap_or(got).split(" \"").next().unwrap_or(got);
         return format!("expected {expected}, got {kind}");
     }
-    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    if let Some((_, expected)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
     {
         return format!("expected {expected}");
     }

@@ -39,7 +39,10 @@ const COUNTERS: [(&str, &str); 9] = [
         "Transitions asked for, by flow, transition and outcome: ok, illegal, running (another's call is under way), \
          provider_failed, refused, failed",
     ),
-    ("nightporter_flow_calls_total", "Attempts of providers' calls, by flow and outcome: ok, or the cause of the failure"),
+    (
+        "nightporter_flow_calls_total",
+        "Attempts of providers' calls, by flow and outcome: ok, or the cause of the failure",
+    ),
 ];
 /// What domains show, and what it means.
 const GAUGES: [(&str, &str); 6] = [
