@@ -324,6 +324,12 @@ pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
     assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
 }
 
+/// What a record of `value` holds on the disk.
+#[cfg(test)]
+pub(crate) fn payload<T: Record>(value: &T) -> Vec<u8> {
+    codec::encode(value).unwrap()
+}
+
 /// The record that [`Store::probe`] writes.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Probe(crate::clock::Time);

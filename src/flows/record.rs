@@ -214,7 +214,10 @@ impl FlowRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::golden;
+    use crate::flows::MAX_TEXT;
+    use crate::flows::definition::FLAGS;
+    use crate::flows::transition::MAX_DATA;
+    use crate::store::{MAX_PAYLOAD, golden, payload};
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
@@ -234,6 +237,30 @@ mod tests {
              1010361736b0102fd0068e5cf8b010000fd0068e5cf8b01000000fd0068e5cf8b010000fd0068e5cf8b010000",
         );
         golden::<Page>(&Page(record.tail), "01fd0068e5cf8b0100000103eba790");
+    }
+
+    #[test]
+    fn the_largest_flow_fits_into_a_record() {
+        let (now, name) = (Time::from_millis(i64::MAX as u64 / 2), "n".repeat(64));
+        let mut record = FlowRecord::new(&name, "d".repeat(MAX_DATA / 2), now);
+        let job = Job { token: [255; 16], transition: name.clone(), call: 99, failures: 20, due: now, since: now };
+        let sent = "d".repeat(MAX_DATA - MAX_DATA / 2);
+        record.claim =
+            Some(Claim { token: [255; 16], transition: name.clone(), sent, once: Some(u64::MAX), since: now });
+        (record.job, record.failed) = (Some(job.clone()), Some(job));
+        for once in 0..REMEMBERED as u64 {
+            record.remember(Some(u64::MAX - once));
+        }
+        // Twice, for a definition that has changed all their names.
+        record.set(&(0..2 * FLAGS).map(|number| format!("{number:064}")).collect::<Vec<_>>());
+        while record.tail.len() < TAIL_COUNT - 1 {
+            record.say(now, Kind::Error, &"m".repeat((TAIL - 1) / (TAIL_COUNT - 1) - AROUND));
+        }
+        assert_eq!(record.surplus(), None);
+        record.say(now, Kind::Error, &"m".repeat(MAX_TEXT));
+        let length = payload(&record).len();
+        assert!(length <= MAX_PAYLOAD, "{length}");
+        assert!(length > MAX_PAYLOAD - 1024, "{length}: the bounds leave more than they need");
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::clock::Time;
 use crate::document;
 use crate::secret::Secret;
 
-/// Bytes of data that a flow holds, what is sent with a claimed transition included. With its messages and all else the
-/// record stays below what the store takes.
+/// Bytes of data that a flow holds, what is sent with a claimed transition included. A record's 63 KiB less the messages
+/// that stay in it (8 KiB and one of 4 KiB), 256 remembered keys and 64 flags; `the_largest_flow_fits_into_a_record` adds
+/// it up. What is kept of a provider's answer must fit in as well.
 pub(super) const MAX_DATA: usize = 44 * 1024;
 
 /// One wish for a transition.

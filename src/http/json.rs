@@ -328,6 +328,7 @@ mod tests {
     enum Kind {
         Rice,
         Kimchi,
+        Tea,
     }
 
     fn refusal(text: &str) -> (u16, Value) {
@@ -393,9 +394,9 @@ mod tests {
         }
         assert_eq!(
             refusal(r#"{"lines":[{"count":1,"kind":"x"}]}"#).1["detail"],
-            "lines[0].kind does not fit: expected `rice` or `kimchi`."
+            "lines[0].kind does not fit: expected one of `rice`, `kimchi`, `tea`."
         );
-        let _ = (Kind::Rice, Kind::Kimchi);
+        let _ = (Kind::Rice, Kind::Kimchi, Kind::Tea);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 /// Transitions of a flow, and calls of one of them: a flow is not a program.
 const MOST: usize = 100;
 /// Flags of a flow: every record carries the names of those that are set.
-const FLAGS: usize = 32;
+pub(in crate::flows) const FLAGS: usize = 32;
 
 const KINDS: &[(&str, Kind)] =
     &[("info", Kind::Info), ("success", Kind::Success), ("warning", Kind::Warning), ("error", Kind::Error)];
