@@ -245,8 +245,7 @@ mod tests {
         let mut record = FlowRecord::new(&name, "d".repeat(MAX_DATA / 2), now);
         let job = Job { token: [255; 16], transition: name.clone(), call: 99, failures: 20, due: now, since: now };
         let sent = "d".repeat(MAX_DATA - MAX_DATA / 2);
-        record.claim =
-            Some(Claim { token: [255; 16], transition: name.clone(), sent, once: Some(u64::MAX), since: now });
+        record.claim = Some(Claim { token: [255; 16], transition: name, sent, once: Some(u64::MAX), since: now });
         (record.job, record.failed) = (Some(job.clone()), Some(job));
         for once in 0..REMEMBERED as u64 {
             record.remember(Some(u64::MAX - once));

@@ -249,8 +249,9 @@ impl Siege {
     }
 }
 
-/// 64 writers append `each` messages while the process dies so many times and the flow goes from state to state.
-async fn besiege(each: usize, deaths: usize) {
+/// 64 writers append `each` messages while the process dies so many times and the flow goes from state to state. How many
+/// appends were acknowledged, and how many are stored.
+async fn besiege(each: usize, deaths: usize) -> (usize, usize) {
     let mut appliance = Appliance::start().await;
     let client = client();
     let begun = appliance.send(&client, Method::POST, "identity", crate::desk::USER).await.unwrap();
@@ -274,7 +275,7 @@ async fn besiege(each: usize, deaths: usize) {
     let flow = appliance.send(&client, Method::GET, &path, "").await.unwrap().body;
     siege.check(&flow, (begun.version(), others, said));
     let stored = flow["messages"].as_array().unwrap().len() - said;
-    println!("{deaths} deaths, {} appends were acknowledged, {stored} are stored", siege.acknowledged());
+    (siege.acknowledged(), stored)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +286,8 @@ async fn what_64_writers_were_told_is_there_once_after_kill_9() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "64,000 appends: part of make torture"]
 async fn long_64_writers_append_a_thousand_times_each_under_kill_9() {
-    besiege(1000, 8).await;
+    let (acknowledged, stored) = besiege(1000, 8).await;
+    println!("8 deaths, {acknowledged} appends were acknowledged, {stored} are stored");
 }
 
 #[tokio::test(flavor = "multi_thread")]
