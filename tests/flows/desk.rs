@@ -9,8 +9,10 @@ use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
 use nightporter::operators::Scope;
+use nightporter::store::space::Room;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::provider::Provider;
 use crate::stream::Stream;
@@ -143,6 +145,11 @@ impl Desk {
         let file = self.dir.path().join(name);
         std::fs::write(&file, change(std::fs::read_to_string(&file).unwrap())).unwrap();
         self.app().reload().await.map_err(|error| error.to_string())
+    }
+
+    /// The room that the store has.
+    pub(crate) fn room(&self) -> watch::Receiver<Room> {
+        self.app().parts().store.room()
     }
 
     /// The page of the metrics.
