@@ -25,7 +25,7 @@ async fn until_free(desk: &Desk, wanted: impl Fn(u64) -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    clock::within(PATIENCE, look).await.expect("it never came to that")
+    clock::within(PATIENCE, look).await.expect("it never came to that");
 }
 
 /// How many changes were refused.
