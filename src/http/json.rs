@@ -190,8 +190,10 @@ fn without_value(message: &str) -> String {
         let kind = got.split(" `").next().unwrap_or(got).split(" \"").next().unwrap_or(got);
         return format!("expected {expected}, got {kind}");
     }
-    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, ")) {
-        return expected.to_owned();
+    if let Some((_, expected)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    {
+        return format!("expected {expected}");
     }
     message.to_owned()
 }
@@ -327,6 +329,7 @@ mod tests {
     enum Kind {
         Rice,
         Kimchi,
+        Tea,
     }
 
     fn refusal(text: &str) -> (u16, Value) {
@@ -392,9 +395,9 @@ mod tests {
         }
         assert_eq!(
             refusal(r#"{"lines":[{"count":1,"kind":"x"}]}"#).1["detail"],
-            "lines[0].kind does not fit: expected `rice` or `kimchi`."
+            "lines[0].kind does not fit: expected one of `rice`, `kimchi`, `tea`."
         );
-        let _ = (Kind::Rice, Kind::Kimchi);
+        let _ = (Kind::Rice, Kind::Kimchi, Kind::Tea);
     }
 
     #[test]
