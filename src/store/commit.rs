@@ -35,10 +35,26 @@ pub enum Durability {
 }
 
 /// How far the commit thread has come.
-#[derive(Clone, Debug)]
-enum Progress {
-    Flushed(u64),
-    Failed(String),
+#[derive(Debug)]
+struct Progress {
+    /// Up to this ticket everything is on the disk, whatever failed since.
+    flushed: u64,
+    /// Why nothing more will be.
+    failure: Option<EngineError>,
+}
+
+impl Progress {
+    /// Whether there is no need to wait any longer for the ticket.
+    ///
+    /// # Errors
+    /// Why waiting would be in vain.
+    fn reaches(&self, ticket: u64) -> Result<bool, EngineError> {
+        match &self.failure {
+            _ if self.flushed >= ticket => Ok(true),
+            None => Ok(false),
+            Some(failure) => Err(failure.again()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -91,13 +107,17 @@ impl Commit {
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
-        let (tell, progress) = watch::channel(Progress::Flushed(0));
+        let (tell, progress) = watch::channel(Progress { flushed: 0, failure: None });
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
         let (told, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
         // The thread ends when the last handle to the store is gone, not with the stop token: what is still being
         // written while the process drains must be acknowledged too.
         let work = move || {
             let mut flushed = 0;
+            let fail = |error: EngineError, words: String| {
+                tell.send_modify(|progress| progress.failure = Some(error));
+                failing.fail(words);
+            };
             loop {
                 pulse.beat();
                 let limit = if ledger.is_auditing() { Duration::ZERO } else { IDLE };
@@ -105,31 +125,28 @@ impl Commit {
                 match if wanted { ledger.unseal() } else { Ok(false) } {
                     Ok(false) => {}
                     // For those who wait for room.
-                    Ok(true) => drop(tell.send_replace(Progress::Flushed(flushed))),
-                    Err(error) => {
-                        tell.send_replace(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    Ok(true) => tell.send_modify(|_| {}),
+                    Err(error) => return fail(error.again(), format!("the store cannot write: {error}")),
                 }
-                if target == flushed {
-                    ledger.rest();
+                let written = if target == flushed {
+                    ledger.rest()
                 } else {
                     let changes = tallied.changes();
-                    if let Err(error) = ledger.flush() {
-                        tell.send_replace(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    ledger.flush().map(|()| tallied.flushed(changes))
+                };
+                if let Err(error) = written {
+                    return fail(error.again(), format!("the store cannot write: {error}"));
+                }
+                if target > flushed {
                     flushed = target;
-                    tallied.flushed(changes);
                     news.into_iter().for_each(|change| ledger.engine().publish(change));
-                    tell.send_replace(Progress::Flushed(flushed));
+                    tell.send_modify(|progress| progress.flushed = flushed);
                 }
                 if closed {
                     return ledger.seal();
                 }
                 if let Err(error) = told.between(&mut ledger, &tallied, durability) {
-                    tell.send_replace(Progress::Failed(error.to_string()));
-                    return failing.fail(error.to_string());
+                    return fail(EngineError::Failed(error.to_string()), error.to_string());
                 }
             }
         };
@@ -145,10 +162,10 @@ impl Commit {
         }
         let mut progress = self.progress.clone();
         self.shared.want();
-        let reached = progress.wait_for(|progress| matches!(progress, Progress::Failed(_)) || self.tally.has_room());
+        let reached = progress.wait_for(|progress| progress.failure.is_some() || self.tally.has_room());
         match reached.await.as_deref() {
-            Ok(Progress::Flushed(_)) => Ok(()),
-            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+            Ok(Progress { failure: Some(failure), .. }) => Err(failure.again().into()),
+            Ok(_) => Ok(()),
             Err(_) => Err(StoreError::Stopped),
         }
     }
@@ -169,10 +186,7 @@ impl Commit {
     /// Waits until the ticket's change is on the disk; at once under [`Durability::Interval`].
     pub(super) async fn durable(&self, ticket: u64) -> Result<(), StoreError> {
         if self.durability == Durability::Interval {
-            return match &*self.progress.borrow() {
-                Progress::Failed(reason) => Err(EngineError::Failed(reason.clone()).into()),
-                Progress::Flushed(_) => Ok(()),
-            };
+            return Ok(self.progress.borrow().failure.as_ref().map_or(Ok(()), |failure| Err(failure.again()))?);
         }
         self.flushed(ticket).await
     }
@@ -184,16 +198,17 @@ impl Commit {
         self.durable(if settled { 0 } else { self.ticket([]) }).await
     }
 
+    /// Waits until every record that was changed before this call is on the disk, whatever the durability. Nothing is written
+    /// when they are already: on a full disk that would be one byte too many.
+    pub(super) async fn settled(&self) -> Result<(), StoreError> {
+        self.flushed(if self.tally.is_flushed() { 0 } else { self.ticket([]) }).await
+    }
+
     /// Waits until the ticket's change is on the disk, whatever the durability.
     pub(super) async fn flushed(&self, ticket: u64) -> Result<(), StoreError> {
         let mut progress = self.progress.clone();
-        let reached = progress.wait_for(|progress| match progress {
-            Progress::Flushed(number) => *number >= ticket,
-            Progress::Failed(_) => true,
-        });
-        match reached.await.as_deref() {
-            Ok(Progress::Flushed(_)) => Ok(()),
-            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+        match progress.wait_for(|progress| !matches!(progress.reaches(ticket), Ok(false))).await.as_deref() {
+            Ok(reached) => Ok(reached.reaches(ticket).map(drop)?),
             Err(_) => Err(StoreError::Stopped),
         }
     }
