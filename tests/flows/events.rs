@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::desk::{Desk, PATIENCE};
 
+/// Who may follow flows at once: half of the connections that there may be.
+const READERS: usize = 512;
+
 /// A reader of server-sent events.
 pub(crate) struct Stream {
     answer: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
@@ -175,5 +178,40 @@ async fn a_flow_in_its_last_state_is_over() {
     assert!(stream.ended().await);
     let again = desk.ask(Method::GET, &format!("{path}/events")).header("last-event-id", last.to_string());
     assert_eq!(again.send().await.unwrap().status().as_u16(), 204, "an EventSource stops coming back");
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_stream_ends_with_its_token_and_one_token_does_not_take_every_place() {
+    let desk = Desk::new().await;
+    let begun = desk.begin().await;
+    let path = format!("identity/{}", begun.id());
+    for method in [Method::PATCH, Method::DELETE] {
+        let known = [("if-match", "\"1\""), ("if-none-match", "W/\"1\"")];
+        let refused = desk.send_if(method, &path, r#"{"data":{}}"#, &known).await;
+        assert_eq!(refused.problem(), (412, "precondition_failed", ""));
+    }
+    let token = desk.token("reader", &[Scope::Flows]).await;
+    let mut streams = Vec::new();
+    for _ in 0..READERS - READERS / 4 {
+        streams.push(Stream::open_as(&desk, &path, &token).await);
+    }
+    let refused = desk.ask_as(&token, Method::GET, &format!("{path}/events")).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    Stream::open(&desk, &path, None).await.next().await;
+    let mut quiet = streams.pop().unwrap();
+    drop(streams);
+    quiet.next().await;
+    desk.revoke("reader").await;
+    let time_passes = async {
+        loop {
+            desk.clock.advance(Duration::from_secs(15));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = quiet.ended() => assert!(ended),
+        () = time_passes => {}
+    }
     desk.stop().await;
 }
