@@ -2,6 +2,7 @@
 //! resumed. A slow reader costs nothing: events wait in the feed, and whoever falls too far behind is told to start anew.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -48,7 +49,7 @@ struct SessionChange<'a> {
         (status = 429, description = "`too_many_readers`: so many of this token read already", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`too_many_readers`", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn changes(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Path(space): Path<String>,
     headers: HeaderMap,
@@ -99,7 +100,7 @@ fn position(text: &HeaderValue) -> Result<Position, Problem> {
 
 /// Who listens to what.
 struct Listening {
-    api: Api,
+    api: Arc<Api>,
     feed: Feed,
     principal: Principal,
     reader: Reader,
