@@ -132,14 +132,14 @@ async fn a_quiet_stream_ends_with_its_token_and_one_token_does_not_take_every_pl
         let refused = desk.send_if(method, &path, r#"{"data":{}}"#, &known).await;
         assert_eq!(refused.problem(), (412, "precondition_failed", ""));
     }
-    let token = desk.token("reader", &[Scope::Flows]).await;
+    let (token, events) = (desk.token("reader", &[Scope::Flows]).await, format!("{path}/events"));
     let mut streams = Vec::new();
     for _ in 0..READERS - READERS / 4 {
-        streams.push(Stream::open_as(&desk, &path, &token).await);
+        streams.push(Stream::of(desk.ask_as(&token, Method::GET, &events), None).await);
     }
-    let refused = desk.ask_as(&token, Method::GET, &format!("{path}/events")).send().await.unwrap();
+    let refused = desk.ask_as(&token, Method::GET, &events).send().await.unwrap();
     assert_eq!(refused.status().as_u16(), 429);
-    Stream::open(&desk, &path, None).await.next().await;
+    Stream::of(desk.ask(Method::GET, &events), None).await.next().await;
     let mut quiet = streams.pop().unwrap();
     drop(streams);
     quiet.next().await;

@@ -64,7 +64,7 @@ async fn a_token_that_has_ended_hears_nothing_more() {
 async fn a_quiet_stream_ends_with_its_token_too() {
     let desk = Desk::new("").await;
     let token = desk.token("reader", &[Scope::Sessions]).await;
-    let mut stream = Stream::open_as(&desk, "a", &token).await;
+    let mut stream = Stream::of(desk.ask_as(&token, Method::GET, "a/changes"), None).await;
     assert_eq!(stream.next().await.0, "ready");
     desk.revoke("reader").await;
     let time_passes = async {
@@ -87,12 +87,12 @@ async fn one_token_leaves_places_for_the_others() {
         (desk.token("greedy", &[Scope::Sessions]).await, desk.token("modest", &[Scope::Sessions]).await);
     let mut streams = Vec::new();
     for _ in 0..576 {
-        streams.push(Stream::open_as(&desk, "a", &greedy).await);
+        streams.push(Stream::of(desk.ask_as(&greedy, Method::GET, "a/changes"), None).await);
     }
     let refused = desk.ask_as(&greedy, Method::GET, "a/changes").send().await.unwrap();
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "5"));
     assert!(refused.text().await.unwrap().contains("\"too_many_readers\""));
-    Stream::open_as(&desk, "a", &modest).await.next().await;
+    Stream::of(desk.ask_as(&modest, Method::GET, "a/changes"), None).await.next().await;
     desk.stop().await;
 }
 
