@@ -21,6 +21,7 @@ mod head;
 pub mod health;
 pub mod idempotency;
 pub mod json;
+mod leftover;
 pub mod limits;
 pub mod listener;
 pub mod metrics;

@@ -16,6 +16,7 @@ use crate::http::{flows as flows_http, portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
+use crate::operators::places::Places;
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -23,7 +24,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
-use crate::sessions::{Quotas, Sessions};
+use crate::sessions::{Quotas, READERS, Sessions};
 use crate::snapshots::{self, Snapshots};
 use crate::store::Store;
 
@@ -105,10 +106,11 @@ impl Parts {
             sessions: sessions.clone(),
             idempotency: idempotency.clone(),
             operators: operators.clone(),
+            readers: Places::new(READERS),
+            clock: clock.clone(),
         };
-        let flows = flows(ground, config, &store)?;
-        let flows_api =
-            flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
+        let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
+        let flows = flows_api.flows.clone();
         Ok(Self {
             store,
             vault,
@@ -155,11 +157,17 @@ impl Parts {
 }
 
 /// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
-fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
+fn flows(
+    ground: &Ground,
+    config: &Config,
+    (store, operators, idempotency): (&Store, &Operators, Idempotency),
+) -> Result<flows_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground;
     let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
-    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
+    let flows = Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?;
+    let (operators, readers, clock) = (operators.clone(), Places::new(readers), clock.clone());
+    Ok(flows_http::Api { flows, idempotency, operators, readers, clock })
 }
 
 fn quotas(settings: config::SessionSettings) -> Quotas {
