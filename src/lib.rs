@@ -61,6 +61,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
+pub mod accounts;
 pub mod alerts;
 pub mod app;
 pub mod browsers;
