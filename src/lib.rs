@@ -20,6 +20,7 @@
 //! portals     operators      portals: keeper, login, inbox, relay; operators: tokens and scopes
 //!   │         sessions       sessions: records of any application; flows: verification in several steps
 //!   │           flows
+//!   │         accounts       accounts: the team's own users, their sign-up, logins and tokens
 //!   │             │
 //! browsers      alerts       browsers: Chromium over a pipe; alerts: incidents, told once
 //!   │             │

@@ -17,20 +17,20 @@ pub const MAX_WAITING: usize = 64;
 /// The longest detail in bytes; a longer one is cut.
 const MAX_DETAIL: usize = 200;
 
-/// One thing that was done.
+/// One line, waiting in its record to be moved to the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Drawn once by whoever does it: the chain takes an id once.
+    /// Its own, drawn once by whoever writes it; moved twice it is still one line.
     pub id: Uuid,
-    /// When.
+    /// When it happened.
     pub at: Time,
+    /// What.
+    pub what: What,
     /// By whom.
     pub who: Who,
-    /// What.
-    pub did: Deed,
-    /// To whom or what: mostly the id of a user.
-    pub to: Option<String>,
-    /// From which address.
+    /// The user that it is about, once there is one.
+    pub user: Option<Uuid>,
+    /// The client's address, where one is known.
     pub from: Option<IpAddr>,
     /// What else there is to say, in one line.
     pub detail: Option<String>,
@@ -46,51 +46,43 @@ pub enum Who {
     System,
     /// The user of this id.
     User(Uuid),
-    /// An operator: the name of a token, or the account on the machine.
+    /// An operator: the id of a token, or the account on the machine.
     Operator(String),
 }
 
-/// What was done. New ones are added at the end: records carry their places.
+/// What was done. New ones are added at the end: records keep their places in this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Deed {
-    /// Asked for an account.
+pub enum What {
+    /// Somebody asked for an account at the address.
     Registered,
-    /// Proved the address; the account exists from now on.
+    /// The address was proven to be the user's own.
     Verified,
-    /// Logged in.
+    /// A login, by password or by code.
     LoggedIn,
-    /// Tried to log in with a wrong password or code.
-    LoginFailed,
-    /// Ended the session that they used.
-    LoggedOut,
-    /// Ended all sessions.
-    LoggedOutEverywhere,
-    /// Ended another session.
-    SessionRevoked,
-    /// A refresh token came a second time: its session was ended.
-    RefreshReplayed,
-    /// Asked for a password reset.
-    ResetRequested,
-    /// Set a new password by way of a mailed code.
+    /// A wrong password or code.
+    Failed,
+    /// A code for a login was asked for.
+    LoginCodeAsked,
+    /// A code for a new password was asked for.
+    ResetAsked,
+    /// The password was set anew with a code.
     PasswordReset,
-    /// Set a new password, knowing the old one.
+    /// The password was changed by who knew the old one.
     PasswordChanged,
-    /// Disabled the account.
-    Disabled,
-    /// Enabled the account.
-    Enabled,
-    /// Gave the address its guesses back.
-    Unbanned,
-    /// Took all that is kept about the user out.
-    Exported,
-    /// Removed the user and all data but this log.
-    Deleted,
-    /// Made a new signing key.
+    /// The user ended the session that the request came with.
+    LoggedOut,
+    /// The user ended all sessions.
+    LoggedOutEverywhere,
+    /// The user ended another session.
+    SessionRevoked,
+    /// A refresh token came again after its successor was in use: its session was ended.
+    RefreshReplayed,
+    /// A new signing key was made.
     KeysRotated,
-    /// Made an operator's token.
+    /// A token for an operator was made.
     TokenAdded,
-    /// Ended an operator's token.
+    /// A token of an operator was ended.
     TokenRevoked,
 }
 
@@ -100,15 +92,15 @@ pub enum Deed {
 pub struct Full;
 
 impl Line {
-    /// A line about nothing in particular yet.
-    pub const fn new(id: Uuid, at: Time, who: Who, did: Deed) -> Self {
-        Self { id, at, who, did, to: None, from: None, detail: None }
+    /// That `who` did `what`.
+    pub const fn new(id: Uuid, at: Time, who: Who, what: What) -> Self {
+        Self { id, at, what, who, user: None, from: None, detail: None }
     }
 
-    /// The same line, about `to`.
+    /// The same line, about `user`.
     #[must_use]
-    pub fn to(mut self, to: impl Into<String>) -> Self {
-        self.to = Some(to.into());
+    pub const fn about(mut self, user: Uuid) -> Self {
+        self.user = Some(user);
         self
     }
 

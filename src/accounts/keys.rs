@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use zeroize::Zeroizing;
 
-use super::audit::{self, Deed, Line, Who};
+use super::audit::{self, Line, What, Who};
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
@@ -98,6 +98,15 @@ pub enum Rotation {
     Overlap,
     /// Now, and what the old ones signed is good no more: they may be in wrong hands.
     AtOnce,
+}
+
+impl std::fmt::Display for Rotation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Overlap => "with overlap",
+            Self::AtOnce => "at once",
+        })
+    }
 }
 
 /// Why keys could not be read or made.
@@ -241,7 +250,7 @@ impl Keys {
     ) -> Result<(), KeysError> {
         let now = self.0.clock.now();
         let fresh = self.draw(now)?;
-        let line = Line::new(self.0.random.uuid(now), now, who, Deed::KeysRotated).to(&fresh.kid);
+        let line = Line::new(self.0.random.uuid(now), now, who, What::KeysRotated);
         let decide = |old: Option<&Stored<SigningKeys>>| {
             let mut next = old.map(|old| old.value.clone()).unwrap_or_default();
             let how = match wanted(&next.keys, now) {
@@ -249,7 +258,7 @@ impl Keys {
                 Ok(None) => return Decision::Keep(Ok(())),
                 Err(error) => return Decision::Keep(Err(error)),
             };
-            let line = line.clone().detail(if how == Rotation::AtOnce { "at once" } else { "with overlap" });
+            let line = line.clone().detail(format!("{} {how}", fresh.kid));
             if let Err(full) = audit::push(&mut next.lines, line) {
                 return Decision::Keep(Err(full.into()));
             }
@@ -323,8 +332,8 @@ mod tests {
             active_at: at,
             gone_at: None,
         };
-        let line = Line::new(uuid::Uuid::from_bytes([4; 16]), at, Who::Operator("ops".to_owned()), Deed::KeysRotated)
-            .to("k")
+        let line = Line::new(uuid::Uuid::from_bytes([4; 16]), at, Who::Operator("ops".to_owned()), What::KeysRotated)
+            .about(uuid::Uuid::from_bytes([5; 16]))
             .from(Some([127, 0, 0, 1].into()))
             .detail("at once");
         store::golden::<SigningKeys>(&SigningKeys { keys: vec![key], lines: vec![line] }, "");

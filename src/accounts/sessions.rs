@@ -20,8 +20,8 @@ use crate::secret::Secret;
 
 /// Sessions of one account; of more, the one that has been idle for longest makes room.
 pub const MAX: usize = 50;
-/// Bytes kept of what a device calls itself.
-const MAX_AGENT: usize = 200;
+/// The longest name of a program that is kept, in bytes.
+pub const MAX_AGENT: usize = 256;
 
 /// The name of a session: 128 random bits, written as 32 hexadecimal digits. Knowing one proves nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,21 +103,20 @@ impl Default for Limits {
     }
 }
 
-/// What somebody logs in with, as the list of sessions shows it.
+/// Where a request came from, as far as it is known: told to the user, noted in the audit log, never trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// What it calls itself: its `User-Agent`, shortened.
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// What its program calls itself, at most [`MAX_AGENT`] bytes.
     pub agent: String,
-    /// Where it was at the login.
-    pub address: Option<IpAddr>,
 }
 
 impl Device {
-    /// A device that calls itself `agent`; of that, 200 bytes without control characters are kept.
-    pub fn new(agent: &str, address: Option<IpAddr>) -> Self {
-        let cut = &agent[..agent.floor_char_boundary(MAX_AGENT)];
-        let agent = cut.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned();
-        Self { agent, address }
+    /// The device at `ip` whose program says that it is `agent`; what is too long is cut, control characters become spaces.
+    pub fn new(ip: Option<IpAddr>, agent: &str) -> Self {
+        let agent: String = agent.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        Self { ip, agent: agent[..agent.floor_char_boundary(MAX_AGENT)].to_owned() }
     }
 }
 
