@@ -10,10 +10,13 @@ pub mod audit;
 mod budget;
 mod code;
 mod error;
+mod keys;
 mod password;
 mod record;
+mod refresh;
 mod registration;
 mod sessions;
+mod tokens;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -31,7 +34,7 @@ pub use error::AccountError;
 pub use password::{MAX as MAX_PASSWORD, MIN as MIN_PASSWORD, Unfit};
 use record::Hint;
 pub use record::{AccountRecord, KINDS, State, User};
-pub use sessions::{Device, LoginSession, MAX_AGENT};
+pub use sessions::{Device, InvalidSessionId, LoginSession, MAX_AGENT, SessionId};
 
 /// The accounts; clones share them.
 #[derive(Clone, Debug)]
