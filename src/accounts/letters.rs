@@ -182,11 +182,21 @@ mod tests {
         for (locale, word) in [(Locale::English, "account"), (Locale::Korean, "니다")] {
             let writer = Writer::new(locale, Some("https://porter.example.com"));
             let life = Duration::from_secs(900);
-            let coded = [writer.registration_code(&digits, life), writer.login_code(&digits, life), writer.reset_code(&digits, life)];
+            let coded = [
+                writer.registration_code(&digits, life),
+                writer.login_code(&digits, life),
+                writer.reset_code(&digits, life),
+            ];
             for letter in &coded {
-                assert!(letter.text().contains("135790") && (letter.text().contains("15 minutes") || letter.text().contains("15분")), "{}", letter.text());
+                assert!(
+                    letter.text().contains("135790")
+                        && (letter.text().contains("15 minutes") || letter.text().contains("15분")),
+                    "{}",
+                    letter.text()
+                );
             }
-            let plain = [writer.already_registered(), writer.no_account(), writer.password_changed(Time::from_millis(0))];
+            let plain =
+                [writer.already_registered(), writer.no_account(), writer.password_changed(Time::from_millis(0))];
             for letter in coded.iter().chain(&plain) {
                 assert!(letter.subject().starts_with("[porter.example.com] ") && !letter.subject().contains("135790"));
                 assert!(letter.text().ends_with("-- \nporter.example.com\n"));

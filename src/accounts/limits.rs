@@ -80,12 +80,7 @@ impl Limiter {
         Ok(())
     }
 
-    fn judge(
-        &self,
-        counts: &Counts,
-        client: Option<IpAddr>,
-        account: Option<&str>,
-    ) -> Result<(), (Whose, Duration)> {
+    fn judge(&self, counts: &Counts, client: Option<IpAddr>, account: Option<&str>) -> Result<(), (Whose, Duration)> {
         let wait = |until: NotUntil<Nanos>| until.wait_time_from(governor::clock::Clock::now(&self.clock));
         if let Some(client) = client {
             count(&counts.clients, &network(client), wait).map_err(|wait| (Whose::Client, wait))?;
