@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::accounts;
 use crate::alerts::AlertError;
 use crate::browsers;
 use crate::clock::Clock;
@@ -135,6 +136,9 @@ pub enum StartError {
     /// Flows cannot be kept.
     #[error(transparent)]
     Flows(#[from] flows::FlowsError),
+    /// Accounts cannot be kept.
+    #[error(transparent)]
+    Accounts(#[from] accounts::StartError),
     /// A portal cannot be kept.
     #[error(transparent)]
     Portals(#[from] portals::PortalsError),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::address::Address;
-use super::audit::Line;
+use super::audit::{self, Full, Line};
 use super::budget::{Budget, Sent};
 use super::code::Code;
 use super::registration::Registration;
@@ -84,7 +84,7 @@ pub(super) struct Hint {
 }
 
 /// The kinds of records that are kept here.
-pub const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint>()];
+pub(super) const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint>()];
 
 impl Record for AccountRecord {
     const SPACE: &'static str = "account";
@@ -142,5 +142,22 @@ impl AccountRecord {
         let ends =
             codes.chain(self.sent.over_at()).chain([self.budget.full_at()]).chain(carries.then(|| now + CARRIED));
         Expires::At(ends.max().unwrap_or_default())
+    }
+
+    /// Puts a line of the audit log into this change.
+    ///
+    /// # Errors
+    /// [`Full`]: the change must not be made then.
+    pub(super) fn note(&mut self, line: Line) -> Result<(), Full> {
+        audit::push(&mut self.lines, line)
+    }
+
+    /// As [`AccountRecord::note`], about the user, if there is one.
+    pub(super) fn note_about(&mut self, line: &Line) -> Result<(), Full> {
+        let line = line.clone();
+        self.note(match &self.user {
+            Some(user) => line.about(user.id),
+            None => line,
+        })
     }
 }

@@ -161,6 +161,7 @@ impl From<StartError> for Failure {
             | StartError::Authorities(_)
             | StartError::Bench(_)
             | StartError::Flows(_)
+            | StartError::Accounts(_)
             | StartError::Portals(_) => Exit::Failed,
         };
         Self::new(exit, error)

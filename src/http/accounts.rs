@@ -64,7 +64,8 @@ impl From<AccountError> for Problem {
             AccountError::Busy { retry_after } => Self::unavailable("busy", detail, retry_after),
             AccountError::NoMail => Self::new(StatusCode::SERVICE_UNAVAILABLE, "mail_not_configured", detail),
             AccountError::Store(error) => Self::store(&error, "an account's record"),
-            AccountError::Outbox(_) | AccountError::Damaged(_) => {
+            AccountError::Audit(_) => Self::unavailable("busy", detail, std::time::Duration::from_secs(1)),
+            AccountError::Outbox(_) | AccountError::Unsigned(_) | AccountError::Damaged(_) => {
                 tracing::error!(%error, "an account cannot be changed: {error}");
                 Self::internal()
             }
