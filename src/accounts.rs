@@ -10,6 +10,7 @@ pub mod audit;
 mod budget;
 mod code;
 mod error;
+mod gate;
 mod keys;
 mod letters;
 mod limits;
@@ -21,6 +22,7 @@ mod registration;
 mod reset;
 mod sessions;
 mod tokens;
+mod visits;
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -35,12 +37,14 @@ use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::outbox::{Addressee, Channel, Content, Outbox, Pending};
 use crate::secret::{Secret, Vault};
-use crate::store::{self, Decision, Store, Stored};
+use crate::store::{self, Decision, Store, StoreError, Stored};
 pub use address::{Address, InvalidAddress};
-use audit::{Line, What, Who};
+use audit::{Audit, Line, What, Who};
 use code::{Print, Purpose};
 pub use error::AccountError;
-use keys::{Keys, KeysError};
+pub use gate::{Gate, Visitor};
+use keys::SigningKeys;
+pub use keys::{KeyView, Keys, KeysError, MAX_AGE, Rotation};
 use letters::Writer;
 use limits::{Limiter, Rates};
 use password::{Cost, Passwords};
@@ -50,19 +54,17 @@ pub use record::{AccountRecord, State, User};
 use refresh::Mint;
 pub use registration::{Mailed, Verified, Wish};
 pub use sessions::{Device, InvalidSessionId, LoginSession, MAX_AGENT, SessionId};
-
-pub use tokens::Grant;
 use tokens::Tokens;
+pub use tokens::{Grant, Refused};
+pub use visits::SessionView;
 
 /// The kinds of records that are kept here.
 pub fn kinds() -> Vec<store::Kind> {
-    [record::KINDS, keys::KINDS].concat()
+    [record::KINDS, keys::KINDS, audit::KINDS].concat()
 }
 
 /// Turns at comparing passwords.
 const TURNS: usize = 1024;
-/// How long a key signs tokens before the next one is made.
-const KEY_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The accounts; clones share them.
 #[derive(Clone, Debug)]
@@ -82,12 +84,18 @@ struct Inner {
     /// only costs waiting.
     turns: Vec<Mutex<()>>,
     mint: Mint,
+    keys: Keys,
     tokens: Tokens,
+    gate: Gate,
+    audit: Audit,
 }
 
 /// Why accounts cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There are no signing keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -129,8 +137,14 @@ impl Accounts {
     /// [`StartError`].
     pub async fn start(tools: Tools, settings: Settings, life: &Lifecycle) -> Result<Self, StartError> {
         let Tools { store, outbox, vault, clock, random } = tools;
-        let keys = Keys::start(store.clone(), vault.clone(), clock.clone(), random.clone(), KEY_AGE, life).await?;
-        let tokens = Tokens::new(keys, clock.clone(), random.clone(), token_settings(&settings));
+        let age = settings.accounts.key_ttl;
+        let keys = Keys::start(store.clone(), vault.clone(), clock.clone(), random.clone(), age, life).await?;
+        let tokens = Tokens::new(keys.clone(), clock.clone(), random.clone(), token_settings(&settings));
+        let idle_ttl = settings.accounts.idle_ttl;
+        let gate = Gate::start(tokens.clone(), store.clone(), clock.clone(), idle_ttl, life).await?;
+        let audit = Audit::new(store.clone(), vault.clone(), clock.clone());
+        audit.carry::<AccountRecord>(life);
+        audit.carry::<SigningKeys>(life);
         let passwords = Passwords::start(cost(&settings.accounts), random.clone(), life)?;
         outbox.carry::<AccountRecord>(life);
         Ok(Self(Arc::new(Inner {
@@ -144,7 +158,10 @@ impl Accounts {
             clock,
             random,
             passwords,
+            keys,
             tokens,
+            gate,
+            audit,
         })))
     }
 
@@ -152,7 +169,29 @@ impl Accounts {
     pub fn reconfigure(&self, settings: Settings) {
         self.0.limiter.reconfigure(rates(&settings.accounts));
         self.0.tokens.reconfigure(token_settings(&settings));
+        self.0.keys.reconfigure(settings.accounts.key_ttl);
+        self.0.gate.reconfigure(settings.accounts.idle_ttl);
         *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Where access tokens are checked.
+    pub fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    /// What signs them.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// The keys as others fetch them to check our tokens themselves: an RFC 7517 key set.
+    pub fn key_set(&self) -> serde_json::Value {
+        self.0.tokens.key_set()
+    }
+
+    /// What was done by whom.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -296,7 +335,10 @@ impl Accounts {
                 }
             }
         });
-        Ok(updated.await?.answer)
+        let answer = updated.await?.answer;
+        // Before anybody is answered: a token of a session that has just ended is not let in any more, one of a new session is.
+        self.0.gate.look(key)?;
+        Ok(answer)
     }
 }
 
@@ -312,6 +354,7 @@ fn rates(settings: &config::Accounts) -> Rates {
 
 /// Tokens name the service as users know it; without an address of its own it is only known here.
 fn token_settings(settings: &Settings) -> tokens::Settings {
-    let issuer = settings.public_url.clone().unwrap_or_else(|| "nightporter".to_owned());
+    let public_url = settings.public_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+    let issuer = public_url.unwrap_or_else(|| "nightporter".to_owned());
     tokens::Settings { audience: issuer.clone(), issuer, access_ttl: settings.accounts.access_ttl }
 }

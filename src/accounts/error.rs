@@ -43,6 +43,9 @@ pub enum AccountError {
     /// The token that proves the login is no longer good; log in again.
     #[error("the login has ended; log in again")]
     LoggedOut,
+    /// The user has no session of that id; look at the list.
+    #[error("none of your sessions has that id")]
+    UnknownSession,
     /// The account was disabled by an operator; said only to who has proven to own it.
     #[error("the account is disabled")]
     Disabled,

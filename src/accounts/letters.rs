@@ -151,6 +151,29 @@ impl Writer {
         }
     }
 
+    /// A refresh token came a second time: its session was ended.
+    pub(super) fn session_stolen(&self, at: Time) -> Content {
+        let at = at.local();
+        match self.locale {
+            Locale::English => self.letter(
+                "A login of yours was ended",
+                &format!(
+                    "One of your logins was used from two places at {at}, as happens when somebody has copied it from a device \
+                     of yours. It has ended on both: log in again where you want to go on.\n\n\
+                     If you do not know why that was, end your other logins as well and set a new password."
+                ),
+            ),
+            Locale::Korean => self.letter(
+                "로그인이 종료되었습니다",
+                &format!(
+                    "{at}에 하나의 로그인이 두 곳에서 사용되었습니다. 다른 사람이 기기에서 로그인 정보를 복사했을 때 일어나는 \
+                     일입니다. 두 곳 모두에서 로그인이 종료되었으니, 계속하려면 다시 로그인해 주세요.\n\n\
+                     이유를 알 수 없다면 다른 로그인도 모두 종료하고 비밀번호를 재설정해 주세요."
+                ),
+            ),
+        }
+    }
+
     /// One letter, with the service's name.
     fn letter(&self, subject: &str, text: &str) -> Content {
         match &self.site {
@@ -195,8 +218,12 @@ mod tests {
                     letter.text()
                 );
             }
-            let plain =
-                [writer.already_registered(), writer.no_account(), writer.password_changed(Time::from_millis(0))];
+            let plain = [
+                writer.already_registered(),
+                writer.no_account(),
+                writer.password_changed(Time::from_millis(0)),
+                writer.session_stolen(Time::from_millis(0)),
+            ];
             for letter in coded.iter().chain(&plain) {
                 assert!(letter.subject().starts_with("[porter.example.com] ") && !letter.subject().contains("135790"));
                 assert!(letter.text().ends_with("-- \nporter.example.com\n"));

@@ -106,6 +106,20 @@ impl Carrier for AccountRecord {
     }
 }
 
+impl audit::Carrier for AccountRecord {
+    fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    fn lines_mut(&mut self) -> &mut Vec<Line> {
+        &mut self.lines
+    }
+
+    fn expires(&self, now: Time) -> Expires {
+        Self::expires(self, now)
+    }
+}
+
 impl AccountRecord {
     /// Of an address that nobody has asked about.
     pub(super) fn new(address: Address) -> Self {

@@ -104,6 +104,7 @@ impl From<AccountError> for Problem {
                 Self::unauthorized(detail).recoded(StatusCode::UNAUTHORIZED, "invalid_credentials")
             }
             AccountError::LoggedOut => Self::invalid_token(detail),
+            AccountError::UnknownSession => Self::not_found("unknown_session", detail).field("id"),
             AccountError::Disabled => Self::forbidden("account_disabled", detail),
             AccountError::TooManyGuesses { until, retry_after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_guesses", detail)
