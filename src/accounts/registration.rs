@@ -125,6 +125,7 @@ impl Accounts {
                 return Ok(before.code.expires_at);
             }
             record.sent.take(now, resend_after).map_err(|until| too_many_codes(now, until))?;
+            record.note_about(&line)?;
             let expires_at = now + ttl;
             if record.pending.len() >= MAX_PENDING {
                 record.pending.remove(0);
@@ -138,7 +139,6 @@ impl Accounts {
                 created_at: now,
             });
             record.mails.push(if record.user.is_some() { known.clone() } else { code.clone() });
-            record.note_about(&line)?;
             Ok::<_, AccountError>(expires_at)
         });
         Ok((id.clone(), Mailed { expires_at: registered.await??, resend_after }))
