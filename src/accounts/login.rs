@@ -117,7 +117,7 @@ impl Accounts {
             match record.user.as_ref().map(|user| user.state) {
                 Some(State::Active) => {
                     *record.code(purpose) = Some(Code::new(print, expires_at));
-                    record.mails.push(coded.clone());
+                    record.mails.push(coded.clone().expiring(expires_at));
                 }
                 // An operator's decision is for the operator to explain.
                 Some(State::Disabled) => {}

@@ -138,7 +138,7 @@ impl Accounts {
                 bare_tries: code::TRIES,
                 created_at: now,
             });
-            record.mails.push(if record.user.is_some() { known.clone() } else { code.clone() });
+            record.mails.push(if record.user.is_some() { known.clone() } else { code.clone().expiring(expires_at) });
             Ok::<_, AccountError>(expires_at)
         });
         Ok((id.clone(), Mailed { expires_at: registered.await??, resend_after }))
@@ -164,7 +164,7 @@ impl Accounts {
             if let Some(pending) = record.registration(ticket) {
                 let print = self.print(Purpose::Registration, &address, &pending.id, &digits);
                 pending.code.renew(print, expires_at);
-                record.mails.push(if taken { known.clone() } else { code.clone() });
+                record.mails.push(if taken { known.clone() } else { code.clone().expiring(expires_at) });
             }
             Ok::<_, AccountError>(expires_at)
         });
