@@ -204,9 +204,17 @@ impl Accounts {
         data_encoding::HEXLOWER.encode(&self.0.vault.fingerprint(&[b"account", address.as_str().as_bytes()]))
     }
 
-    /// Lets a request about `address` through, as far as the rates go.
-    fn admit(&self, device: &Device, address: &Address) -> Result<(), AccountError> {
-        self.0.limiter.admit(device.ip, Some(&self.key(address)))
+    /// Lets a request from `device` through, as far as the rates go: to be asked first, before anything of it is looked at.
+    ///
+    /// # Errors
+    /// [`AccountError::RateLimited`].
+    pub fn admit(&self, device: &Device) -> Result<(), AccountError> {
+        self.0.limiter.admit_client(device.ip)
+    }
+
+    /// Lets a request about `address` through, as far as the rate goes.
+    fn admit_about(&self, address: &Address) -> Result<(), AccountError> {
+        self.0.limiter.admit_about(&self.key(address))
     }
 
     /// The settings, where mails can be sent.

@@ -42,7 +42,7 @@ impl Accounts {
         if password.expose().len() > MAX {
             return Err(Unfit::Length.into());
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let (draft, line) = (Draft::new(&self.0.random, device.clone()), self.line(device, What::LoggedIn));
         let Proven { kept, renewed } = self.prove(&address, password, device).await?;
         let opened = self.change(&address, |record, now| {
@@ -63,7 +63,7 @@ impl Accounts {
     /// Too many requests or mails; [`AccountError::NoMail`].
     pub async fn send_login_code(&self, email: &str, device: &Device) -> Result<Mailed, AccountError> {
         let address = Address::parse(email)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         self.send_code(&address, Purpose::Login, self.line(device, What::LoginCodeAsked)).await
     }
 
@@ -76,7 +76,7 @@ impl Accounts {
         if !code::is_code(digits.expose()) {
             return Err(AccountError::Malformed);
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let draft = Draft::new(&self.0.random, device.clone());
         let (line, failed) = (self.line(device, What::LoggedIn), self.line(device, What::Failed));
         let print = self.print(Purpose::Login, &address, "", digits);

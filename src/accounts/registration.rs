@@ -101,7 +101,7 @@ impl Accounts {
         if let Some(password) = wish.password {
             super::password::check(password, &address)?;
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let settings = self.mailing()?;
         self.look_whether_sent(&address, settings.accounts.resend_after)?;
         let password = match wish.password {
@@ -149,9 +149,9 @@ impl Accounts {
     ///
     /// # Errors
     /// Too many requests or mails; [`AccountError::NoMail`].
-    pub async fn resend(&self, email: &str, ticket: Option<&str>, device: &Device) -> Result<Mailed, AccountError> {
+    pub async fn resend(&self, email: &str, ticket: Option<&str>) -> Result<Mailed, AccountError> {
         let address = Address::parse(email)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let settings = self.mailing()?;
         let (digits, ttl) = (code::draw(&self.0.random), settings.accounts.code_ttl);
         let writer = self.writer(&settings);
@@ -187,7 +187,7 @@ impl Accounts {
         if !code::is_code(digits.expose()) {
             return Err(AccountError::Malformed);
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let guess = Guess { digits, ticket };
         for _ in 0..ATTEMPTS {
             match self.make(&address, guess, device, seed).await? {

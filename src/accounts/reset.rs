@@ -20,7 +20,7 @@ impl Accounts {
     /// Too many requests or mails; [`AccountError::NoMail`].
     pub async fn forgot_password(&self, email: &str, device: &Device) -> Result<Mailed, AccountError> {
         let address = Address::parse(email)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         self.send_code(&address, Purpose::Reset, self.line(device, What::ResetAsked)).await
     }
 
@@ -41,7 +41,7 @@ impl Accounts {
             return Err(AccountError::Malformed);
         }
         password::check(new, &address)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         self.look_whether_guessed(&address)?;
         let hash = self.hash(new).await?;
         let letter = self.changed_letter(&address)?;
@@ -71,7 +71,7 @@ impl Accounts {
             return Err(AccountError::InvalidCredentials);
         }
         password::check(new, &address)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let Proven { kept, .. } = self.prove(&address, old, device).await?;
         let hash = self.hash(new).await;
         let letter = self.changed_letter(&address)?;
