@@ -42,7 +42,7 @@ pub use parts::Parts;
 use probe::StoreProbe;
 pub use service::{Ended, Signals, run};
 pub use trial::Bench;
-pub(crate) use vault::KEY_FILE;
+pub(crate) use vault::{KEY_FILE, open as open_vault};
 
 /// How long the parts may take to stop once the doors are closed.
 const PARTS_LIMIT: Duration = Duration::from_secs(10);

@@ -240,7 +240,7 @@ async fn none_of_wycheproofs_json_web_signatures_passes() {
             looked += 1;
         }
     }
-    assert!(looked > 300 && valid > 50, "{looked} vectors, {valid} of them valid");
+    assert!(looked > 300 && valid > 40, "{looked} vectors, {valid} of them valid");
 }
 
 fn decoded(head: &str) -> Option<Value> {
