@@ -44,7 +44,11 @@ impl Accounts {
                 (client.call(Method::POST, "/accounts/keys", Some(&json!({ "at_once": now }))).await?, shared)
             }
         };
-        if shared.json { output::print_json(&keys)? } else { output::print(&show(&keys))? }
+        if shared.json {
+            output::print_json(&keys)?
+        } else {
+            output::print(&show(&keys))?
+        }
         Ok(Exit::Good)
     }
 }

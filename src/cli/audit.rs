@@ -53,12 +53,20 @@ impl Audit {
             Action::Verify { shared } => {
                 let verdict = Desk::open(&shared.settings).await?.verify().await?;
                 let whole = verdict.broken.is_none();
-                if shared.json { output::print_json(&verdict)? } else { output::print(&told(&verdict))? }
+                if shared.json {
+                    output::print_json(&verdict)?
+                } else {
+                    output::print(&told(&verdict))?
+                }
                 Ok(if whole { Exit::Good } else { Exit::Damaged })
             }
             Action::List { before, limit, shared } => {
                 let lines = Desk::open(&shared.settings).await?.list(before, limit).await?;
-                if shared.json { output::print_json(&lines)? } else { output::print(&show(&lines))? }
+                if shared.json {
+                    output::print_json(&lines)?
+                } else {
+                    output::print(&show(&lines))?
+                }
                 Ok(Exit::Good)
             }
         }
