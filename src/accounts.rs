@@ -26,7 +26,6 @@ mod visits;
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
