@@ -6,6 +6,7 @@ use std::future::Future;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -26,13 +27,18 @@ pub(super) struct Visitor(pub(super) Device);
 impl FromRequestParts<Api> for Visitor {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Problem> {
-        let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
-        let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        let device = Device::new(ip, agent);
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let device = device(parts);
         api.accounts.admit(&device)?;
         Ok(Self(device))
     }
+}
+
+/// Where a request comes from.
+pub(super) fn device(parts: &Parts) -> Device {
+    let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    Device::new(ip, agent)
 }
 
 /// A POST with a JSON body that may carry an `Idempotency-Key`.

@@ -4,14 +4,14 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::Post;
+use super::granted::{Granted, granted};
 use super::{Api, Sent, present};
-use crate::accounts::Grant;
 use crate::http::json::Json;
 use crate::http::problem::{Problem, ProblemDocument};
 use crate::secret::Secret;
@@ -37,30 +37,6 @@ struct LoginCode {
     /// Six digits.
     #[schema(value_type = String)]
     code: Secret,
-}
-
-/// What a login gives.
-#[derive(Serialize, ToSchema)]
-struct Granted {
-    access_token: String,
-    #[schema(value_type = String, example = "Bearer")]
-    token_type: &'static str,
-    /// Seconds that the access token is good.
-    expires_in: u64,
-    refresh_token: String,
-    session_id: String,
-}
-
-/// The answer to whoever has logged in.
-fn granted(grant: &Grant) -> Response {
-    let granted = Granted {
-        access_token: grant.access.expose().to_owned(),
-        token_type: "Bearer",
-        expires_in: grant.expires_in.as_secs(),
-        refresh_token: grant.refresh.expose().to_owned(),
-        session_id: grant.session.to_string(),
-    };
-    Json(granted).into_response()
 }
 
 /// Log in
