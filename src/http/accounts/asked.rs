@@ -22,9 +22,9 @@ use crate::operators::Principal;
 
 /// Where a request comes from, let through as far as the rates go.
 #[derive(Debug)]
-pub(super) struct Visitor(pub(super) Device);
+pub(super) struct Guest(pub(super) Device);
 
-impl FromRequestParts<Api> for Visitor {
+impl FromRequestParts<Api> for Guest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
@@ -56,7 +56,7 @@ impl FromRequest<Api> for Post {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let Visitor(device) = Visitor::from_request_parts(&mut parts, api).await?;
+        let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
         let (method, path, headers) = (parts.method.clone(), parts.uri.path().to_owned(), parts.headers.clone());
         let Raw(body) = Raw::from_request(Request::from_parts(parts, body), api).await?;
         Ok(Self { device, method, path, headers, body })

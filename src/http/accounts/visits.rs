@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::Visitor;
+use super::asked::Guest;
 use super::entry::Entered;
 use super::granted::{Granted, forgotten, granted, refresh_cookie};
 use super::{Api, UserView, present};
@@ -56,7 +56,7 @@ impl FromRequest<Api> for Refreshing {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let Visitor(device) = Visitor::from_request_parts(&mut parts, api).await?;
+        let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
         let cookie = refresh_cookie(&parts.headers).map(Secret::new);
         let body = Option::<Json<Refresh>>::from_request(Request::from_parts(parts, body), api).await?;
         let Refresh { refresh_token } = body.map(|Json(body)| body).unwrap_or_default();
