@@ -203,8 +203,8 @@ impl Alerts {
         let content = Content::new("[Nightporter] Test alert", text);
         let tries = settings.channels.iter().map(|channel| {
             let id = format!("{base}-{}", channel.tag());
-            let message =
-                Message { id, channel: channel.clone(), content: content.clone(), files: Vec::new(), created_at: now };
+            let (channel, content) = (channel.clone(), content.clone());
+            let message = Message { id, channel, content, files: Vec::new(), created_at: now, expires_at: None };
             async move { Tried { channel: message.channel.clone(), error: self.0.outbox.try_now(&message).await.err() } }
         });
         futures_util::future::join_all(tries).await

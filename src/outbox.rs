@@ -3,7 +3,7 @@
 //! What must be said *with* a change is written into the same record as [`Pending`] and moved here afterwards by
 //! [`Outbox::carry`]; [`Outbox::enqueue`] makes a message once by its id, and a delivered one is remembered for 48 h, so
 //! neither a repeated change nor a crash in between sends twice. Each kind of channel has a task and a back-off of its
-//! own. A message is tried for 48 h and then shown as failed. No domain's rule lives here, and what a text says is never
+//! own. A message is tried for 48 h, or for as long as it is of use, and then shown as failed. No domain's rule lives here, and what a text says is never
 //! logged; only `outbox/mail.rs` says lettre.
 //!
 //! Delivery is at least once: if the process dies after the recipient's side said yes and before that is on our disk, the
@@ -35,7 +35,7 @@ use channel::{Channels, Failure, Outgoing};
 pub use files::{Attachment, File, MAX_FILE};
 use letter::Letter;
 pub use letter::State;
-pub use message::{Addressee, Channel, Content, Kind, MAX_SUBJECT, MAX_TEXT, Message, Pending};
+pub use message::{Addressee, Channel, Content, Kind, MAX_HTML, MAX_SUBJECT, MAX_TEXT, Message, Pending};
 pub use mover::Carrier;
 pub use settings::{Encryption, MailSettings, Settings, SettingsError, TelegramSettings, WebhookSettings};
 use web::Web;
@@ -151,6 +151,7 @@ impl Outbox {
                 attempts: 0,
                 next_at: message.created_at,
                 last_error: None,
+                expires_at: message.expires_at,
             };
             let absent = |old: Option<&_>| match old {
                 Some(_) => Decision::Keep(()),

@@ -2,6 +2,8 @@
 //! held. Every attack that the design names is tried by name.
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
+#[path = "accounts/crash.rs"]
+mod crash;
 #[path = "accounts/desk.rs"]
 mod desk;
 #[path = "accounts/enumeration.rs"]

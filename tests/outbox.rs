@@ -132,7 +132,8 @@ fn mail(url: &str) -> Settings {
 
 fn message(bench: &Bench, id: &str, channel: Channel) -> Message {
     let content = Content::new("점검", "시험 문자");
-    Message { id: id.to_owned(), channel, content, files: Vec::new(), created_at: bench.clock.now() }
+    let created_at = bench.clock.now();
+    Message { id: id.to_owned(), channel, content, files: Vec::new(), created_at, expires_at: None }
 }
 
 async fn next<T>(arrivals: &mut UnboundedReceiver<T>) -> T {
@@ -184,6 +185,39 @@ async fn a_subject_cannot_become_a_second_header() {
     assert_eq!((mail.to.as_slice(), mail.header("Bcc")), (["ops@example.com".to_owned()].as_slice(), None));
     assert_eq!(mail.header("Subject").unwrap(), "경고  Bcc: evil@example.com");
     assert_eq!(mail.text().trim_end(), ".\nQUIT\n점 하나");
+}
+
+#[tokio::test]
+async fn a_mail_with_a_page_carries_both_texts_and_its_files() {
+    let mut server = Smtp::start(Mood::default());
+    let bench = Bench::new(mail(&server.url()), &[]);
+    let content = Content::new("확인 코드", "코드: 123456").with_html("<p>코드: <b>123456</b></p>".to_owned());
+    bench.outbox.enqueue(vec![Message { content, ..message(&bench, "both", ops()) }]).await.unwrap();
+    let mail = next(&mut server.mails).await;
+    assert!(mail.header("Content-Type").unwrap().starts_with("multipart/alternative"));
+    let parts = mail.parts().into_iter().map(|part| String::from_utf8(part).unwrap().trim_end().to_owned());
+    assert_eq!(parts.collect::<Vec<_>>(), ["코드: 123456", "<p>코드: <b>123456</b></p>"]);
+}
+
+#[tokio::test]
+async fn a_mail_that_is_of_no_use_any_more_is_not_sent() {
+    let closed = Closed::new();
+    let bench = Bench::new(mail(&format!("smtp://{}", closed.address())), &[]);
+    let ends = bench.clock.now() + Duration::from_secs(60);
+    let code = Message { expires_at: Some(ends), ..message(&bench, "code", ops()) };
+    bench.outbox.enqueue(vec![code, message(&bench, "stays", ops())]).await.unwrap();
+    bench.until(|entries| entries.iter().any(|entry| entry.attempts == 1)).await;
+    bench.clock.advance(Duration::from_secs(60));
+    let failed = |entry: &Entry| {
+        entry.id == "code"
+            && matches!(&entry.state, State::Failed(reason) if reason.starts_with("not delivered while it was of use"))
+    };
+    bench.until(|entries| entries.iter().any(failed)).await;
+    let mut server = closed.open(Mood::default());
+    bench.clock.advance(Duration::from_secs(60));
+    assert_eq!(next(&mut server.mails).await.header("Subject").unwrap(), "점검");
+    bench.until(|entries| entries.iter().any(|entry| entry.state == State::Sent(bench.clock.now()))).await;
+    assert!(server.mails.try_recv().is_err());
 }
 
 #[tokio::test]

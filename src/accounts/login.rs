@@ -112,19 +112,17 @@ impl Accounts {
         let resend_after = settings.accounts.resend_after;
         let sent = self.change(address, |record, now| {
             record.sent.take(now, resend_after).map_err(|until| too_many_codes(now, until))?;
+            record.note_about(&line)?;
             let expires_at = now + ttl;
-            let mut line = line.clone();
-            match &record.user {
-                Some(user) if user.state == State::Active => {
-                    line = line.about(user.id);
+            match record.user.as_ref().map(|user| user.state) {
+                Some(State::Active) => {
                     *record.code(purpose) = Some(Code::new(print, expires_at));
-                    record.mails.push(coded.clone());
+                    record.mails.push(coded.clone().expiring(expires_at));
                 }
                 // An operator's decision is for the operator to explain.
-                Some(user) => line = line.about(user.id),
+                Some(State::Disabled) => {}
                 None => record.mails.push(unknown.clone()),
             }
-            record.note(line)?;
             Ok::<_, AccountError>(expires_at)
         });
         Ok(Mailed { expires_at: sent.await??, resend_after })
@@ -168,9 +166,10 @@ impl Accounts {
         if state == State::Disabled {
             return Err(AccountError::Disabled);
         }
+        // First: what leaves no trace is not done.
+        record.note(Line { who: Who::User(id), ..line.clone() }.about(id))?;
         let limits = self.session_limits();
         let begun = sessions::begin(&mut record.sessions, draft, id, now, &limits, &self.0.mint);
-        record.note(Line { who: Who::User(id), ..line.clone() }.about(id))?;
         Ok(Opened { user: id, epoch, begun })
     }
 

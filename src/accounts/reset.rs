@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::audit::{Line, What, Who};
+use super::audit::{self, Line, What, Who};
 use super::code::{self, Purpose};
 use super::login::Proven;
 use super::password;
@@ -108,14 +108,15 @@ impl AccountRecord {
         if user.state == State::Disabled {
             return Err(AccountError::Disabled);
         }
+        let id = user.id;
+        // First: what leaves no trace is not done.
+        audit::push(&mut self.lines, Line { who: Who::User(id), ..line.clone() }.about(id))?;
         user.password = Some(hash.to_owned());
         user.epoch += 1;
-        let id = user.id;
         self.sessions.clear();
         // Codes of before are of whoever asked for them.
         (self.login_code, self.reset_code) = (None, None);
         self.mails.push(letter.clone());
-        self.note(Line { who: Who::User(id), ..line.clone() }.about(id))?;
         Ok(())
     }
 }

@@ -176,7 +176,8 @@ impl Courier {
                 },
                 Claim::Late(letter) => {
                     let reason = letter.last_error.as_deref().unwrap_or("there was no attempt");
-                    let reason = format!("not delivered within 48 h; last: {reason}");
+                    let limit = if letter.expires_at.is_some() { "while it was of use" } else { "within 48 h" };
+                    let reason = format!("not delivered {limit}; last: {reason}");
                     self.settle(&id, &letter, Err(Failure::Final(reason))).await?;
                 }
                 Claim::Gone => self.waiting.retain(|(_, waiting), _| *waiting != id),
@@ -241,16 +242,14 @@ impl Courier {
         match outcome {
             Ok(()) => {
                 after.state = State::Sent(now);
-                after.files = Vec::new();
-                // The text has done its work; only the subject is kept for the list.
-                after.sealed = self.subject_only(id, letter).unwrap_or_else(|| letter.sealed.clone());
+                self.empty(id, &mut after);
                 expires = Expires::At(now + REMEMBERED);
                 tracing::info!(id, attempts = letter.attempts, "sent {id}: {}", letter.channel);
             }
             Err(Failure::Final(reason)) => {
                 tracing::error!(id, reason, "{} failed for good, {id}: {reason}", letter.channel);
                 after.state = State::Failed(reason);
-                after.files = Vec::new();
+                self.empty(id, &mut after);
                 expires = Expires::At(now + FAILED_SHOWN);
             }
             Err(Failure::Message(reason)) => {
@@ -294,10 +293,14 @@ impl Courier {
         }
     }
 
-    fn subject_only(&self, id: &str, letter: &Letter) -> Option<Vec<u8>> {
+    /// Leaves of a letter that is done with only the subject, for the list.
+    fn empty(&self, id: &str, letter: &mut Letter) {
         let (vault, context) = (&self.outbox.0.vault, Letter::context(id));
-        let content = Content::open(vault, &context, &letter.sealed).ok()?;
-        Content { text: String::new(), ..content }.seal(vault, &context).ok()
+        let subject = Content::open(vault, &context, &letter.sealed).map(Content::into_subject);
+        if let Ok(sealed) = subject.and_then(|subject| subject.seal(vault, &context)) {
+            letter.sealed = sealed;
+        }
+        letter.files = Vec::new();
     }
 
     /// Waits a little; true when everything shall stop.

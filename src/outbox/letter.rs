@@ -53,6 +53,8 @@ pub(super) struct Letter {
     /// Not tried before this moment.
     pub(super) next_at: Time,
     pub(super) last_error: Option<String>,
+    /// From then on it is of no use.
+    pub(super) expires_at: Option<Time>,
 }
 
 /// The kinds of records that are kept here.
@@ -77,7 +79,8 @@ impl Letter {
 
     /// When it is given up.
     pub(super) fn give_up_at(&self) -> Time {
-        self.created_at + PATIENCE
+        let patience = self.created_at + PATIENCE;
+        self.expires_at.map_or(patience, |moment| moment.min(patience))
     }
 }
 
@@ -115,8 +118,9 @@ mod tests {
             attempts: 2,
             next_at: Time::from_millis(1_700_000_005_000),
             last_error: Some("550".to_owned()),
+            expires_at: None,
         };
-        let golden = "000f6f7073406578616d706c652e636f6dfd0068e5cf8b01000003010203010166016e016dfb2c010306ec9786ec9d8c02fd887be5cf8b0100000103353530";
+        let golden = "000f6f7073406578616d706c652e636f6dfd0068e5cf8b01000003010203010166016e016dfb2c010306ec9786ec9d8c02fd887be5cf8b010000010335353000";
         crate::store::golden::<Letter>(&letter, golden);
     }
 }

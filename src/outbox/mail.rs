@@ -17,7 +17,7 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::Response;
 
-use super::channel::{Failure, Outgoing};
+use super::channel::{Enclosure, Failure, Outgoing};
 use super::settings::{Encryption, MailSettings};
 use crate::clock::within;
 use crate::secret::fingerprint;
@@ -84,16 +84,18 @@ impl Mailer {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
             ));
-        let text = SinglePart::plain(mail.content.text.clone());
-        let message = if mail.files.is_empty() {
-            message.singlepart(text)?
-        } else {
-            let parts = mail.files.iter().fold(MultiPart::mixed().singlepart(text), |parts, file| {
-                let mime = ContentType::parse(&file.mime).or_else(|_| ContentType::parse("application/octet-stream"));
-                let mime = mime.unwrap_or(ContentType::TEXT_PLAIN);
-                parts.singlepart(Attachment::new(file.name.clone()).body(file.bytes.clone(), mime))
-            });
-            message.multipart(parts)?
+        let (text, html) = (mail.content.text.clone(), &mail.content.html);
+        let both = (!html.is_empty()).then(|| MultiPart::alternative_plain_html(text.clone(), html.clone()));
+        let message = match (both, mail.files) {
+            (None, []) => message.singlepart(SinglePart::plain(text))?,
+            (Some(both), []) => message.multipart(both)?,
+            (both, files) => {
+                let said = match both {
+                    Some(both) => MultiPart::mixed().multipart(both),
+                    None => MultiPart::mixed().singlepart(SinglePart::plain(text)),
+                };
+                message.multipart(files.iter().fold(said, |parts, file| parts.singlepart(enclosed(file))))?
+            }
         };
         Ok(message.formatted())
     }
@@ -131,6 +133,11 @@ impl Mailer {
         step("text", server.message(text)).await.map_err(Refusal::of_mail)?;
         Ok(())
     }
+}
+
+fn enclosed(file: &Enclosure) -> SinglePart {
+    let mime = ContentType::parse(&file.mime).or_else(|_| ContentType::parse("application/octet-stream"));
+    Attachment::new(file.name.clone()).body(file.bytes.clone(), mime.unwrap_or(ContentType::TEXT_PLAIN))
 }
 
 async fn command(

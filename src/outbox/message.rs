@@ -17,6 +17,8 @@ use crate::secret::{Vault, fingerprint};
 pub const MAX_TEXT: usize = 32 * 1024;
 /// The longest subject in bytes.
 pub const MAX_SUBJECT: usize = 1024;
+/// The longest text in HTML in bytes; a longer one is left out, since the plain text says the same.
+pub const MAX_HTML: usize = 16 * 1024;
 
 /// Where one message goes: one recipient of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +94,9 @@ pub struct Content {
     pub(super) subject: String,
     /// Plain text.
     pub(super) text: String,
+    /// The same as a page, for mails; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) html: String,
 }
 
 impl Content {
@@ -109,7 +114,18 @@ impl Content {
             text.truncate(text.floor_char_boundary(limit));
             text.push_str("\n(the rest was cut: the text was too long)");
         }
-        Self { subject, text }
+        Self { subject, text, html: String::new() }
+    }
+
+    /// The same with the text in HTML beside it, which mails carry as an alternative.
+    #[must_use]
+    pub fn with_html(self, html: String) -> Self {
+        Self { html: if html.len() > MAX_HTML { String::new() } else { html }, ..self }
+    }
+
+    /// What stays of it when nobody needs the text any more.
+    pub(super) fn into_subject(self) -> Self {
+        Self { subject: self.subject, text: String::new(), html: String::new() }
     }
 
     /// The subject line.
@@ -151,8 +167,10 @@ pub struct Message {
     pub content: Content,
     /// Files staged by [`Outbox::stage`] for this message alone; delivering it removes them.
     pub files: Vec<File>,
-    /// When the reason for it arose; attempts end 48 h later.
+    /// When the reason for it arose; attempts end 48 h later at the latest.
     pub created_at: Time,
+    /// From when on it is of no use any more and not sent: when the code in it ends.
+    pub expires_at: Option<Time>,
 }
 
 /// One recipient of a [`Pending`] message, with the files staged for that recipient.
@@ -171,9 +189,16 @@ pub struct Pending {
     created_at: Time,
     sealed: Vec<u8>,
     to: Vec<Addressee>,
+    expires_at: Option<Time>,
 }
 
 impl Pending {
+    /// The same, not sent from `moment` on: when the code in it ends.
+    #[must_use]
+    pub fn expiring(self, moment: Time) -> Self {
+        Self { expires_at: Some(moment), ..self }
+    }
+
     /// The id that the messages' ids begin with.
     pub fn id(&self) -> &str {
         &self.id
@@ -208,7 +233,7 @@ impl Outbox {
         created_at: Time,
     ) -> Result<Pending, OutboxError> {
         let sealed = content.seal(&self.0.vault, &Pending::context(&id))?;
-        Ok(Pending { id, created_at, sealed, to })
+        Ok(Pending { id, created_at, sealed, to, expires_at: None })
     }
 
     /// The messages that a pending one stands for, one a recipient.
@@ -220,6 +245,7 @@ impl Outbox {
             content: content.clone(),
             files: to.files.clone(),
             created_at: pending.created_at,
+            expires_at: pending.expires_at,
         };
         Ok(pending.to.iter().map(message).collect())
     }
@@ -238,6 +264,12 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_is_too_long_is_left_out() {
+        let with = |html: String| Content::new("s", "t").with_html(html).html.len();
+        assert_eq!((with("가".repeat(MAX_HTML / 3)), with("x".repeat(MAX_HTML + 1))), (MAX_HTML / 3 * 3, 0));
+    }
+
+    #[test]
     fn the_bytes_on_disk_are_golden() {
         use bincode::Options;
         let pending = Pending {
@@ -245,9 +277,10 @@ mod tests {
             created_at: Time::from_millis(1_700_000_000_000),
             sealed: vec![1, 2, 3],
             to: vec![Addressee { channel: Channel::Webhook, files: Vec::new() }],
+            expires_at: None,
         };
         let bytes = bincode::DefaultOptions::new().serialize(&pending).unwrap();
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), "03692d31fd0068e5cf8b01000003010203010200");
+        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), "03692d31fd0068e5cf8b0100000301020301020000");
         assert_eq!(bincode::DefaultOptions::new().deserialize::<Pending>(&bytes).unwrap(), pending);
     }
 
