@@ -179,7 +179,7 @@ async fn twenty_refreshes_at_once_give_one_successor_and_a_late_one_ends_the_ses
     assert_eq!(desk.me(&Login::of(&told[0]).access).await, 401, "and so are its access tokens");
     assert_eq!(desk.me(&alive.access).await, 200, "other sessions stay");
     let mail = desk.mail(mails + 1).await;
-    assert_eq!((mail.to, mail.subject().contains("A login of yours was ended")), (vec![EMAIL.to_owned()], true));
+    assert_eq!((mail.to.clone(), mail.subject().contains("A login of yours was ended")), (vec![EMAIL.to_owned()], true));
     let noted = desk.noted_of(What::RefreshReplayed, 1).await;
     assert_eq!(
         (noted.len(), &noted[0].who, noted[0].detail.as_deref()),
