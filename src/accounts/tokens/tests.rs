@@ -1,3 +1,5 @@
+//! What a token says, and everything that is refused: other algorithms, keys, kinds and claims, and Wycheproof's vectors.
+
 use std::path::Path;
 
 use jsonwebtoken::{EncodingKey, Header};

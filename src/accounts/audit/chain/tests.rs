@@ -1,3 +1,5 @@
+//! What the chain notices, and that its bytes stay.
+
 use std::path::Path;
 
 use super::*;
