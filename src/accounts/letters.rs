@@ -158,7 +158,7 @@ impl Writer {
             Locale::English => self.letter(
                 "A login of yours was ended",
                 &format!(
-                    "One of your logins was used from two places at {at}, as happens when somebody has copied it from a device \
+                    "A login of your account was used from two places at {at}, as happens when somebody has copied it from a device \
                      of yours. It has ended on both: log in again where you want to go on.\n\n\
                      If you do not know why that was, end your other logins as well and set a new password."
                 ),
