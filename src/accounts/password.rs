@@ -1,7 +1,7 @@
 //! Passwords: which ones may be, and what is kept of them: an Argon2id hash, as a PHC string. Byte for byte as they were sent:
 //! nothing is trimmed, folded or normalised, so what a program stores and what a person types are never mixed up.
 
-mod common;
+mod first;
 mod work;
 
 use std::fmt;
@@ -87,7 +87,7 @@ pub(super) fn check(password: &Secret, address: &Address) -> Result<(), Unfit> {
     if !(MIN..=MAX).contains(&text.len()) {
         return Err(Unfit::Length);
     }
-    if common::is_common(text) {
+    if first::is_common(text) {
         return Err(Unfit::Common);
     }
     let local = address.as_str().split('@').next().unwrap_or_default();

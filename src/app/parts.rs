@@ -111,8 +111,7 @@ impl Parts {
             operators: operators.clone(),
         };
         let flows = flows(ground, config, &store)?;
-        let accounts = accounts(ground, config, &store, &outbox, &vault).await?;
-        let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
+        let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
         let flows_api =
             flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
         Ok(Self {
@@ -126,7 +125,7 @@ impl Parts {
             sessions,
             flows,
             flows_api,
-            accounts,
+            accounts: accounts_api.accounts.clone(),
             accounts_api,
             snapshots,
             portals_api,
@@ -175,13 +174,13 @@ fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, Start
 async fn accounts(
     ground: &Ground,
     config: &Config,
-    store: &Store,
-    outbox: &Outbox,
-    vault: &Arc<Vault>,
-) -> Result<Accounts, StartError> {
+    (store, outbox, vault): (&Store, &Outbox, &Arc<Vault>),
+    idempotency: &Idempotency,
+) -> Result<accounts_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground.clone();
     let tools = accounts::Tools { store: store.clone(), outbox: outbox.clone(), vault: vault.clone(), clock, random };
-    Ok(Accounts::start(tools, account_settings(config), &life).await?)
+    let accounts = Accounts::start(tools, account_settings(config), &life).await?;
+    Ok(accounts_http::Api { accounts, idempotency: idempotency.clone() })
 }
 
 fn account_settings(config: &Config) -> accounts::Settings {
