@@ -39,11 +39,11 @@ pub enum Unfit {
 
 /// What hashing a password costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    /// Memory in KiB.
-    pub memory: u32,
-    /// Passes over it.
-    pub passes: u32,
+pub(super) struct Cost {
+    /// In KiB.
+    pub(super) memory: u32,
+    /// Over that memory.
+    pub(super) passes: u32,
 }
 
 /// Why a password could not be hashed or compared.

@@ -112,8 +112,7 @@ impl Parts {
         };
         let flows = flows(ground, config, &store)?;
         let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
-        let flows_api =
-            flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
+        let flows_api = flows_http::Api { flows, idempotency, operators: operators.clone(), clock: clock.clone() };
         Ok(Self {
             store,
             vault,
@@ -123,7 +122,7 @@ impl Parts {
             inbox,
             portals,
             sessions,
-            flows,
+            flows: flows_api.flows.clone(),
             flows_api,
             accounts: accounts_api.accounts.clone(),
             accounts_api,
