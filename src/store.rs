@@ -18,6 +18,7 @@
 //! - What follows an update is published to [`Store::changes`] by the commit thread, in the order of the tickets and after
 //!   the flush: a request that is cancelled while it waits does not take the news with it.
 
+mod census;
 mod codec;
 mod commit;
 pub mod compact;
@@ -53,6 +54,7 @@ use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
+pub use census::{Census, Crowded, Place};
 use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
@@ -322,6 +324,12 @@ pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
     assert_eq!(written, hex, "{} is written in another way: that needs a new schema", T::SPACE);
     let read = codec::decode::<T>(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap();
     assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
+}
+
+/// What a record of `value` holds on the disk.
+#[cfg(test)]
+pub(crate) fn payload<T: Record>(value: &T) -> Vec<u8> {
+    codec::encode(value).unwrap()
 }
 
 /// The record that [`Store::probe`] writes.

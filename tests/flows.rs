@@ -16,8 +16,16 @@ mod events;
 mod operators;
 #[path = "flows/provider.rs"]
 mod provider;
+#[path = "flows/quota.rs"]
+mod quota;
 #[path = "flows/race.rs"]
 mod race;
+#[path = "disk/small.rs"]
+mod small;
+#[path = "flows/space.rs"]
+mod space;
+#[path = "sessions/stream.rs"]
+mod stream;
 #[path = "sessions/told.rs"]
 mod told;
 

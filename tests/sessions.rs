@@ -11,6 +11,8 @@ mod hostile;
 mod once;
 #[path = "sessions/quotas.rs"]
 mod quotas;
+#[path = "sessions/stream.rs"]
+mod stream;
 #[allow(dead_code, reason = "the tests of flows use the rest of it")]
 #[path = "sessions/told.rs"]
 mod told;

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -16,13 +17,14 @@ use crate::operators::{Operators, Principal, Scope};
 /// A layer that lets only holders of `scope` through, for `OpenApiRouter::route_layer` and method routers. The
 /// [`Principal`] is in the extensions of every request behind it.
 pub fn require(operators: &Operators, scope: Scope) -> Require {
-    Require { operators: operators.clone(), scope }
+    Require { operators: Arc::new(operators.clone()), scope }
 }
 
 /// See [`require`].
 #[derive(Clone, Debug)]
 pub struct Require {
-    operators: Operators,
+    /// Shared, because every request clones the layers around its route.
+    operators: Arc<Operators>,
     scope: Scope,
 }
 

@@ -2,6 +2,7 @@
 //! resumed. A slow reader costs nothing: events wait in the feed, and whoever falls too far behind is told to start anew.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -45,7 +46,7 @@ struct SessionChange<'a> {
         (status = 400, description = "`invalid_event_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`too_many_readers`", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn changes(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Extension(principal): Extension<Principal>,
     Path(space): Path<String>,
     headers: HeaderMap,
@@ -59,7 +60,7 @@ pub(super) async fn changes(
         None => feed.end(),
     };
     let reader = feed.read(&space, position).ok_or_else(too_many)?;
-    Ok(answer(events(feed, reader, api.operators, principal)))
+    Ok(answer(events(feed, reader, api.operators.clone(), principal)))
 }
 
 /// An answer that goes on as long as there are events, with a sign of life while there are none.

@@ -20,6 +20,8 @@ use super::problem::Problem;
 
 /// Levels of arrays and objects that a body may nest; far more than any real one, far fewer than a stack holds.
 pub const MAX_DEPTH: usize = 64;
+/// Bytes that most answers fit into.
+const USUAL: usize = 1024;
 
 /// A JSON body in, or out.
 ///
@@ -54,10 +56,9 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(bytes) => {
-                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
-            }
+        let mut bytes = Vec::with_capacity(USUAL);
+        match serde_json::to_writer(&mut bytes, &self.0) {
+            Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON: {error}");
                 Problem::internal().into_response()
@@ -189,8 +190,10 @@ fn without_value(message: &str) -> String {
         let kind = got.split(" `").next().unwrap_or(got).split(" \"").next().unwrap_or(got);
         return format!("expected {expected}, got {kind}");
     }
-    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, ")) {
-        return expected.to_owned();
+    if let Some((_, expected)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    {
+        return format!("expected {expected}");
     }
     message.to_owned()
 }
@@ -326,6 +329,7 @@ mod tests {
     enum Kind {
         Rice,
         Kimchi,
+        Tea,
     }
 
     fn refusal(text: &str) -> (u16, Value) {
@@ -391,9 +395,9 @@ mod tests {
         }
         assert_eq!(
             refusal(r#"{"lines":[{"count":1,"kind":"x"}]}"#).1["detail"],
-            "lines[0].kind does not fit: expected `rice` or `kimchi`."
+            "lines[0].kind does not fit: expected one of `rice`, `kimchi`, `tea`."
         );
-        let _ = (Kind::Rice, Kind::Kimchi);
+        let _ = (Kind::Rice, Kind::Kimchi, Kind::Tea);
     }
 
     #[test]

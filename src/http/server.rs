@@ -137,6 +137,9 @@ async fn connection(shared: Arc<Shared>, stream: Accepted, peer: Peer, place: Ow
     }
 }
 
+/// Bytes of an answer that are held for a slow client, at least; what is left of it waits in its own body.
+const HELD: usize = 32 * 1024;
+
 async fn converse<S>(shared: &Arc<Shared>, stream: S, peer: Peer, place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -148,6 +151,8 @@ where
     let conversing = http1::Builder::new()
         // The wire keeps the time: hyper's timer cannot tell an idle connection from a slow head.
         .header_read_timeout(None)
+        // A head arrives whole. What counts is the other direction: hyper's 400 KiB for every client that does not read.
+        .max_buf_size(shared.limits.max_head.max(HELD).saturating_add(HELD))
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut conversing = pin!(conversing);

@@ -1,10 +1,10 @@
 //! The routes of `/api/sessions/{space}`: any application's session records.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -13,7 +13,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth;
-use super::body::Raw;
 use super::etag::{IfMatch, IfNoneMatch, etag, precondition_failed};
 use super::feed;
 use super::idempotency::{Asked, Idempotency, Once};
@@ -22,7 +21,7 @@ use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
 use crate::clock::Time;
 use crate::config::duration;
-use crate::operators::{Operators, Principal, Scope};
+use crate::operators::{Operators, Scope};
 use crate::sessions::{MAX_PAGE, Session, SessionError, Sessions, Wish};
 
 /// What the routes work with.
@@ -45,7 +44,7 @@ impl Api {
             .routes(routes!(touch))
             .routes(routes!(feed::changes))
             .route_layer(auth::require(&self.operators, Scope::Sessions))
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
 }
 
@@ -143,18 +142,9 @@ fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A field, or `idempotency_mismatch`: the key was used with another body", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn create(
-    State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    OriginalUri(uri): OriginalUri,
-    Path(space): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Response {
-    let asked = Asked { principal: &principal, method: &method, path: uri.path(), headers: &headers, body: &body };
-    let media_type = json::check_media_type(&method, &headers);
-    let (sessions, bytes) = (api.sessions.clone(), body.clone());
+async fn create(State(api): State<Arc<Api>>, Path(space): Path<String>, asked: Asked) -> Response {
+    let media_type = json::check_media_type(&asked.method, &asked.headers);
+    let (sessions, bytes) = (api.sessions.clone(), asked.body.clone());
     let work = |once: Once| async move {
         let made = async {
             media_type?;
@@ -174,7 +164,7 @@ async fn create(
             Err(problem) => problem.into_response(),
         }
     };
-    api.idempotency.once(asked, work).await
+    api.idempotency.once(&asked, work).await
 }
 
 /// Makes the session, or finds the one that an earlier attempt of the same request made before its process died.
@@ -194,7 +184,7 @@ async fn make(sessions: &Sessions, space: &str, once: &Once, wish: Wish<'_>) -> 
         (status = 304, description = "It is still at the version that `If-None-Match` names"),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn read(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
@@ -220,7 +210,7 @@ async fn read(
         (status = 428, description = "`precondition_required`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn replace(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     none_match: IfNoneMatch,
@@ -245,7 +235,7 @@ async fn replace(
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn merge(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     Json(patch): Json<NewSession>,
@@ -264,7 +254,7 @@ async fn merge(
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn touch(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     renewal: Option<Json<Renewal>>,
@@ -281,7 +271,7 @@ async fn touch(
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn delete(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
 ) -> Result<StatusCode, Problem> {
@@ -311,7 +301,7 @@ struct SessionList {
     params(("space" = String, Path), PageQuery),
     responses((status = 200, description = "A space without sessions is an empty one", body = SessionList)))]
 async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path(space): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {

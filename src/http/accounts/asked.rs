@@ -71,7 +71,7 @@ impl Post {
     }
 
     /// Carries `work` out with the body, or gives the answer that it had before.
-    pub(super) async fn once<T, F>(&self, api: &Api, work: impl FnOnce(T, Once) -> F) -> Response
+    pub(super) async fn once<T, F>(self, api: &Api, work: impl FnOnce(T, Once) -> F) -> Response
     where
         T: DeserializeOwned + Send,
         F: Future<Output = Result<Response, Problem>> + Send + 'static,
@@ -83,11 +83,11 @@ impl Post {
         let client = self.device.ip.map_or_else(|| "local".to_owned(), |ip| ip.to_string());
         let principal = Principal { id: format!("client {client}"), name: client, scopes: BTreeSet::new() };
         let Self { method, path, headers, body, .. } = self;
-        let asked = Asked { principal: &principal, method, path, headers, body };
+        let asked = Asked { principal, method, path, headers, body };
         let work = |once| {
             let work = work(read, once);
             async move { work.await.unwrap_or_else(IntoResponse::into_response) }
         };
-        api.idempotency.once(asked, work).await
+        api.idempotency.once(&asked, work).await
     }
 }
