@@ -189,6 +189,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room: refused in time, or met by the database, which is opened again when there is some.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Engine(EngineError::NoSpace(_)))
+    }
+
     /// Whether something that was stored is damaged or missing, so that a snapshot must help. A database that is slow, or whose
     /// files the operating system does not give, is not: another start may find it whole.
     pub fn is_damage(&self) -> bool {

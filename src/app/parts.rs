@@ -17,6 +17,7 @@ use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessi
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
+use crate::operators::places::Places;
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -24,7 +25,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
-use crate::sessions::{Quotas, Sessions};
+use crate::sessions::{Quotas, READERS, Sessions};
 use crate::snapshots::{self, Snapshots};
 use crate::store::Store;
 
@@ -109,10 +110,11 @@ impl Parts {
             sessions: sessions.clone(),
             idempotency: idempotency.clone(),
             operators: operators.clone(),
+            readers: Places::new(READERS),
+            clock: clock.clone(),
         };
-        let flows = flows(ground, config, &store)?;
         let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
-        let flows_api = flows_http::Api { flows, idempotency, operators: operators.clone(), clock: clock.clone() };
+        let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
         Ok(Self {
             store,
             vault,
@@ -163,11 +165,17 @@ impl Parts {
 }
 
 /// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
-fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
+fn flows(
+    ground: &Ground,
+    config: &Config,
+    (store, operators, idempotency): (&Store, &Operators, Idempotency),
+) -> Result<flows_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground;
     let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
-    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
+    let flows = Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?;
+    let (operators, readers, clock) = (operators.clone(), Places::new(readers), clock.clone());
+    Ok(flows_http::Api { flows, idempotency, operators, readers, clock })
 }
 
 async fn accounts(

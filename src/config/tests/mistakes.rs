@@ -65,7 +65,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "nightporter.toml:2: store.url: expected \"sled:DIRECTORY\", the embedded store\n\
              nightporter.toml:3: store.durability: unknown value \"interva\", did you mean \"interval\"?",
     ),
-    ("[store]\nkey = \"abc\"", "nightporter.toml:1: store.key: expected 64 hexadecimal digits"),
+    ("[store]\nkey = \"abc\"", "nightporter.toml:2: store.key: expected 64 hexadecimal digits"),
+    (
+        "[sessions]\nmax_ttl = \"2h\"\nttl = \"3h\"",
+        "nightporter.toml:3: sessions.ttl: does not go with max_ttl: ttl is 3h, and max_ttl is 2h",
+    ),
+    (
+        "[sessions]\nmax_ttl = \"2h\"",
+        "nightporter.toml:2: sessions.max_ttl: does not go with ttl: ttl is 1d, and max_ttl is 2h",
+    ),
     ("[log]\nformat = \"xml\"", "nightporter.toml:2: log.format: unknown value \"xml\"; known: text and json"),
     (
         "[mail]\nurl = \"http://x\"\nfrom = \"Porter <p@x.example>\"",
