@@ -148,7 +148,8 @@ impl Connection {
     /// Comes with this token from now on.
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) fn authorize(&mut self, token: &str) {
-        self.token = format!("Bearer {token}");
+        let host = self.common.split_inclusive("\r\n").next().unwrap();
+        self.common = format!("{host}authorization: Bearer {token}\r\n");
     }
 
     /// Opens a stream of events, and reads its first one.
