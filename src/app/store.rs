@@ -16,7 +16,7 @@ use crate::http::idempotency;
 use crate::store::engine::EngineError;
 use crate::store::snapshot::{self, Existing, Found, SnapshotError};
 use crate::store::{Durability, Kind, Settings, Store, StoreError};
-use crate::{flows, operators, outbox, portals, sessions, snapshots};
+use crate::{accounts, flows, operators, outbox, portals, sessions, snapshots};
 
 /// From when on opening the store takes so long that the service manager is told.
 const SLOW: Duration = Duration::from_secs(10);
@@ -42,7 +42,15 @@ pub(super) async fn open(ground: &Ground, config: &Config) -> Result<Store, Star
 /// Every kind of record that this program keeps.
 fn kinds() -> Vec<Kind> {
     let rooms = [crate::store::KINDS, operators::KINDS, snapshots::KINDS, sessions::KINDS, flows::KINDS, alerts::KINDS];
-    [rooms.concat(), vault::KINDS.to_vec(), idempotency::KINDS.to_vec(), outbox::kinds(), portals::kinds()].concat()
+    [
+        rooms.concat(),
+        vault::KINDS.to_vec(),
+        idempotency::KINDS.to_vec(),
+        outbox::kinds(),
+        portals::kinds(),
+        accounts::kinds(),
+    ]
+    .concat()
 }
 
 /// Brings the records to this program's schemas, with a snapshot before the first of them is touched.
