@@ -18,7 +18,7 @@ use crate::document;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Census, Crowded, Decision, Expires, MAX_PAYLOAD, Place, Store, StoreError, Stored};
-pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, Reader};
+pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, READERS, Reader};
 pub use record::{KINDS, SessionRecord};
 
 /// The longest id in bytes.
@@ -93,7 +93,7 @@ pub enum SessionError {
     #[error("data must be a JSON object")]
     Data,
     /// The life is shorter than a millisecond or longer than allowed.
-    #[error("a session lives between 1ms and {}", config::duration::show(*.0))]
+    #[error("ttl is between 1ms and {}, which is sessions.max_ttl", config::duration::show(*.0))]
     Ttl(Duration),
     /// The record would be larger than one may be.
     #[error("the session would take {length} bytes, a record holds {MAX_PAYLOAD}")]

@@ -24,6 +24,7 @@ mod commit;
 pub mod compact;
 pub mod engine;
 mod expiry;
+mod follow;
 mod fresh;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -58,6 +59,7 @@ use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
+pub use follow::{Follower, Following};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
 pub use migration::Kind;
@@ -187,6 +189,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room: refused in time, or met by the database, which is opened again when there is some.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Engine(EngineError::NoSpace(_)))
+    }
+
     /// Whether something that was stored is damaged or missing, so that a snapshot must help. A database that is slow, or whose
     /// files the operating system does not give, is not: another start may find it whole.
     pub fn is_damage(&self) -> bool {

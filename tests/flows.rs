@@ -2,6 +2,8 @@
 //! loopback that can be slow, wrong, huge and down.
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
+#[path = "flows/appliance.rs"]
+mod appliance;
 #[path = "flows/background.rs"]
 mod background;
 #[path = "flows/calls.rs"]
@@ -12,6 +14,8 @@ mod crash;
 mod desk;
 #[path = "flows/events.rs"]
 mod events;
+#[path = "flows/https.rs"]
+mod https;
 #[path = "flows/operators.rs"]
 mod operators;
 #[path = "flows/provider.rs"]

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Ground, StartError, browser_settings, channels, room, store, vault};
+use crate::accounts::{self, Accounts};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::console;
 use crate::flows::Flows;
 use crate::http::idempotency::Idempotency;
-use crate::http::{flows as flows_http, portals, sessions};
+use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
+use crate::operators::places::Places;
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -23,7 +26,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
-use crate::sessions::{Quotas, Sessions};
+use crate::sessions::{Quotas, READERS, Sessions};
 use crate::snapshots::{self, Snapshots};
 use crate::store::Store;
 
@@ -49,6 +52,9 @@ pub struct Parts {
     /// Verification in several steps.
     pub flows: Flows,
     pub(super) flows_api: flows_http::Api,
+    /// The team's own users.
+    pub accounts: Accounts,
+    accounts_api: accounts_http::Api,
     /// The snapshots by the clock.
     pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
@@ -96,19 +102,13 @@ impl Parts {
         };
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
-        let limiter = Limiter::new(limits(config), clock.clone());
-        let portals_api =
-            portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
+        let (limiter, relay) = (Limiter::new(limits(config), clock.clone()), Relay::default());
+        let portals_api = portals::Api { portals: portals.clone(), relay, limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
-        let sessions_api = sessions::Api {
-            sessions: sessions.clone(),
-            idempotency: idempotency.clone(),
-            operators: operators.clone(),
-        };
-        let flows = flows(ground, config, &store)?;
-        let flows_api =
-            flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
+        let sessions_api = sessions_api(&sessions, &idempotency, &operators, clock);
+        let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
+        let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
         Ok(Self {
             store,
             vault,
@@ -118,8 +118,10 @@ impl Parts {
             inbox,
             portals,
             sessions,
-            flows,
+            flows: flows_api.flows.clone(),
             flows_api,
+            accounts: accounts_api.accounts.clone(),
+            accounts_api,
             snapshots,
             portals_api,
             sessions_api,
@@ -129,8 +131,9 @@ impl Parts {
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        let Self { operators, portals_api, sessions_api, flows_api, .. } = self.clone();
+        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, .. } = self.clone();
         let api = portals_api.routes(&operators).merge(sessions_api.routes()).merge(flows_api.routes());
+        let api = api.merge(accounts_api.routes());
         api.merge(console::routes(&self.portals))
     }
 
@@ -146,6 +149,7 @@ impl Parts {
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
+        self.accounts.reconfigure(account_settings(config));
         self.snapshots.reconfigure(snapshot_settings(config));
         if let Some(log) = &self.log {
             log.set_level(config.log.level);
@@ -155,11 +159,47 @@ impl Parts {
 }
 
 /// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
-fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
+fn flows(
+    ground: &Ground,
+    config: &Config,
+    (store, operators, idempotency): (&Store, &Operators, Idempotency),
+) -> Result<flows_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground;
     let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
-    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
+    let flows = Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?;
+    let (operators, readers, clock) = (operators.clone(), Places::new(readers), clock.clone());
+    Ok(flows_http::Api { flows, idempotency, operators, readers, clock })
+}
+
+async fn accounts(
+    ground: &Ground,
+    config: &Config,
+    (store, outbox, vault): (&Store, &Outbox, &Arc<Vault>),
+    idempotency: &Idempotency,
+) -> Result<accounts_http::Api, StartError> {
+    let Ground { clock, random, life, .. } = ground.clone();
+    let tools = accounts::Tools { store: store.clone(), outbox: outbox.clone(), vault: vault.clone(), clock, random };
+    let accounts = Accounts::start(tools, account_settings(config), &life).await?;
+    Ok(accounts_http::Api { accounts, idempotency: idempotency.clone() })
+}
+
+fn account_settings(config: &Config) -> accounts::Settings {
+    accounts::Settings {
+        accounts: config.accounts.clone(),
+        mail: config.mail.is_some(),
+        public_url: config.server.public_url.as_ref().map(ToString::to_string),
+    }
+}
+
+fn sessions_api(sessions: &Sessions, idempotency: &Idempotency, operators: &Operators, clock: &Clock) -> sessions::Api {
+    sessions::Api {
+        sessions: sessions.clone(),
+        idempotency: idempotency.clone(),
+        operators: operators.clone(),
+        readers: Places::new(READERS),
+        clock: clock.clone(),
+    }
 }
 
 fn quotas(settings: config::SessionSettings) -> Quotas {

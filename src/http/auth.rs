@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use tower::{Layer, Service};
 
 use super::problem::Problem;
-use crate::operators::{Operators, Principal, Scope};
+use crate::operators::{OperatorError, Operators, Principal, Scope};
 
 /// A layer that lets only holders of `scope` through, for `OpenApiRouter::route_layer` and method routers. The
 /// [`Principal`] is in the extensions of every request behind it.
@@ -69,10 +69,13 @@ where
 
 impl Require {
     fn judge(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
-        let token = bearer(headers)?;
-        let authenticated = self.operators.authenticate(token).map_err(|error| {
-            tracing::error!(%error, "a token could not be looked up: {error}");
-            Problem::internal()
+        let token = bearer(headers, "Send an operator's token as `Authorization: Bearer npt_…`.")?;
+        let authenticated = self.operators.authenticate(token).map_err(|error| match error {
+            OperatorError::Store(error) => Problem::store(&error, "a token could not be looked up"),
+            error => {
+                tracing::error!(%error, "a token could not be looked up: {error}");
+                Problem::internal()
+            }
         })?;
         let invalid = || Problem::invalid_token("The token is not known, has expired or was revoked.");
         let principal = authenticated.ok_or_else(invalid)?;
@@ -80,17 +83,17 @@ impl Require {
     }
 }
 
-/// The token of `Authorization: Bearer …`.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+/// The token of `Authorization: Bearer …`; `hint` says which one is expected.
+pub(super) fn bearer<'a>(headers: &'a HeaderMap, hint: &'static str) -> Result<&'a str, Problem> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (sent.next(), sent.next()) {
         (Some(only), None) => only.to_str().unwrap_or_default(),
-        (None, _) => return Err(Problem::unauthorized("Send an operator's token as `Authorization: Bearer npt_…`.")),
+        (None, _) => return Err(Problem::unauthorized(hint)),
         (Some(_), Some(_)) => return Err(Problem::invalid_token("The header Authorization is there twice.")),
     };
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
-        _ => Err(Problem::unauthorized("Only `Authorization: Bearer npt_…` is understood here.")),
+        _ => Err(Problem::unauthorized(format!("Only bearer tokens are understood here. {hint}"))),
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
         for line in lines {
             headers.append(header::AUTHORIZATION, line.parse().unwrap());
         }
-        bearer(&headers).map(str::to_owned).map_err(|problem| problem.code())
+        bearer(&headers, "Send one.").map(str::to_owned).map_err(|problem| problem.code())
     }
 
     #[test]

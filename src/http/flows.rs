@@ -26,6 +26,7 @@ use super::problem::{Problem, ProblemDocument};
 use crate::clock::Clock;
 use crate::config::duration;
 use crate::flows::{Filter, Flow, FlowError, Flows, Kind, MAX_PAGE};
+use crate::operators::places::Places;
 use crate::operators::{Operators, Scope};
 use view::{FlowList, FlowSummary, FlowView, KindList, KindView};
 
@@ -40,7 +41,9 @@ pub struct Api {
     pub idempotency: Idempotency,
     /// Who may ask.
     pub operators: Operators,
-    /// How old flows are.
+    /// Who follows flows.
+    pub readers: Places,
+    /// How old flows are, and when readers are looked at again.
     pub clock: Clock,
 }
 
@@ -73,7 +76,7 @@ impl Api {
     {
         let bytes = asked.body.clone();
         let media_type = json::check_media_type(&asked.method, &asked.headers);
-        let bare = body == Body::MayBeLeftOut && bytes.is_empty() && !asked.headers.contains_key(header::CONTENT_TYPE);
+        let bare = body == Body::MayBeLeftOut && bytes.is_empty();
         let work = |once: Once| async move {
             let checked = if bare { Ok(()) } else { media_type };
             match checked {
@@ -242,7 +245,7 @@ async fn read(
 ///
 /// RFC 7396, at the version that `If-Match` names.
 #[utoipa::path(patch, path = "/api/flows/{flow}/{id}", tag = "flows", security(("operator" = ["flows"])),
-    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = String, Header)),
+    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = String, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = FlowPatch,
     responses((status = 200, body = FlowView),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -253,10 +256,14 @@ async fn merge(
     State(api): State<Api>,
     Path((flow, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     Json(patch): Json<FlowPatch>,
 ) -> Result<Response, Problem> {
     let matches = matches.required()?;
-    let merged = api.flows.merge(&flow, &id, move |version| matches.allows(version), &patch.data).await?;
+    let merged = api
+        .flows
+        .merge(&flow, &id, move |version| matches.allows(version) && none_match.allows(version), &patch.data)
+        .await?;
     Ok(answer(StatusCode::OK, &merged))
 }
 
@@ -264,7 +271,7 @@ async fn merge(
 ///
 /// What it does in the background is cut, and its event streams end.
 #[utoipa::path(delete, path = "/api/flows/{flow}/{id}", tag = "flows", security(("operator" = ["flows"])),
-    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -272,8 +279,9 @@ async fn delete(
     State(api): State<Api>,
     Path((flow, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
 ) -> Result<StatusCode, Problem> {
-    api.flows.delete(&flow, &id, move |version| matches.allows(version)).await?;
+    api.flows.delete(&flow, &id, move |version| matches.allows(version) && none_match.allows(version)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

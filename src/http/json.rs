@@ -10,7 +10,6 @@ use std::fmt;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Body as _;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
@@ -41,16 +40,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// For routes whose body may be left out: `None` when neither a body nor a media type came. Anything else is read as
-/// strictly as ever.
+/// For routes whose body may be left out: `None` when none came, whatever its type would have been. Anything else is read
+/// as strictly as ever.
 impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
-        if request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_TYPE) {
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, Problem> {
+        let media_type = check_media_type(request.method(), request.headers());
+        let bytes = body::read(request).await?;
+        if bytes.is_empty() {
             return Ok(None);
         }
-        <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
+        media_type?;
+        parse(&bytes).map(|value| Some(Self(value)))
     }
 }
 

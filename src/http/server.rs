@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use super::client::Peer;
 use super::edge::Edge;
 use super::exchange::{Exchange, Guarded};
+use super::leftover::Leftover;
 use super::limits::Limits;
 use super::listener::{Accepted, Listener};
 use super::wire::Wire;
@@ -178,12 +179,15 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Guarded>, Infallible> {
     let (refusal, busy) = exchange.take();
-    let mut request = request.map(Body::new);
+    let (head, body) = request.into_parts();
+    let (body, leftover) = Leftover::lend(&head.headers, Body::new(body));
+    let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(peer);
     if let Some(refusal) = refusal {
         request.extensions_mut().insert(refusal);
     }
-    let response = edge.into_router().oneshot(request).await?;
+    let mut response = edge.into_router().oneshot(request).await?;
+    leftover.settle(&mut response).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         exchange.upgrade();
     }

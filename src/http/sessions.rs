@@ -19,8 +19,9 @@ use super::idempotency::{Asked, Idempotency, Once};
 use super::json::{self, Json};
 use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::config::duration;
+use crate::operators::places::Places;
 use crate::operators::{Operators, Scope};
 use crate::sessions::{MAX_PAGE, Session, SessionError, Sessions, Wish};
 
@@ -33,6 +34,10 @@ pub struct Api {
     pub idempotency: Idempotency,
     /// Who may ask.
     pub operators: Operators,
+    /// Who reads changes.
+    pub readers: Places,
+    /// When readers are looked at again.
+    pub clock: Clock,
 }
 
 impl Api {
@@ -228,7 +233,7 @@ async fn replace(
 /// RFC 7396 on `data`. Without `If-Match` it is merged into whatever is there, atomically; no other writer's change is
 /// lost. The end of its life stays where it is unless `ttl` is sent.
 #[utoipa::path(patch, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = NewSession,
     responses((status = 200, body = SessionView),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -238,17 +243,19 @@ async fn merge(
     State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     Json(patch): Json<NewSession>,
 ) -> Result<Response, Problem> {
     let wish = Wish { data: Some(&patch.data), ttl: patch.ttl };
-    let session = api.sessions.merge(&space, &id, |version| matches.allows(version), wish).await?;
+    let session =
+        api.sessions.merge(&space, &id, |version| matches.allows(version) && none_match.allows(version), wish).await?;
     Ok(answer(StatusCode::OK, session))
 }
 
 /// Let a session's life begin anew
 #[utoipa::path(post, path = "/api/sessions/{space}/{id}/touch", tag = "sessions",
     security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body(content = Option<Renewal>, description = "May be left out"),
     responses((status = 200, body = SessionView),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -257,16 +264,18 @@ async fn touch(
     State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     renewal: Option<Json<Renewal>>,
 ) -> Result<Response, Problem> {
     let ttl = renewal.and_then(|Json(renewal)| renewal.ttl);
-    let session = api.sessions.touch(&space, &id, |version| matches.allows(version), ttl).await?;
+    let session =
+        api.sessions.touch(&space, &id, |version| matches.allows(version) && none_match.allows(version), ttl).await?;
     Ok(answer(StatusCode::OK, session))
 }
 
 /// Remove a session
 #[utoipa::path(delete, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -274,8 +283,9 @@ async fn delete(
     State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
 ) -> Result<StatusCode, Problem> {
-    api.sessions.delete(&space, &id, |version| matches.allows(version)).await?;
+    api.sessions.delete(&space, &id, |version| matches.allows(version) && none_match.allows(version)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

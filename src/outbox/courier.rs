@@ -244,17 +244,22 @@ impl Courier {
                 after.state = State::Sent(now);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + REMEMBERED);
-                tracing::info!(id, attempts = letter.attempts, "sent {id}: {}", letter.channel);
+                tracing::info!(id, attempts = letter.attempts, "sent {id} by {}", letter.channel.kind().name());
             }
             Err(Failure::Final(reason)) => {
-                tracing::error!(id, reason, "{} failed for good, {id}: {reason}", letter.channel);
+                tracing::error!(id, reason, "{id} by {} failed for good: {reason}", letter.channel.kind().name());
                 after.state = State::Failed(reason);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + FAILED_SHOWN);
             }
             Err(Failure::Message(reason)) => {
                 if letter.attempts == 1 {
-                    tracing::warn!(id, reason, "{} is tried again later, {id}: {reason}", letter.channel);
+                    tracing::warn!(
+                        id,
+                        reason,
+                        "{id} by {} is tried again later: {reason}",
+                        letter.channel.kind().name()
+                    );
                 }
                 after.state = State::Queued;
                 after.next_at = now + letter::pause_after(letter.attempts, &self.outbox.0.random);

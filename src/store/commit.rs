@@ -36,10 +36,26 @@ pub enum Durability {
 }
 
 /// How far the commit thread has come.
-#[derive(Clone, Debug)]
-enum Progress {
-    Flushed(u64),
-    Failed(String),
+#[derive(Debug, Default)]
+struct Progress {
+    /// Up to this ticket everything is on the disk, whatever failed since.
+    flushed: u64,
+    /// Why nothing more will be.
+    failure: Option<EngineError>,
+}
+
+impl Progress {
+    /// Whether there is no need to wait any longer for the ticket.
+    ///
+    /// # Errors
+    /// Why waiting would be in vain.
+    fn reaches(&self, ticket: u64) -> Result<bool, EngineError> {
+        match &self.failure {
+            _ if self.flushed >= ticket => Ok(true),
+            None => Ok(false),
+            Some(failure) => Err(failure.again()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,7 +131,7 @@ impl Commit {
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
-        let (progress_to_tell, progress) = watch::channel(Progress::Flushed(0));
+        let (progress_to_tell, progress) = watch::channel(Progress::default());
         let teller = Teller { progress: Some(progress_to_tell), shared: Arc::clone(&shared) };
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
         let (gathering, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
@@ -123,6 +139,10 @@ impl Commit {
         // written while the process drains must be acknowledged too.
         let work = move || {
             let (mut flushed, mut told) = (0, 0);
+            let fail = |flushed: u64, failure: EngineError, words: String| {
+                teller.tell(Progress { flushed, failure: Some(failure) });
+                failing.fail(words);
+            };
             loop {
                 pulse.beat();
                 let limit = if ledger.is_auditing() { Duration::ZERO } else { IDLE };
@@ -130,24 +150,22 @@ impl Commit {
                 match if wanted { ledger.unseal() } else { Ok(false) } {
                     Ok(false) => {}
                     // For those who wait for room.
-                    Ok(true) => drop(teller.tell(Progress::Flushed(flushed))),
-                    Err(error) => {
-                        teller.tell(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    Ok(true) => drop(teller.tell(Progress { flushed, failure: None })),
+                    Err(error) => return fail(flushed, error.again(), format!("the store cannot write: {error}")),
                 }
-                if target == flushed {
-                    ledger.rest();
+                let written = if target == flushed {
+                    ledger.rest()
                 } else {
                     let changes = tallied.changes();
-                    if let Err(error) = ledger.flush() {
-                        teller.tell(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    ledger.flush().map(|()| tallied.flushed(changes))
+                };
+                if let Err(error) = written {
+                    return fail(flushed, error.again(), format!("the store cannot write: {error}"));
+                }
+                if target > flushed {
                     flushed = target;
-                    tallied.flushed(changes);
                     news.into_iter().for_each(|change| ledger.engine().publish(change));
-                    told = teller.tell(Progress::Flushed(flushed));
+                    told = teller.tell(Progress { flushed, failure: None });
                 }
                 if closed {
                     return ledger.seal();
@@ -155,8 +173,7 @@ impl Commit {
                 let again = if told > 1 { flushed + told } else { 0 };
                 told = 0;
                 if let Err(error) = gathering.between(&mut ledger, &tallied, durability, again) {
-                    teller.tell(Progress::Failed(error.to_string()));
-                    return failing.fail(error.to_string());
+                    return fail(flushed, EngineError::Failed(error.to_string()), error.to_string());
                 }
             }
         };
@@ -172,10 +189,10 @@ impl Commit {
         }
         let mut progress = self.progress.clone();
         self.shared.want();
-        let reached = progress.wait_for(|progress| matches!(progress, Progress::Failed(_)) || self.tally.has_room());
+        let reached = progress.wait_for(|progress| progress.failure.is_some() || self.tally.has_room());
         match reached.await.as_deref() {
-            Ok(Progress::Flushed(_)) => Ok(()),
-            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+            Ok(Progress { failure: Some(failure), .. }) => Err(failure.again().into()),
+            Ok(_) => Ok(()),
             Err(_) => Err(StoreError::Stopped),
         }
     }
@@ -202,10 +219,7 @@ impl Commit {
     /// Waits until the ticket's change is on the disk; at once under [`Durability::Interval`].
     pub(super) async fn durable(&self, ticket: u64) -> Result<(), StoreError> {
         if self.durability == Durability::Interval {
-            return match &*self.progress.borrow() {
-                Progress::Failed(reason) => Err(EngineError::Failed(reason.clone()).into()),
-                Progress::Flushed(_) => Ok(()),
-            };
+            return Ok(self.progress.borrow().failure.as_ref().map_or(Ok(()), |failure| Err(failure.again()))?);
         }
         self.flushed(ticket).await
     }
@@ -215,6 +229,12 @@ impl Commit {
     pub(super) async fn shown(&self) -> Result<(), StoreError> {
         let settled = self.durability == Durability::Interval || self.tally.is_flushed();
         self.durable(if settled { 0 } else { self.ticket([]) }).await
+    }
+
+    /// Waits until every record that was changed before this call is on the disk, whatever the durability. Nothing is written
+    /// when they are already: on a full disk that would be one byte too many.
+    pub(super) async fn settled(&self) -> Result<(), StoreError> {
+        self.flushed(if self.tally.is_flushed() { 0 } else { self.ticket([]) }).await
     }
 
     /// Waits until the ticket's change is on the disk, whatever the durability.
@@ -236,10 +256,10 @@ impl Commit {
 
     /// What has become of the ticket; None while it is to be waited for.
     fn reached(&self, ticket: u64) -> Option<Result<(), StoreError>> {
-        match &*self.progress.borrow() {
-            Progress::Flushed(number) if *number >= ticket => Some(Ok(())),
-            Progress::Failed(reason) => Some(Err(EngineError::Failed(reason.clone()).into())),
-            Progress::Flushed(_) => self.progress.has_changed().is_err().then_some(Err(StoreError::Stopped)),
+        match self.progress.borrow().reaches(ticket) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => self.progress.has_changed().is_err().then_some(Err(StoreError::Stopped)),
+            Err(failure) => Some(Err(failure.into())),
         }
     }
 }
@@ -247,7 +267,7 @@ impl Commit {
 impl Teller {
     /// Tells those whom it concerns; returns how many they are.
     fn tell(&self, progress: Progress) -> u64 {
-        let upto = if let Progress::Flushed(number) = progress { number } else { u64::MAX };
+        let upto = if progress.failure.is_some() { u64::MAX } else { progress.flushed };
         if let Some(tell) = &self.progress {
             tell.send_replace(progress);
         }

@@ -9,6 +9,9 @@ use serde_json::Value;
 use crate::desk::Desk;
 use crate::stream::{Event, Stream};
 
+/// Who may follow flows at once: half of the connections that there may be.
+const READERS: usize = 512;
+
 fn version(event: &Event) -> u64 {
     let flow: Value = serde_json::from_str(&event.2).unwrap();
     assert_eq!(flow["version"].to_string(), event.1, "{event:?}");
@@ -116,5 +119,40 @@ async fn a_flow_in_its_last_state_is_over() {
     assert!(stream.ended().await);
     let again = desk.ask(Method::GET, &format!("{path}/events")).header("last-event-id", last.to_string());
     assert_eq!(again.send().await.unwrap().status().as_u16(), 204, "an EventSource stops coming back");
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_stream_ends_with_its_token_and_one_token_does_not_take_every_place() {
+    let desk = Desk::new().await;
+    let begun = desk.begin().await;
+    let path = format!("identity/{}", begun.id());
+    for method in [Method::PATCH, Method::DELETE] {
+        let known = [("if-match", "\"1\""), ("if-none-match", "W/\"1\"")];
+        let refused = desk.send_if(method, &path, r#"{"data":{}}"#, &known).await;
+        assert_eq!(refused.problem(), (412, "precondition_failed", ""));
+    }
+    let (token, events) = (desk.token("reader", &[Scope::Flows]).await, format!("{path}/events"));
+    let mut streams = Vec::new();
+    for _ in 0..READERS - READERS / 4 {
+        streams.push(Stream::of(desk.ask_as(&token, Method::GET, &events), None).await);
+    }
+    let refused = desk.ask_as(&token, Method::GET, &events).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    Stream::of(desk.ask(Method::GET, &events), None).await.next().await;
+    let mut quiet = streams.pop().unwrap();
+    drop(streams);
+    quiet.next().await;
+    desk.revoke("reader").await;
+    let time_passes = async {
+        loop {
+            desk.clock.advance(Duration::from_secs(15));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = quiet.ended() => assert!(ended),
+        () = time_passes => {}
+    }
     desk.stop().await;
 }

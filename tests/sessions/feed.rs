@@ -61,6 +61,42 @@ async fn a_token_that_has_ended_hears_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_stream_ends_with_its_token_too() {
+    let desk = Desk::new("").await;
+    let token = desk.token("reader", &[Scope::Sessions]).await;
+    let mut stream = Stream::of(desk.ask_as(&token, Method::GET, "a/changes"), None).await;
+    assert_eq!(stream.next().await.0, "ready");
+    desk.revoke("reader").await;
+    let time_passes = async {
+        loop {
+            desk.clock.advance(Duration::from_secs(15));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = stream.ended() => assert!(ended),
+        () = time_passes => {}
+    }
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_leaves_places_for_the_others() {
+    let desk = Desk::new("").await;
+    let (greedy, modest) =
+        (desk.token("greedy", &[Scope::Sessions]).await, desk.token("modest", &[Scope::Sessions]).await);
+    let mut streams = Vec::new();
+    for _ in 0..576 {
+        streams.push(Stream::of(desk.ask_as(&greedy, Method::GET, "a/changes"), None).await);
+    }
+    let refused = desk.ask_as(&greedy, Method::GET, "a/changes").send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "5"));
+    assert!(refused.text().await.unwrap().contains("\"too_many_readers\""));
+    Stream::of(desk.ask_as(&modest, Method::GET, "a/changes"), None).await.next().await;
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_missed_too_much_is_told_to_start_anew() {
     let mut desk = Desk::new("").await;
     let mut stream = desk.follow("a", None).await;
