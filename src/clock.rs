@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one place that reads clocks and sleeps")]
 
 mod hours;
+mod ticks;
 
 use std::fmt;
 use std::future::Future;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod accounts;
 mod backup;
 mod channels;
 mod check;
@@ -27,6 +28,7 @@ mod tests;
 mod tree;
 mod words;
 
+pub use accounts::{Accounts, Locale};
 pub use backup::Backup;
 pub use channels::{Alerts, Mail, MailLogin, MailSecurity, Telegram, Webhook};
 pub use check::{Inspectors, Report, check};
@@ -76,6 +78,8 @@ pub struct Config {
     pub portals: Arc<BTreeMap<String, Portal>>,
     /// Flows by name.
     pub flows: Arc<BTreeMap<String, Flow>>,
+    /// The team's own users.
+    pub accounts: Arc<Accounts>,
     /// What works, but the operator should know; not part of what a reload compares by section.
     pub warnings: Arc<Vec<Problem>>,
 }
@@ -119,6 +123,8 @@ impl Config {
             ("log.format", self.log.format != next.log.format),
             ("browser", self.browser != next.browser),
             ("sessions", self.sessions != next.sessions),
+            ("accounts.password_memory", self.accounts.password_memory != next.accounts.password_memory),
+            ("accounts.password_passes", self.accounts.password_passes != next.accounts.password_passes),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
@@ -158,6 +164,7 @@ fn sections(root: &Section<'_>, inspect: &Inspectors<'_>) -> Option<Config> {
     let phones = sites::phones(root);
     let portals = sites::portals(root, inspect.recipe);
     let flows = flows::flows(root, inspect.flow);
+    let accounts = accounts::accounts(root);
     root.finish();
     let config = Config {
         server: Arc::new(server?),
@@ -172,6 +179,7 @@ fn sections(root: &Section<'_>, inspect: &Inspectors<'_>) -> Option<Config> {
         phones: Arc::new(phones?),
         portals: Arc::new(portals?),
         flows: Arc::new(flows?),
+        accounts: Arc::new(accounts?),
         warnings: Arc::default(),
     };
     let deaf = config.alerts.email.is_empty() && config.alerts.telegram.is_none() && config.alerts.webhook.is_none();

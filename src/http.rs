@@ -7,6 +7,7 @@
 //! HTTP/1.1 only, on purpose: what stands in front (nginx, Caddy, a load balancer) speaks HTTP/2 to browsers and
 //! HTTP/1.1 to us, a second protocol would need every guard here a second time, and WebSocket needs no other.
 
+pub mod accounts;
 pub mod auth;
 pub mod body;
 mod chunks;

@@ -20,6 +20,7 @@
 //! portals     operators      portals: keeper, login, inbox, relay; operators: tokens and scopes
 //!   │         sessions       sessions: records of any application; flows: verification in several steps
 //!   │           flows
+//!   │         accounts       accounts: the team's own users, their sign-up, logins and tokens
 //!   │             │
 //! browsers      alerts       browsers: Chromium over a pipe; alerts: incidents, told once
 //!   │             │
@@ -61,6 +62,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
+pub mod accounts;
 pub mod alerts;
 pub mod app;
 pub mod browsers;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{Ground, StartError, browser_settings, channels, room, store, vault};
+use crate::accounts::{self, Accounts};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
 use crate::config::{self, Config};
 use crate::console;
 use crate::flows::Flows;
 use crate::http::idempotency::Idempotency;
-use crate::http::{flows as flows_http, portals, sessions};
+use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
@@ -49,6 +50,9 @@ pub struct Parts {
     /// Verification in several steps.
     pub flows: Flows,
     pub(super) flows_api: flows_http::Api,
+    /// The team's own users.
+    pub accounts: Accounts,
+    accounts_api: accounts_http::Api,
     /// The snapshots by the clock.
     pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
@@ -107,6 +111,8 @@ impl Parts {
             operators: operators.clone(),
         };
         let flows = flows(ground, config, &store)?;
+        let accounts = accounts(ground, config, &store, &outbox, &vault);
+        let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
         let flows_api =
             flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
         Ok(Self {
@@ -120,6 +126,8 @@ impl Parts {
             sessions,
             flows,
             flows_api,
+            accounts,
+            accounts_api,
             snapshots,
             portals_api,
             sessions_api,
@@ -129,8 +137,9 @@ impl Parts {
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        let Self { operators, portals_api, sessions_api, flows_api, .. } = self.clone();
+        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, .. } = self.clone();
         let api = portals_api.routes(&operators).merge(sessions_api.routes()).merge(flows_api.routes());
+        let api = api.merge(accounts_api.routes());
         api.merge(console::routes(&self.portals))
     }
 
@@ -146,6 +155,7 @@ impl Parts {
         self.portals_api.limiter.reconfigure(limits(config));
         self.outbox.reconfigure(outbox);
         self.alerts.reconfigure(channels::alerts(config));
+        self.accounts.reconfigure(account_settings(config));
         self.snapshots.reconfigure(snapshot_settings(config));
         if let Some(log) = &self.log {
             log.set_level(config.log.level);
@@ -160,6 +170,20 @@ fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, Start
     let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
     Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
+}
+
+fn accounts(ground: &Ground, config: &Config, store: &Store, outbox: &Outbox, vault: &Arc<Vault>) -> Accounts {
+    let Ground { clock, random, life, .. } = ground.clone();
+    let tools = accounts::Tools { store: store.clone(), outbox: outbox.clone(), vault: vault.clone(), clock, random };
+    Accounts::start(tools, account_settings(config), &life)
+}
+
+fn account_settings(config: &Config) -> accounts::Settings {
+    accounts::Settings {
+        accounts: config.accounts.clone(),
+        mail: config.mail.is_some(),
+        public_url: config.server.public_url.as_ref().map(ToString::to_string),
+    }
 }
 
 fn quotas(settings: config::SessionSettings) -> Quotas {

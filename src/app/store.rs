@@ -16,7 +16,7 @@ use crate::http::idempotency;
 use crate::store::engine::EngineError;
 use crate::store::snapshot::{self, Existing, Found, SnapshotError};
 use crate::store::{Durability, Kind, Settings, Store, StoreError};
-use crate::{flows, operators, outbox, portals, sessions, snapshots};
+use crate::{accounts, flows, operators, outbox, portals, sessions, snapshots};
 
 /// From when on opening the store takes so long that the service manager is told.
 const SLOW: Duration = Duration::from_secs(10);
@@ -41,7 +41,15 @@ pub(super) async fn open(ground: &Ground, config: &Config) -> Result<Store, Star
 
 /// Every kind of record that this program keeps.
 fn kinds() -> Vec<Kind> {
-    let rooms = [crate::store::KINDS, operators::KINDS, snapshots::KINDS, sessions::KINDS, flows::KINDS, alerts::KINDS];
+    let rooms = [
+        crate::store::KINDS,
+        operators::KINDS,
+        snapshots::KINDS,
+        sessions::KINDS,
+        flows::KINDS,
+        alerts::KINDS,
+        accounts::KINDS,
+    ];
     [rooms.concat(), vault::KINDS.to_vec(), idempotency::KINDS.to_vec(), outbox::kinds(), portals::kinds()].concat()
 }
 

@@ -23,7 +23,7 @@ pub(super) fn limits(root: &Section<'_>) -> Option<Limits> {
 }
 
 /// A reader for a number from 1 to `most`.
-fn count(most: u32) -> impl Fn(&Field<'_>) -> Result<NonZeroU32, String> {
+pub(super) fn count(most: u32) -> impl Fn(&Field<'_>) -> Result<NonZeroU32, String> {
     move |field| {
         let number = words::integer(1..=most)(field)?;
         NonZeroU32::new(number).ok_or_else(|| format!("expected between 1 and {most}, got 0"))

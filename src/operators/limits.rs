@@ -87,21 +87,9 @@ struct Counted {
 
 #[derive(Debug)]
 struct Token {
-    rate: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>,
+    rate: RateLimiter<NotKeyed, InMemoryState, Clock, NoOpMiddleware<Nanos>>,
     places: Arc<Semaphore>,
     last: Duration,
-}
-
-/// The clock as governor reads it.
-#[derive(Clone, Debug)]
-struct Ticks(Clock);
-
-impl governor::clock::Clock for Ticks {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.passed().into()
-    }
 }
 
 impl Limiter {
@@ -156,7 +144,7 @@ impl Limiter {
 
     fn token(&self, limits: &Limits, now: Duration) -> Token {
         Token {
-            rate: RateLimiter::direct_with_clock(Quota::per_minute(limits.per_minute), Ticks(self.clock.clone())),
+            rate: RateLimiter::direct_with_clock(Quota::per_minute(limits.per_minute), self.clock.clone()),
             places: Arc::new(Semaphore::new(limits.at_once.get() as usize)),
             last: now,
         }

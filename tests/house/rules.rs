@@ -19,6 +19,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
     ("alerts", &[BASE, &["outbox"]]),
     // Domains do not know one another, but for those named here.
     ("browsers", &[GROUND]),
+    ("accounts", &[DOMAIN]),
     ("operators", &[DOMAIN]),
     ("portals", &[DOMAIN, &["browsers", "calls"]]),
     ("sessions", &[BASE, &["document"]]),
@@ -35,7 +36,7 @@ pub(crate) const ROOMS: &[(&str, &[&[&str]])] = &[
 const GROUND: &[&str] = &["clock", "ids", "secret", "lifecycle"];
 const BASE: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store"];
 const DOMAIN: &[&str] = &["clock", "ids", "secret", "lifecycle", "config", "store", "outbox", "alerts"];
-const DOMAINS: &[&str] = &["browsers", "flows", "operators", "portals", "sessions", "snapshots"];
+const DOMAINS: &[&str] = &["accounts", "browsers", "flows", "operators", "portals", "sessions", "snapshots"];
 
 /// Crates that only some files may use, and which. An entry that ends with `/` is a folder.
 const CRATES: &[(&str, &[&str])] = &[

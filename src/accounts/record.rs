@@ -1,0 +1,146 @@
+//! The record of one address: everything about an account is in it, so that everything about it changes in one step: the user
+//! with its mail, the login with the code that it used up, the new password with the end of all logins.
+//!
+//! Also the hint from a user's id to the address: written before the user is, and checked against the account's record by
+//! whoever follows it, as the store's expiry index is.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::address::Address;
+use super::audit::Line;
+use super::budget::{Budget, Sent};
+use super::code::Code;
+use super::registration::Registration;
+use super::sessions::LoginSession;
+use crate::clock::Time;
+use crate::outbox::{Carrier, Pending};
+use crate::store::{Expires, Kind, Record};
+
+/// How long a record without a user keeps what the outbox and the audit log take within moments.
+const CARRIED: Duration = Duration::from_secs(24 * 3600);
+
+/// Everything about one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// Mails go here.
+    pub(super) address: Address,
+    /// Who has proven to own the address.
+    pub(super) user: Option<User>,
+    /// The user's logins.
+    pub(super) sessions: Vec<LoginSession>,
+    /// Those who say that they own the address and have not proven it.
+    pub(super) pending: Vec<Registration>,
+    /// The code that logs the user in.
+    pub(super) login_code: Option<Code>,
+    /// The code that sets a new password.
+    pub(super) reset_code: Option<Code>,
+    /// Wrong guesses, over all doors.
+    pub(super) budget: Budget,
+    /// Mails with codes.
+    pub(super) sent: Sent,
+    /// Mails that the outbox has not taken yet.
+    pub(super) mails: Vec<Pending>,
+    /// Lines that the audit log has not taken yet.
+    pub(super) lines: Vec<Line>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Never changes, and is never used again.
+    pub id: Uuid,
+    /// As the user wrote it.
+    pub full_name: String,
+    /// The password's hash as a PHC string; None: logs in with codes alone.
+    pub(super) password: Option<String>,
+    /// Whether logins are let in.
+    pub state: State,
+    /// Grows when every login before must end: tokens of another one are void.
+    pub(super) epoch: u64,
+    /// When the account was asked for.
+    pub created_at: Time,
+    /// When the address was proven to be the user's own.
+    pub verified_at: Time,
+}
+
+/// Whether a user may log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Yes.
+    Active,
+    /// An operator has said no.
+    Disabled,
+}
+
+/// The account of a user, by the user's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hint {
+    /// The key of the account's record.
+    pub(super) account: String,
+}
+
+/// The kinds of records that are kept here.
+pub const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint>()];
+
+impl Record for AccountRecord {
+    const SPACE: &'static str = "account";
+    const SCHEMA: u8 = 1;
+}
+
+impl Record for Hint {
+    const SPACE: &'static str = "account-user";
+    const SCHEMA: u8 = 1;
+}
+
+impl Carrier for AccountRecord {
+    fn pending(&self) -> &[Pending] {
+        &self.mails
+    }
+
+    fn pending_mut(&mut self) -> &mut Vec<Pending> {
+        &mut self.mails
+    }
+}
+
+impl AccountRecord {
+    /// Of an address that nobody has asked about.
+    pub(super) fn new(address: Address) -> Self {
+        Self {
+            address,
+            user: None,
+            sessions: Vec::new(),
+            pending: Vec::new(),
+            login_code: None,
+            reset_code: None,
+            budget: Budget::default(),
+            sent: Sent::default(),
+            mails: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Drops what has ended by `now`: an expired code is gone for every reader from that millisecond on.
+    pub(super) fn forget(&mut self, now: Time) {
+        self.pending.retain(|pending| now < pending.code.expires_at);
+        self.login_code.take_if(|code| code.expires_at <= now);
+        self.reset_code.take_if(|code| code.expires_at <= now);
+        self.sent.forget(now);
+    }
+
+    /// When the record may go: never while there is a user; otherwise when nothing in it matters any more. What still has to go
+    /// elsewhere has a day for that.
+    pub(super) fn expires(&self, now: Time) -> Expires {
+        if self.user.is_some() {
+            return Expires::Never;
+        }
+        let carries = !(self.mails.is_empty() && self.lines.is_empty());
+        let codes = self.pending.iter().map(|pending| pending.code.expires_at);
+        let ends =
+            codes.chain(self.sent.over_at()).chain([self.budget.full_at()]).chain(carries.then(|| now + CARRIED));
+        Expires::At(ends.max().unwrap_or_default())
+    }
+}
