@@ -159,7 +159,8 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
         let compare = async |text: &str| passwords.compare(&Secret::new(text), Some(&hash)).await.unwrap();
         assert_eq!(compare(composed).await, Compared::Right(None));
-        for other in ["비밀번호e\u{301}", "비밀번호é ", " 비밀번호é", "비밀번호É", "비밀번호é\0", ""] {
+        for other in ["비밀번호e\u{301}", "비밀번호é ", " 비밀번호é", "비밀번호É", "비밀번호é\0", ""]
+        {
             assert_eq!(compare(other).await, Compared::Wrong, "{other:?}");
         }
         assert_ne!(passwords.hash(&Secret::new(composed)).await.unwrap(), hash, "a salt of its own");

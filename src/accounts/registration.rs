@@ -149,12 +149,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Too many requests or mails; [`AccountError::NoMail`].
-    pub async fn resend(
-        &self,
-        email: &str,
-        ticket: Option<&str>,
-        device: &Device,
-    ) -> Result<Mailed, AccountError> {
+    pub async fn resend(&self, email: &str, ticket: Option<&str>, device: &Device) -> Result<Mailed, AccountError> {
         let address = Address::parse(email)?;
         self.admit(device, &address)?;
         let settings = self.mailing()?;

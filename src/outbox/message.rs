@@ -138,6 +138,11 @@ impl Content {
         &self.text
     }
 
+    /// The same in HTML; empty when there is none.
+    pub fn html(&self) -> &str {
+        &self.html
+    }
+
     pub(super) fn seal(&self, vault: &Vault, context: &str) -> Result<Vec<u8>, OutboxError> {
         let json = serde_json::to_vec(self).map_err(|_| OutboxError::Unreadable)?;
         Ok(vault.seal(context, &json)?)

@@ -153,9 +153,7 @@ impl Worker {
 
     fn work(&mut self, task: &Task) -> Result<Done, Failure> {
         match task {
-            Task::Hash { password, salt } => {
-                Ok(Done { right: false, hash: Some(self.hash(password, salt)?) })
-            }
+            Task::Hash { password, salt } => Ok(Done { right: false, hash: Some(self.hash(password, salt)?) }),
             // Wrong whatever was sent, after the work that a comparison takes.
             Task::Compare { password, kept: None, salt } => {
                 self.hash(password, salt)?;
