@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::accounts;
 use crate::alerts::AlertError;
 use crate::browsers;
 use crate::clock::Clock;
@@ -41,7 +42,7 @@ pub use parts::Parts;
 use probe::StoreProbe;
 pub use service::{Ended, Signals, run};
 pub use trial::Bench;
-pub(crate) use vault::KEY_FILE;
+pub(crate) use vault::{KEY_FILE, open as open_vault};
 
 /// How long the parts may take to stop once the doors are closed.
 const PARTS_LIMIT: Duration = Duration::from_secs(10);
@@ -135,6 +136,9 @@ pub enum StartError {
     /// Flows cannot be kept.
     #[error(transparent)]
     Flows(#[from] flows::FlowsError),
+    /// Accounts cannot be kept.
+    #[error(transparent)]
+    Accounts(#[from] accounts::StartError),
     /// A portal cannot be kept.
     #[error(transparent)]
     Portals(#[from] portals::PortalsError),

@@ -1,7 +1,9 @@
 //! The command line: reads arguments, runs one subcommand, turns its outcome into an exit code. Results go to standard
 //! output, everything else to standard error. Works through the other rooms; keeps no rule of its own.
 
+mod accounts;
 mod alert;
+mod audit;
 mod backup;
 mod check_config;
 mod compact;
@@ -61,6 +63,10 @@ enum Command {
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// See and change the keys that sign the users' access tokens.
+    Accounts(accounts::Accounts),
+    /// Look at the audit log of the accounts.
+    Audit(audit::Audit),
     /// Write a snapshot of the store to a file, while the server runs or not.
     Backup(backup::Backup),
     /// Make the store from a snapshot, or only check one.
@@ -142,6 +148,8 @@ pub fn main() -> ExitCode {
         Command::Flow(flow) => on_runtime(flow.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::Accounts(accounts) => on_runtime(accounts.run()),
+        Command::Audit(audit) => on_runtime(audit.run()),
         Command::Backup(backup) => on_runtime(backup.run()),
         Command::Restore(restore) => on_runtime(restore.run()),
         Command::Compact(compact) => on_runtime(compact.run()),

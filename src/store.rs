@@ -23,6 +23,7 @@ mod commit;
 pub mod compact;
 pub mod engine;
 mod expiry;
+mod follow;
 mod fresh;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -56,6 +57,7 @@ use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
+pub use follow::{Follower, Following};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
 pub use migration::Kind;

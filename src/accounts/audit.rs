@@ -4,12 +4,21 @@
 //! id: no change without its line, no line without its change. A line names people by their ids, never by address, and
 //! carries no code, no password and no token.
 
+mod chain;
+mod mover;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Time;
+use crate::store::{Expires, Record};
+pub use chain::{Broken, Fault, Numbered, Verdict};
+pub use mover::{Audit, MAX_PAGE};
+
+/// The kinds of records that are kept here.
+pub(super) use chain::KINDS;
 
 /// Lines that may wait in one record. They leave within a second unless the store fails; then nothing more may be done
 /// about that record rather than something without a trace.
@@ -134,9 +143,11 @@ pub fn push(waiting: &mut Vec<Line>, line: Line) -> Result<(), Full> {
 }
 
 /// A record that carries lines until the chain has them.
-pub trait Carrier: crate::store::Record + Clone + Sync {
+pub trait Carrier: Record + Clone + Sync {
     /// What it carries.
     fn lines(&self) -> &[Line];
     /// Where it carries it.
     fn lines_mut(&mut self) -> &mut Vec<Line>;
+    /// When the record ends, as it stands: it may stay longer while it carries lines than it does without.
+    fn expires(&self, now: Time) -> Expires;
 }

@@ -71,14 +71,14 @@ impl Code {
 
     /// Judges a guess with one of this code's tries; None: it has none.
     pub(super) fn guess(&mut self, print: Print) -> Option<bool> {
-        guess(&mut self.tries, || same(&self.print, &print.0))
+        let right = self.is(print);
+        guess(&mut self.tries, right)
     }
 }
 
-/// Judges a guess with one of `tries`, of which a wrong one is gone; None: there is none, and nothing is compared.
-pub(super) fn guess(tries: &mut u8, is_right: impl FnOnce() -> bool) -> Option<bool> {
+/// Judges a guess with one of `tries`, of which a wrong one is gone; None: there is none, so that it counts for nothing.
+pub(super) fn guess(tries: &mut u8, right: bool) -> Option<bool> {
     let left = tries.checked_sub(1)?;
-    let right = is_right();
     if !right {
         *tries = left;
     }

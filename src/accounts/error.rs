@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::address::InvalidAddress;
-use super::password::Unfit;
+use super::audit::Full;
+use super::password::{Failure, Unfit};
+use super::tokens::Unsigned;
 use crate::clock::Time;
 use crate::outbox::OutboxError;
 use crate::store::StoreError;
@@ -41,6 +43,9 @@ pub enum AccountError {
     /// The token that proves the login is no longer good; log in again.
     #[error("the login has ended; log in again")]
     LoggedOut,
+    /// The user has no session of that id; look at the list.
+    #[error("none of your sessions has that id")]
+    UnknownSession,
     /// The account was disabled by an operator; said only to who has proven to own it.
     #[error("the account is disabled")]
     Disabled,
@@ -77,6 +82,12 @@ pub enum AccountError {
     /// No mail server is configured.
     #[error("no mail can be sent: the configuration has no [mail] section (mail.url, mail.from)")]
     NoMail,
+    /// The audit log does not take what belongs to the change; ask again.
+    #[error(transparent)]
+    Audit(#[from] Full),
+    /// No token could be signed.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
     /// A mail could not be prepared.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -86,4 +97,13 @@ pub enum AccountError {
     /// A record is not what its place says, or a hash not what was stored: restore from a snapshot.
     #[error("an account is damaged: {0}")]
     Damaged(&'static str),
+}
+
+impl From<Failure> for AccountError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Busy(retry_after) => Self::Busy { retry_after },
+            Failure::Hash => Self::Damaged("a password's hash cannot be read"),
+        }
+    }
 }

@@ -76,6 +76,10 @@ impl audit::Carrier for SigningKeys {
     fn lines_mut(&mut self) -> &mut Vec<Line> {
         &mut self.lines
     }
+
+    fn expires(&self, _: Time) -> Expires {
+        Expires::Never
+    }
 }
 
 /// A key as an operator sees it.

@@ -190,6 +190,33 @@ impl Writer {
         }
     }
 
+    /// A refresh token came a second time: its session was ended.
+    pub(super) fn session_stolen(&self, at: Time) -> Content {
+        let at = at.local();
+        match self.locale {
+            Locale::English => self.plain(
+                "A login of yours was ended",
+                &[
+                    &format!(
+                        "One of your logins was used from two places at {at}, as happens when somebody has copied it from a \
+                         device of yours. It has ended on both: log in again where you want to go on."
+                    ),
+                    "If you do not know why that was, end your other logins as well and set a new password.",
+                ],
+            ),
+            Locale::Korean => self.plain(
+                "로그인이 종료되었습니다",
+                &[
+                    &format!(
+                        "{at}에 하나의 로그인이 두 곳에서 사용되었습니다. 다른 사람이 기기에서 로그인 정보를 복사했을 때 일어나는 \
+                         일입니다. 두 곳 모두에서 로그인이 종료되었으니, 계속하려면 다시 로그인해 주세요."
+                    ),
+                    "이유를 알 수 없다면 다른 로그인도 모두 종료하고 비밀번호를 재설정해 주세요.",
+                ],
+            ),
+        }
+    }
+
     fn plain(&self, subject: &str, paragraphs: &[&str]) -> Content {
         self.letter(&Said { subject, before: paragraphs, code: None, after: &[] })
     }
@@ -234,14 +261,28 @@ mod tests {
     #[test]
     fn every_letter_is_in_the_language_and_no_subject_has_the_code() {
         let digits = Secret::new("135790");
-        for (locale, word) in [(Locale::English, "account"), (Locale::Korean, "니다")] {
+        for locale in [Locale::English, Locale::Korean] {
             let writer = Writer::new(locale, Some("https://porter.example.com"));
             let life = Duration::from_secs(900);
-            let coded = [writer.registration_code(&digits, life), writer.login_code(&digits, life), writer.reset_code(&digits, life)];
+            let coded = [
+                writer.registration_code(&digits, life),
+                writer.login_code(&digits, life),
+                writer.reset_code(&digits, life),
+            ];
             for letter in &coded {
-                assert!(letter.text().contains("135790") && (letter.text().contains("15 minutes") || letter.text().contains("15분")), "{}", letter.text());
+                assert!(
+                    letter.text().contains("135790")
+                        && (letter.text().contains("15 minutes") || letter.text().contains("15분")),
+                    "{}",
+                    letter.text()
+                );
             }
-            let plain = [writer.already_registered(), writer.no_account(), writer.password_changed(Time::from_millis(0))];
+            let plain = [
+                writer.already_registered(),
+                writer.no_account(),
+                writer.password_changed(Time::from_millis(0)),
+                writer.session_stolen(Time::from_millis(0)),
+            ];
             for letter in coded.iter().chain(&plain) {
                 assert!(letter.subject().starts_with("[porter.example.com] ") && !letter.subject().contains("135790"));
                 assert!(letter.text().ends_with("-- \nporter.example.com\n"));
@@ -250,8 +291,8 @@ mod tests {
                     assert!(letter.html().contains(&format!(">{words}</p>")), "{}", letter.html());
                 }
                 assert_eq!(letter.html().contains(">135790</p>"), letter.text().contains("135790"));
+                assert_eq!(letter.text().contains("니다"), locale == Locale::Korean, "{}", letter.text());
             }
-            assert!(plain.iter().all(|letter| letter.text().contains(word)));
         }
         let unnamed = Writer::new(Locale::English, None).no_account();
         assert_eq!(unnamed.subject(), "There is no account with this address");

@@ -65,35 +65,28 @@ impl Limiter {
         }
     }
 
-    /// Lets a request of `client` about the account `account` through. A client that asks too much takes nothing from the
-    /// others' measures.
+    /// Lets a request of `client` through. A client that asks too much takes nothing from the others' measure.
     ///
     /// # Errors
     /// [`AccountError::RateLimited`].
-    pub(super) fn admit(&self, client: Option<IpAddr>, account: Option<&str>) -> Result<(), AccountError> {
-        let counts = Arc::clone(&self.counts.read().unwrap_or_else(PoisonError::into_inner));
-        let admitted = self.judge(&counts, client, account);
-        if let Err((whose, retry_after)) = admitted {
-            ::metrics::counter!(REFUSED, "whose" => whose.name()).increment(1);
-            return Err(AccountError::RateLimited { whose: whose.words(), retry_after });
-        }
-        Ok(())
+    pub(super) fn admit_client(&self, client: Option<IpAddr>) -> Result<(), AccountError> {
+        let counts = self.counts();
+        let own = client.map_or(Ok(()), |client| count(&counts.clients, &network(client), &self.clock));
+        own.map_err(|wait| refused(Whose::Client, wait))?;
+        counts.total.check().map_err(|until| refused(Whose::Everybody, wait(&until, &self.clock)))
     }
 
-    fn judge(
-        &self,
-        counts: &Counts,
-        client: Option<IpAddr>,
-        account: Option<&str>,
-    ) -> Result<(), (Whose, Duration)> {
-        let wait = |until: NotUntil<Nanos>| until.wait_time_from(governor::clock::Clock::now(&self.clock));
-        if let Some(client) = client {
-            count(&counts.clients, &network(client), wait).map_err(|wait| (Whose::Client, wait))?;
-        }
-        if let Some(account) = account {
-            count(&counts.addresses, &account.to_owned(), wait).map_err(|wait| (Whose::Address, wait))?;
-        }
-        counts.total.check().map_err(|until| (Whose::Everybody, wait(until)))
+    /// Lets a request about the account of that key through.
+    ///
+    /// # Errors
+    /// [`AccountError::RateLimited`].
+    pub(super) fn admit_about(&self, account: &str) -> Result<(), AccountError> {
+        let counted = count(&self.counts().addresses, &account.to_owned(), &self.clock);
+        counted.map_err(|wait| refused(Whose::Address, wait))
+    }
+
+    fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -133,18 +126,23 @@ impl Counts {
     }
 }
 
-fn count<K: Hash + Eq + Clone>(
-    each: &Each<K>,
-    key: &K,
-    wait: impl Fn(NotUntil<Nanos>) -> Duration,
-) -> Result<(), Duration> {
+fn refused(whose: Whose, retry_after: Duration) -> AccountError {
+    ::metrics::counter!(REFUSED, "whose" => whose.name()).increment(1);
+    AccountError::RateLimited { whose: whose.words(), retry_after }
+}
+
+fn wait(until: &NotUntil<Nanos>, clock: &Clock) -> Duration {
+    until.wait_time_from(clock.passed().into())
+}
+
+fn count<K: Hash + Eq + Clone>(each: &Each<K>, key: &K, clock: &Clock) -> Result<(), Duration> {
     if each.len() >= COUNTED {
         each.retain_recent();
         if each.len() >= COUNTED {
             return Err(Duration::from_secs(60));
         }
     }
-    each.check_key(key).map_err(wait)
+    each.check_key(key).map(|_| ()).map_err(|until| wait(&until, clock))
 }
 
 /// Who counts as one client: an IPv4 address, or the IPv6 network of 64 bits that a provider gives to one customer.
@@ -164,10 +162,13 @@ mod tests {
     fn each_client_each_address_and_everybody_have_a_measure_of_their_own() {
         let clock = Clock::held(Time::from_millis(1_800_000_000_000));
         let rate = |number| NonZeroU32::new(number).unwrap();
-        let rates = Rates { client: rate(3), address: rate(2), total: rate(6) };
+        let rates = Rates { client: rate(3), address: rate(2), total: rate(7) };
         let limiter = Limiter::new(rates, clock.clone());
         let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        let admit = |client: &str, account| match limiter.admit(ip(client), account) {
+        let admit = |client: &str, account: Option<&str>| match limiter
+            .admit_client(ip(client))
+            .and_then(|()| account.map_or(Ok(()), |account| limiter.admit_about(account)))
+        {
             Ok(()) => None,
             Err(AccountError::RateLimited { whose, retry_after }) => Some((whose, retry_after.as_secs())),
             Err(other) => panic!("{other}"),
@@ -178,8 +179,8 @@ mod tests {
         assert_eq!(admit("2001:db8::ffff:1", Some("b")), None);
         assert_eq!(admit("2001:db8::3", Some("b")), Some(("from your network address", 20)));
         assert_eq!(admit("2001:db8:0:1::3", Some("c")), None);
-        assert_eq!(admit("192.0.2.4", Some("d")), Some(("altogether", 10)));
-        clock.advance(Duration::from_secs(10));
+        assert_eq!(admit("192.0.2.4", Some("d")), Some(("altogether", 8)));
+        clock.advance(Duration::from_secs(9));
         assert_eq!(admit("192.0.2.4", None), None);
         limiter.reconfigure(Rates { total: rate(1), ..rates });
         assert_eq!(admit("192.0.2.4", None), None);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::address::Address;
-use super::audit::Line;
+use super::audit::{self, Full, Line};
 use super::budget::{Budget, Sent};
 use super::code::Code;
 use super::registration::Registration;
@@ -84,7 +84,7 @@ pub(super) struct Hint {
 }
 
 /// The kinds of records that are kept here.
-pub const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint>()];
+pub(super) const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint>()];
 
 impl Record for AccountRecord {
     const SPACE: &'static str = "account";
@@ -103,6 +103,20 @@ impl Carrier for AccountRecord {
 
     fn pending_mut(&mut self) -> &mut Vec<Pending> {
         &mut self.mails
+    }
+}
+
+impl audit::Carrier for AccountRecord {
+    fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    fn lines_mut(&mut self) -> &mut Vec<Line> {
+        &mut self.lines
+    }
+
+    fn expires(&self, now: Time) -> Expires {
+        Self::expires(self, now)
     }
 }
 
@@ -142,5 +156,85 @@ impl AccountRecord {
         let ends =
             codes.chain(self.sent.over_at()).chain([self.budget.full_at()]).chain(carries.then(|| now + CARRIED));
         Expires::At(ends.max().unwrap_or_default())
+    }
+
+    /// Puts a line of the audit log into this change.
+    ///
+    /// # Errors
+    /// [`Full`]: the change must not be made then.
+    pub(super) fn note(&mut self, line: Line) -> Result<(), Full> {
+        audit::push(&mut self.lines, line)
+    }
+
+    /// As [`AccountRecord::note`], about the user, if there is one.
+    pub(super) fn note_about(&mut self, line: &Line) -> Result<(), Full> {
+        let line = line.clone();
+        self.note(match &self.user {
+            Some(user) => line.about(user.id),
+            None => line,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::accounts::audit::{What, Who};
+    use crate::accounts::code::{Print, Purpose};
+    use crate::secret::{Secret, Vault};
+    use crate::store::golden;
+
+    fn whole() -> AccountRecord {
+        let at = Time::from_millis(1_700_000_000_000);
+        let vault = Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap();
+        let print = Print::of(&vault, Purpose::Login, "a", "", &Secret::new("123456"));
+        let mut record = AccountRecord::new(Address::parse("a@b.example").unwrap());
+        let user = Uuid::from_u128(7);
+        record.user = Some(User {
+            id: user,
+            full_name: "민서".to_owned(),
+            password: Some("$argon2id$".to_owned()),
+            state: State::Disabled,
+            epoch: 3,
+            created_at: at,
+            verified_at: at,
+        });
+        record.pending.push(Registration {
+            id: "t".to_owned(),
+            full_name: "n".to_owned(),
+            password: None,
+            code: Code::new(print, at),
+            bare_tries: 4,
+            created_at: at,
+        });
+        record.login_code = Some(Code::new(print, at));
+        record.budget.take(at).unwrap();
+        record.sent.take(at, Duration::ZERO).unwrap();
+        record.note(Line::new(Uuid::from_u128(8), at, Who::User(user), What::LoggedIn).about(user)).unwrap();
+        record
+    }
+
+    #[test]
+    fn the_bytes_on_disk_are_golden() {
+        golden::<AccountRecord>(&whole(), "");
+        golden::<Hint>(&Hint { account: "ab".to_owned() }, "026162");
+    }
+
+    #[test]
+    fn a_record_without_a_user_goes_when_nothing_in_it_matters() {
+        let at = Time::from_millis(1_800_000_000_000);
+        let day = Duration::from_secs(24 * 3600);
+        let mut record = AccountRecord::new(Address::parse("a@b.example").unwrap());
+        record.budget.take(at).unwrap();
+        assert_eq!(record.expires(at), Expires::At(at + Duration::from_secs(1800)));
+        record.sent.take(at, Duration::ZERO).unwrap();
+        assert_eq!(record.expires(at), Expires::At(at + day));
+        let now = at + Duration::from_secs(60);
+        record.note(Line::new(Uuid::from_u128(8), at, Who::Nobody, What::Failed)).unwrap();
+        assert_eq!(record.expires(now), Expires::At(now + day), "what it carries has a day to get away");
+        record.user = whole().user;
+        assert_eq!(record.expires(now), Expires::Never);
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::audit::Deed;
-use super::code::{self, Code, Print, Purpose};
+use super::audit::{Line, What, Who};
+use super::code::{self, Code, Purpose};
 use super::record::{AccountRecord, Hint, State, User};
 use super::{AccountError, Accounts, Address, Device};
 use crate::clock::Time;
@@ -101,9 +101,9 @@ impl Accounts {
         if let Some(password) = wish.password {
             super::password::check(password, &address)?;
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let settings = self.mailing()?;
-        self.look_whether_sent(&address).await?;
+        self.look_whether_sent(&address, settings.accounts.resend_after)?;
         let password = match wish.password {
             Some(password) => Some(self.hash(password).await?),
             None => None,
@@ -118,13 +118,14 @@ impl Accounts {
         // Both are prepared whoever it is, for the same work.
         let code = self.mail(&address, &writer.registration_code(&digits, ttl))?;
         let known = self.mail(&address, &writer.already_registered())?;
-        let line = self.line(device, Deed::Registered);
+        let line = self.line(device, What::Registered);
         let resend_after = settings.accounts.resend_after;
         let registered = self.change(&address, |record, now| {
             if let Some(before) = record.pending.iter().find(|pending| pending.id == id) {
                 return Ok(before.code.expires_at);
             }
             record.sent.take(now, resend_after).map_err(|until| too_many_codes(now, until))?;
+            record.note_about(&line)?;
             let expires_at = now + ttl;
             if record.pending.len() >= MAX_PENDING {
                 record.pending.remove(0);
@@ -137,9 +138,8 @@ impl Accounts {
                 bare_tries: code::TRIES,
                 created_at: now,
             });
-            record.mails.push(if record.user.is_some() { known.clone() } else { code.clone() });
-            record.note(&line, now)?;
-            Ok(expires_at)
+            record.mails.push(if record.user.is_some() { known.clone() } else { code.clone().expiring(expires_at) });
+            Ok::<_, AccountError>(expires_at)
         });
         Ok((id.clone(), Mailed { expires_at: registered.await??, resend_after }))
     }
@@ -149,9 +149,9 @@ impl Accounts {
     ///
     /// # Errors
     /// Too many requests or mails; [`AccountError::NoMail`].
-    pub async fn resend(&self, email: &str, ticket: Option<&str>, device: &Device) -> Result<Mailed, AccountError> {
+    pub async fn resend(&self, email: &str, ticket: Option<&str>) -> Result<Mailed, AccountError> {
         let address = Address::parse(email)?;
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let settings = self.mailing()?;
         let (digits, ttl) = (code::draw(&self.0.random), settings.accounts.code_ttl);
         let writer = self.writer(&settings);
@@ -160,13 +160,13 @@ impl Accounts {
         let resend_after = settings.accounts.resend_after;
         let sent = self.change(&address, |record, now| {
             record.sent.take(now, resend_after).map_err(|until| too_many_codes(now, until))?;
-            let expires_at = now + ttl;
+            let (expires_at, taken) = (now + ttl, record.user.is_some());
             if let Some(pending) = record.registration(ticket) {
                 let print = self.print(Purpose::Registration, &address, &pending.id, &digits);
                 pending.code.renew(print, expires_at);
-                record.mails.push(if record.user.is_some() { known.clone() } else { code.clone() });
+                record.mails.push(if taken { known.clone() } else { code.clone().expiring(expires_at) });
             }
-            Ok(expires_at)
+            Ok::<_, AccountError>(expires_at)
         });
         Ok(Mailed { expires_at: sent.await??, resend_after })
     }
@@ -187,7 +187,7 @@ impl Accounts {
         if !code::is_code(digits.expose()) {
             return Err(AccountError::Malformed);
         }
-        self.admit(device, &address)?;
+        self.admit_about(&address)?;
         let guess = Guess { digits, ticket };
         for _ in 0..ATTEMPTS {
             match self.make(&address, guess, device, seed).await? {
@@ -197,6 +197,13 @@ impl Accounts {
             }
         }
         Err(AccountError::Busy { retry_after: Duration::from_secs(1) })
+    }
+
+    /// Refuses before a password is hashed what would be refused after it.
+    fn look_whether_sent(&self, address: &Address, apart: Duration) -> Result<(), AccountError> {
+        let Some(mut record) = self.peek(address)? else { return Ok(()) };
+        let now = self.0.clock.now();
+        record.sent.take(now, apart).map_err(|until| too_many_codes(now, until))
     }
 
     /// One attempt to make the user: first the hint, if the code seems right, then the user.
@@ -209,11 +216,11 @@ impl Accounts {
     ) -> Result<Outcome, AccountError> {
         let now = self.0.clock.now();
         let key = self.key(address);
-        let peeked = self.0.store.get::<AccountRecord>(&key)?.map(|stored| stored.value);
+        let peeked = self.peek(address)?;
         // The same request after a crash finds the user that it made.
         let again = |record: &AccountRecord| {
             let user = record.user.as_ref()?;
-            (user.id == user_id(user.created_at, seed?)).then(|| user.clone())
+            (user.id == user_id(user.verified_at, seed?)).then(|| user.clone())
         };
         if let Some(user) = peeked.as_ref().and_then(again) {
             return Ok(Outcome::Made(Box::new(user)));
@@ -227,26 +234,27 @@ impl Accounts {
             let hint = Hint { account: key.clone() };
             self.0.store.update(&id.to_string(), |_| Decision::Put(hint.clone(), Expires::Never, ())).await?;
         }
-        let (verified, failed) = (self.line(device, Deed::Verified), self.line(device, Deed::LoginFailed));
+        let (verified, failed) = (self.line(device, What::Verified), self.line(device, What::Failed));
         let outcome = self.change(address, |record, at| {
             let mut tried = record.clone();
             match self.judge(&mut tried, address, guess, at) {
                 Ok(_) if !seems_right => Outcome::Moved,
                 Ok(registration) => {
                     let user = registration.becomes(id, now);
-                    record.settle_user(user.clone());
-                    match record.note(&verified.clone().by(id), at) {
-                        Ok(()) => Outcome::Made(Box::new(user)),
-                        Err(full) => Outcome::Refused(full),
+                    let line = Line { who: Who::User(id), ..verified.clone() };
+                    match record.note(line.about(id)) {
+                        Ok(()) => {
+                            record.settle_user(user.clone());
+                            Outcome::Made(Box::new(user))
+                        }
+                        Err(full) => Outcome::Refused(full.into()),
                     }
                 }
                 Err(refused) => {
                     let guessed = tried != *record;
                     *record = tried;
-                    if guessed {
-                        let _ = record.note(&failed, at);
-                    }
-                    Outcome::Refused(refused)
+                    let noted = if guessed { record.note_about(&failed) } else { Ok(()) };
+                    Outcome::Refused(noted.map_or_else(AccountError::from, |()| refused))
                 }
             }
         });
@@ -281,22 +289,16 @@ impl Accounts {
             return Err(wrong(None));
         };
         let print = self.print(Purpose::Registration, address, &pending.id, digits);
-        let (code, right) = (&pending.code, || !taken && pending.code.is(print));
-        let (tries, judged) = if bare {
-            let mut tries = pending.bare_tries;
-            (None, code::guess(&mut tries, right).inspect(|_| pending.bare_tries = tries))
-        } else {
-            let mut tries = code.tries;
-            let judged = code::guess(&mut tries, right);
-            pending.code.tries = tries;
-            (Some(tries), judged)
-        };
+        let right = !taken && pending.code.is(print);
+        let tries = if bare { &mut pending.bare_tries } else { &mut pending.code.tries };
+        let judged = code::guess(tries, right);
+        let tries_left = (!bare).then_some(*tries);
         match judged {
             Some(true) => Ok(pending.clone()),
             None if !bare => Err(AccountError::CodeSpent),
             Some(false) | None => {
                 let _ = record.budget.take(now);
-                Err(wrong(tries))
+                Err(wrong(tries_left))
             }
         }
     }
@@ -305,9 +307,7 @@ impl Accounts {
 impl Registration {
     fn becomes(self, id: Uuid, verified_at: Time) -> User {
         let Self { full_name, password, created_at, .. } = self;
-        // The id carries the moment at which the user began to be one.
-        let _ = created_at;
-        User { id, full_name, password, state: State::Active, epoch: 0, created_at: verified_at, verified_at }
+        User { id, full_name, password, state: State::Active, epoch: 0, created_at, verified_at }
     }
 }
 

@@ -219,3 +219,6 @@ pub fn refresh(
     }
     turn
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,7 @@ impl Doors {
             readiness: ground.readiness.clone(),
             api: parts.portals_api.clone(),
             flows: parts.flows_api.clone(),
+            accounts: parts.accounts.clone(),
             alerts: parts.alerts.clone(),
             store: parts.store.clone(),
         };

@@ -111,7 +111,7 @@ impl Parts {
             operators: operators.clone(),
         };
         let flows = flows(ground, config, &store)?;
-        let accounts = accounts(ground, config, &store, &outbox, &vault);
+        let accounts = accounts(ground, config, &store, &outbox, &vault).await?;
         let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
         let flows_api =
             flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
@@ -172,10 +172,16 @@ fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, Start
     Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
 }
 
-fn accounts(ground: &Ground, config: &Config, store: &Store, outbox: &Outbox, vault: &Arc<Vault>) -> Accounts {
+async fn accounts(
+    ground: &Ground,
+    config: &Config,
+    store: &Store,
+    outbox: &Outbox,
+    vault: &Arc<Vault>,
+) -> Result<Accounts, StartError> {
     let Ground { clock, random, life, .. } = ground.clone();
     let tools = accounts::Tools { store: store.clone(), outbox: outbox.clone(), vault: vault.clone(), clock, random };
-    Accounts::start(tools, account_settings(config), &life)
+    Ok(Accounts::start(tools, account_settings(config), &life).await?)
 }
 
 fn account_settings(config: &Config) -> accounts::Settings {

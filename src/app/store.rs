@@ -41,16 +41,16 @@ pub(super) async fn open(ground: &Ground, config: &Config) -> Result<Store, Star
 
 /// Every kind of record that this program keeps.
 fn kinds() -> Vec<Kind> {
-    let rooms = [
-        crate::store::KINDS,
-        operators::KINDS,
-        snapshots::KINDS,
-        sessions::KINDS,
-        flows::KINDS,
-        alerts::KINDS,
-        accounts::KINDS,
-    ];
-    [rooms.concat(), vault::KINDS.to_vec(), idempotency::KINDS.to_vec(), outbox::kinds(), portals::kinds()].concat()
+    let rooms = [crate::store::KINDS, operators::KINDS, snapshots::KINDS, sessions::KINDS, flows::KINDS, alerts::KINDS];
+    [
+        rooms.concat(),
+        vault::KINDS.to_vec(),
+        idempotency::KINDS.to_vec(),
+        outbox::kinds(),
+        portals::kinds(),
+        accounts::kinds(),
+    ]
+    .concat()
 }
 
 /// Brings the records to this program's schemas, with a snapshot before the first of them is touched.

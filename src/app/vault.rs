@@ -30,7 +30,7 @@ const CONTEXT: &str = "vault/check";
 const KNOWN: &[u8] = b"nightporter";
 
 /// The vault of `store`, with the configured key or the one in the store's directory, which is made for a new store.
-pub(super) async fn open(store: &Store, config: &config::Store, random: &Random) -> Result<Vault, StartError> {
+pub(crate) async fn open(store: &Store, config: &config::Store, random: &Random) -> Result<Vault, StartError> {
     let file = config.path.join(KEY_FILE);
     let sealed = store.get::<Check>(CHECK)?.map(|check| check.value.0);
     let (vault, origin) = match &config.key {

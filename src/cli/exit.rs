@@ -22,7 +22,7 @@ Exit codes:
   2   wrong usage
   3   the server is not running
   4   sms explain: no code would be taken
-  65  the store or a snapshot is damaged, or a newer program wrote it; standard error says what to do
+  65  the store, a snapshot or the audit log is damaged, or a newer program wrote it; the message says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
   77  the store belongs to another user
@@ -161,6 +161,7 @@ impl From<StartError> for Failure {
             | StartError::Authorities(_)
             | StartError::Bench(_)
             | StartError::Flows(_)
+            | StartError::Accounts(_)
             | StartError::Portals(_) => Exit::Failed,
         };
         Self::new(exit, error)

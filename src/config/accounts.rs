@@ -25,6 +25,8 @@ pub struct Accounts {
     pub access_ttl: Duration,
     /// How long a refresh token that was used gives the same successor again. Default 10 s.
     pub refresh_grace: Duration,
+    /// How long a key signs tokens before the next one is made. Default 90 days.
+    pub key_ttl: Duration,
     /// The language of the mails. Default [`Locale::English`].
     pub locale: Locale,
     /// The memory that hashing a password takes, in bytes. Default 19 MiB, the least that OWASP recommends with two passes.
@@ -66,6 +68,7 @@ pub(super) fn accounts(root: &Section<'_>) -> Option<Accounts> {
     let idle_ttl = section.or("idle_ttl", "12h", duration::within(LOGIN_LIFE));
     let access_ttl = section.or("access_ttl", "10m", duration::within(SECOND..=HOUR));
     let refresh_grace = section.or("refresh_grace", "10s", duration::within(Duration::ZERO..=SECOND * 60));
+    let key_ttl = section.or("key_ttl", "90d", duration::within(HOUR * 24..=HOUR * 24 * 400));
     let locale = section.or("locale", "en", words::choice(LOCALES));
     let password_memory = section.or("password_memory", "19 MiB", words::bytes(19 * MIB..=1024 * MIB));
     let password_passes = section.or("password_passes", "2", words::integer(2..=100));
@@ -81,6 +84,7 @@ pub(super) fn accounts(root: &Section<'_>) -> Option<Accounts> {
         idle_ttl: idle_ttl?,
         access_ttl: access_ttl?,
         refresh_grace: refresh_grace?,
+        key_ttl: key_ttl?,
         locale: locale?,
         password_memory: password_memory?,
         password_passes: password_passes?,

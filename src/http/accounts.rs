@@ -1,13 +1,22 @@
 //! The routes of `/api/auth`: the team's own users sign up, log in and prove who they are. No answer of theirs may be kept by
 //! anybody on its way.
 
+mod asked;
+mod login;
+mod passwords;
+mod registration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 use super::idempotency::Idempotency;
 use super::problem::Problem;
-use crate::accounts::{AccountError, Accounts};
+use crate::accounts::{AccountError, Accounts, Mailed, User, Verified};
+use crate::clock::Time;
 
 /// What the routes work with.
 #[derive(Clone, Debug)]
@@ -21,13 +30,61 @@ pub struct Api {
 impl Api {
     /// All routes.
     pub fn routes(self) -> OpenApiRouter {
-        OpenApiRouter::new().layer(axum::middleware::map_response(unkept)).with_state(self)
+        OpenApiRouter::new()
+            .merge(registration::routes())
+            .merge(login::routes())
+            .merge(passwords::routes())
+            .route_layer(axum::middleware::map_response(unkept))
+            .with_state(self)
     }
 }
 
 async fn unkept(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// A user, as the user sees it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
+struct UserView {
+    #[schema(value_type = String)]
+    id: Uuid,
+    /// The canonical address.
+    email: String,
+    full_name: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Time,
+    #[schema(value_type = String, format = DateTime)]
+    verified_at: Time,
+}
+
+impl From<Verified> for UserView {
+    fn from(Verified { address, user }: Verified) -> Self {
+        let User { id, full_name, created_at, verified_at, .. } = user;
+        Self { id, email: address.as_str().to_owned(), full_name, created_at, verified_at }
+    }
+}
+
+/// A code that is on its way, if the address is one that gets it.
+#[derive(Serialize, ToSchema)]
+struct Sent {
+    /// From this millisecond on the code counts no more.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Time,
+    /// Seconds until another one may be asked for.
+    resend_after: u64,
+}
+
+impl From<Mailed> for Sent {
+    fn from(Mailed { expires_at, resend_after }: Mailed) -> Self {
+        Self { expires_at, resend_after: resend_after.as_secs() }
+    }
+}
+
+/// A field that may be left out, but is not null.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl From<AccountError> for Problem {
@@ -47,6 +104,7 @@ impl From<AccountError> for Problem {
                 Self::unauthorized(detail).recoded(StatusCode::UNAUTHORIZED, "invalid_credentials")
             }
             AccountError::LoggedOut => Self::invalid_token(detail),
+            AccountError::UnknownSession => Self::not_found("unknown_session", detail).field("id"),
             AccountError::Disabled => Self::forbidden("account_disabled", detail),
             AccountError::TooManyGuesses { until, retry_after } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_guesses", detail)
@@ -64,7 +122,8 @@ impl From<AccountError> for Problem {
             AccountError::Busy { retry_after } => Self::unavailable("busy", detail, retry_after),
             AccountError::NoMail => Self::new(StatusCode::SERVICE_UNAVAILABLE, "mail_not_configured", detail),
             AccountError::Store(error) => Self::store(&error, "an account's record"),
-            AccountError::Outbox(_) | AccountError::Damaged(_) => {
+            AccountError::Audit(_) => Self::unavailable("busy", detail, std::time::Duration::from_secs(1)),
+            AccountError::Outbox(_) | AccountError::Unsigned(_) | AccountError::Damaged(_) => {
                 tracing::error!(%error, "an account cannot be changed: {error}");
                 Self::internal()
             }

@@ -3,6 +3,7 @@
 //! The kernel vouches for who is at the other end; only our own user and root are heard. It is HTTP like everything
 //! else, served by the same server, but on a router of its own that no network reaches.
 
+pub mod audit;
 mod snapshot;
 pub mod socket;
 pub mod trial;
@@ -25,6 +26,8 @@ use super::json::Json;
 use super::params::Path;
 use super::portals::Api;
 use super::problem::Problem;
+use crate::accounts::Accounts;
+use crate::accounts::audit::{Line, What};
 use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
@@ -126,6 +129,8 @@ pub struct Reach {
     pub api: Api,
     /// How flows are doing, and what may be tried again.
     pub flows: super::flows::Api,
+    /// Whose audit log is looked at, and whose keys are changed.
+    pub accounts: Accounts,
     /// Test alerts go out here.
     pub alerts: Alerts,
     /// What snapshots are taken of.
@@ -150,6 +155,7 @@ impl Control {
             .route("/alerts/test", axum::routing::post(test_alert))
             .route("/snapshot", axum::routing::post(snapshot::take))
             .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
+            .merge(audit::routes().into())
             .with_state(self);
         guard(routes.merge(portals).merge(flows))
     }

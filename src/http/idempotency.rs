@@ -25,7 +25,7 @@ use crate::clock::{Clock, Time};
 use crate::ids::Random;
 use crate::lifecycle::{Lifecycle, panic_message};
 use crate::operators::Principal;
-use crate::secret::{self, Vault};
+use crate::secret::Vault;
 use crate::store::{Decision, Expires, Kind, Record, Store, StoreError, Stored};
 
 /// How long an answer is remembered.
@@ -158,7 +158,9 @@ impl Idempotency {
             key.as_bytes(),
         ]);
         let id = data_encoding::HEXLOWER.encode(&id);
-        match self.claim(&id, &secret::fingerprint(asked.body)).await {
+        // Keyed, because a body may hold a password: a bare fingerprint could be guessed at faster than its hash.
+        let body = data_encoding::HEXLOWER.encode(&self.vault.fingerprint(&[b"idempotency body", asked.body]));
+        match self.claim(&id, &body).await {
             Ok(Claim::Work(seed)) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
             Ok(Claim::Replay(state)) => self.replay(&id, state).unwrap_or_else(|error| failed(&error)),
             Ok(Claim::Running) => {

@@ -7,7 +7,8 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Record, Store, StoreError};
@@ -21,6 +22,11 @@ const BATCH: usize = 64;
 pub trait Follower: Sync {
     /// Looks at the records of these ids, each once, as they are now; some may be gone. At most 64.
     fn look(&self, ids: &BTreeSet<String>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The ids of the records that it remembers, because some may have gone while it was not told.
+    fn known(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The changes of the records of the kind `T`, heard from the moment this is made.
@@ -39,16 +45,22 @@ impl Store {
 }
 
 impl<T: Record> Following<T> {
-    /// Shows `follower` every record there is.
+    /// Shows `follower` every record there is, and those that it knows from before.
     ///
     /// # Errors
     /// The store's, or what the follower met.
     pub async fn all(&self, follower: &impl Follower) -> Result<(), StoreError> {
-        let mut last = None;
-        while let Some(id) = self.store.next_ids::<T>(last.as_deref(), BATCH).await?.last_shown(follower).await? {
-            last = Some(id);
+        for known in follower.known().chunks(BATCH) {
+            follower.look(&known.iter().cloned().collect()).await?;
         }
-        Ok(())
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list::<T>(after.as_deref(), BATCH).await?;
+            let ids: BTreeSet<String> = page.into_iter().map(|(id, _)| id).collect();
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(last.clone());
+            follower.look(&ids).await?;
+        }
     }
 
     /// Shows `follower` every record there is and then each that changes, until `stop`.
@@ -76,36 +88,34 @@ impl<T: Record> Following<T> {
     /// Shows what changes, until `stop`, a failure, or until all must be looked at again.
     async fn changed(&mut self, follower: &impl Follower, stop: &CancellationToken) -> Result<(), StoreError> {
         loop {
-            let first = tokio::select! {
+            let mut ids = BTreeSet::new();
+            let mut next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                change = self.changes.recv() => change,
+                change = self.changes.recv() => match change {
+                    Ok(change) => Ok(change),
+                    Err(RecvError::Lagged(missed)) => Err(TryRecvError::Lagged(missed)),
+                    Err(RecvError::Closed) => Err(TryRecvError::Closed),
+                },
             };
-            let mut ids = BTreeSet::new();
-            let mut next = first;
             loop {
                 match next {
-                    Ok(change) if change.key.space() == T::SPACE => {
-                        ids.insert(change.key.id().to_owned());
-                    }
+                    Ok(change) if change.key.space() == T::SPACE => ids.extend([change.key.id().to_owned()]),
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => return Ok(()),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Lagged(_)) => return Ok(()),
                     // The store that we hold a handle to is not closed before we are.
-                    Err(RecvError::Closed) => return Ok(stop.cancelled().await),
+                    Err(TryRecvError::Closed) => {
+                        stop.cancelled().await;
+                        return Ok(());
+                    }
                 }
                 if ids.len() >= BATCH {
                     break;
                 }
-                match self.changes.try_recv() {
-                    Ok(change) => next = Ok(change),
-                    Err(broadcast::error::TryRecvError::Empty) => break,
-                    Err(broadcast::error::TryRecvError::Lagged(missed)) => next = Err(RecvError::Lagged(missed)),
-                    Err(broadcast::error::TryRecvError::Closed) => next = Err(RecvError::Closed),
-                }
+                next = self.changes.try_recv();
             }
-            if !ids.is_empty() {
-                follower.look(&ids).await?;
-            }
+            follower.look(&ids).await?;
         }
     }
 }

@@ -1,0 +1,165 @@
+//! The real binary, killed at each step of a sign-up: what was answered is there afterwards, nothing is there twice, and a mail
+//! is never without its change nor a change without its mail.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nightporter::clock::{self, Clock};
+use nightporter::demo::mailbox::Mailbox;
+use nightporter::lifecycle::Lifecycle;
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::desk::{PASSWORD, PATIENCE, code, other};
+use crate::told::Told;
+
+/// An appliance in a process of its own, and its mail server, which outlives it.
+struct Appliance {
+    dir: tempfile::TempDir,
+    mailbox: Mailbox,
+    client: Client,
+    child: Option<Child>,
+    address: String,
+    starts: usize,
+}
+
+impl Appliance {
+    async fn start(life: &Lifecycle) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mailbox = Mailbox::start(None, &Clock::system(), life).await.unwrap();
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n\
+             [mail]\nurl = \"{}\"\nfrom = \"porter@a.example\"\n[accounts]\nresend_after = \"1s\"\n",
+            mailbox.url()
+        );
+        fs::write(dir.path().join("nightporter.toml"), config).unwrap();
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let mut appliance = Self { dir, mailbox, client, child: None, address: String::new(), starts: 0 };
+        appliance.serve().await;
+        appliance
+    }
+
+    async fn serve(&mut self) {
+        self.starts += 1;
+        let log = self.dir.path().join(format!("log{}", self.starts));
+        let stderr = fs::File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
+        command.arg("serve").arg("--config").arg(self.dir.path().join("nightporter.toml"));
+        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap());
+        let listening = async {
+            loop {
+                let text = fs::read_to_string(&log).unwrap();
+                if let Some((_, rest)) = text.split_once("listening on http://").filter(|(_, rest)| rest.contains('\n'))
+                {
+                    return rest.split_whitespace().next().unwrap().to_owned();
+                }
+                clock::pause(Duration::from_millis(20)).await;
+            }
+        };
+        self.address = clock::within(PATIENCE, listening)
+            .await
+            .unwrap_or_else(|_| panic!("{}", fs::read_to_string(&log).unwrap()));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGKILL, and another process on the same store.
+    async fn die_and_come_back(&mut self) {
+        self.kill();
+        self.serve().await;
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Told {
+        let url = format!("http://{}/api/auth/{path}", self.address);
+        Told::to(self.client.post(url), &body.to_string(), &[]).await
+    }
+
+    /// Sends a request and kills the process while it is under way, after about so long; None: nobody was answered.
+    async fn post_and_kill(&mut self, path: &str, body: &Value, after: Duration) -> Option<Told> {
+        let url = format!("http://{}/api/auth/{path}", self.address);
+        let request = self.client.post(url).header("content-type", "application/json").body(body.to_string());
+        let asking = tokio::spawn(async move {
+            match request.send().await {
+                Ok(answer) => Some(Told::of(answer).await),
+                Err(_) => None,
+            }
+        });
+        clock::pause(after).await;
+        self.kill();
+        let told = asking.await.unwrap();
+        self.serve().await;
+        told
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_up_goes_on_after_a_kill_at_each_step() {
+    let life = Lifecycle::new();
+    let mut appliance = Appliance::start(&life).await;
+    let (email, mails) = ("a@b.example", appliance.mailbox.clone());
+    let registered =
+        appliance.post("register", &json!({"email": email, "password": PASSWORD, "full_name": "민서"})).await;
+    assert_eq!(registered.status, 202, "{}", registered.text);
+    appliance.die_and_come_back().await;
+    let right = code(&mails.nth(1, PATIENCE).await.expect("what was answered has its mail"));
+    let mut guess = json!({"email": email, "verification_code": other(&right), "registration_id": registered.body["registration_id"]});
+    let wrong = appliance.post("verify-registration", &guess).await;
+    assert_eq!(wrong.body["tries_left"], 4, "{}", wrong.text);
+    appliance.die_and_come_back().await;
+    assert_eq!(appliance.post("verify-registration", &guess).await.body["tries_left"], 3);
+    guess["verification_code"] = right.into();
+    let made = appliance.post("verify-registration", &guess).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    appliance.die_and_come_back().await;
+    let login = json!({"email": email, "password": PASSWORD});
+    assert_eq!(appliance.post("login", &login).await.status, 200);
+    assert_eq!(appliance.post("password/forgot", &json!({"email": email})).await.status, 202);
+    appliance.die_and_come_back().await;
+    let right = code(&mails.nth(2, PATIENCE).await.expect("what was answered has its mail"));
+    let reset = json!({"email": email, "code": right, "new_password": "둘째 비밀번호"});
+    assert_eq!(appliance.post("password/reset", &reset).await.status, 204);
+    appliance.die_and_come_back().await;
+    assert_eq!(appliance.post("login", &login).await.status, 401);
+    let login = json!({"email": email, "password": "둘째 비밀번호"});
+    assert_eq!(appliance.post("login", &login).await.status, 200);
+    let letter = mails.nth(3, PATIENCE).await.expect("the change has its letter");
+    assert!(letter.subject().contains("password was changed"));
+    assert!(life.shutdown(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_the_middle_leaves_a_user_whole_or_none() {
+    let life = Lifecycle::new();
+    let mut appliance = Appliance::start(&life).await;
+    let mails = appliance.mailbox.clone();
+    for (number, millis) in [0, 1, 2, 4, 8].into_iter().enumerate() {
+        let email = format!("u{number}@b.example");
+        let register = json!({"email": email, "full_name": "민서", "password": PASSWORD});
+        let before = mails.count();
+        let registered = appliance.post("register", &register).await;
+        let right = code(&mails.nth(before + 1, PATIENCE).await.unwrap());
+        let ticket = &registered.body["registration_id"];
+        let verify = json!({"email": email, "verification_code": right, "registration_id": ticket});
+        let told = appliance.post_and_kill("verify-registration", &verify, Duration::from_millis(millis)).await;
+        let again = appliance.post("verify-registration", &verify).await;
+        match told {
+            Some(told) if told.status == 201 => assert_eq!(again.problem().1, "invalid_code", "made once"),
+            _ => assert!(again.status == 201 || again.problem().1 == "invalid_code", "{}", again.text),
+        }
+        let login = appliance.post("login", &json!({"email": email, "password": PASSWORD})).await;
+        assert_eq!(login.status, 200, "whole: {}", login.text);
+    }
+    assert!(life.shutdown(PATIENCE).await);
+}
