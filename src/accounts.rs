@@ -26,7 +26,6 @@ mod visits;
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
@@ -189,9 +188,23 @@ impl Accounts {
         self.0.tokens.key_set()
     }
 
+    /// Where users find the service.
+    pub fn public_url(&self) -> Option<String> {
+        self.settings().public_url.clone()
+    }
+
     /// What was done by whom.
     pub fn audit(&self) -> &Audit {
         &self.0.audit
+    }
+
+    /// Notes what an operator has done that no account's record tells of.
+    ///
+    /// # Errors
+    /// When the store failed; the line may be there or not.
+    pub async fn note_operator(&self, who: Who, what: What, detail: impl Into<String>) -> Result<(), StoreError> {
+        let now = self.0.clock.now();
+        self.0.audit.append(&Line::new(self.0.random.uuid(now), now, who, what).detail(detail)).await
     }
 
     fn settings(&self) -> Arc<Settings> {

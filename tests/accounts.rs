@@ -21,6 +21,10 @@ mod registration;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "sessions/told.rs"]
 mod told;
+#[path = "accounts/visitor.rs"]
+mod visitor;
+#[path = "accounts/visits.rs"]
+mod visits;
 
 use desk::{Desk, PASSWORD, code, other};
 use serde_json::json;

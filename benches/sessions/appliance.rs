@@ -84,9 +84,31 @@ impl Appliance {
     /// Its resident memory in KiB.
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// What the system says of its memory under this name, in KiB.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The processor's time that it has used so far.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn processor(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The second field is a name in parentheses, which may hold spaces; user and system time are the 14th and 15th.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        // Linux tells them in hundredths of a second on every machine that we run on.
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Where it listens.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 }
 
@@ -119,6 +141,12 @@ impl Connection {
             frame.unwrap();
         }
         Answer { status, etag, location }
+    }
+
+    /// Comes with this token from now on.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn authorize(&mut self, token: &str) {
+        self.token = format!("Bearer {token}");
     }
 
     /// Opens a stream of events, and reads its first one.

@@ -25,9 +25,9 @@ pub(super) use ring::{Ring, Signer};
 /// How long others may keep our key set without asking again.
 pub const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 /// From being published until signing: everybody's copy of the key set is older than [`MAX_AGE`] by then.
-pub const LEAD: Duration = Duration::from_secs(10 * 60);
+pub(super) const LEAD: Duration = Duration::from_secs(10 * 60);
 /// The longest life that an access token may be given, so that what an old key signed has expired for certain.
-pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(3600);
+pub(super) const MAX_ACCESS_TTL: Duration = Duration::from_secs(3600);
 /// What others may allow for clocks that differ; an old key stays that much longer.
 const LEEWAY: Duration = Duration::from_secs(2 * 60);
 /// How often a key's age is looked at.
@@ -39,7 +39,7 @@ const RING: &str = "ring";
 
 /// All signing keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SigningKeys {
+pub(super) struct SigningKeys {
     keys: Vec<Kept>,
     lines: Vec<Line>,
 }

@@ -27,10 +27,10 @@ const TAG: usize = 16;
 
 /// Makes refresh tokens and tells its own from others.
 #[derive(Clone, Debug)]
-pub struct Mint(Arc<Vault>);
+pub(super) struct Mint(Arc<Vault>);
 
 /// The secret of a token that is about to be made: drawn before the closure that may make it.
-pub struct Fresh(Zeroizing<[u8; 32]>);
+pub(super) struct Fresh(Zeroizing<[u8; 32]>);
 
 impl std::fmt::Debug for Fresh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,14 +40,14 @@ impl std::fmt::Debug for Fresh {
 
 impl Fresh {
     /// Draws one.
-    pub fn draw(random: &Random) -> Self {
+    pub(super) fn draw(random: &Random) -> Self {
         Self(Zeroizing::new(random.bytes()))
     }
 }
 
 /// A token that we made, whether or not it is still good.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Presented {
+pub(super) struct Presented {
     user: Uuid,
     session: SessionId,
     generation: u64,
@@ -63,12 +63,12 @@ impl std::fmt::Debug for Presented {
 
 impl Presented {
     /// Whose it is.
-    pub const fn user(&self) -> Uuid {
+    pub(super) const fn user(&self) -> Uuid {
         self.user
     }
 
     /// Of which session.
-    pub const fn session(&self) -> SessionId {
+    pub(super) const fn session(&self) -> SessionId {
         self.session
     }
 }
@@ -93,7 +93,7 @@ struct Replaced {
 
 /// What became of a token that was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(super) enum Turn {
     /// It was good; this is its successor.
     Next {
         /// The new token.
@@ -112,12 +112,12 @@ pub enum Turn {
 
 impl Mint {
     /// A mint that stamps with the key of `vault`.
-    pub const fn new(vault: Arc<Vault>) -> Self {
+    pub(super) const fn new(vault: Arc<Vault>) -> Self {
         Self(vault)
     }
 
     /// Reads a token; None when it is none of ours.
-    pub fn read(&self, text: &str) -> Option<Presented> {
+    pub(super) fn read(&self, text: &str) -> Option<Presented> {
         let bytes = Zeroizing::new(data_encoding::BASE64URL_NOPAD.decode(text.strip_prefix(PREFIX)?.as_bytes()).ok()?);
         let (body, tag) = bytes.split_at_checked(BODY)?;
         if !same(tag, &self.tag(body)) {

@@ -103,14 +103,17 @@ impl Accounts {
         }
         self.admit_about(&address)?;
         let settings = self.mailing()?;
-        self.look_whether_sent(&address, settings.accounts.resend_after)?;
-        let password = match wish.password {
-            Some(password) => Some(self.hash(password).await?),
-            None => None,
-        };
         let id = match seed {
             Some(seed) => data_encoding::HEXLOWER.encode(&seed[..16]),
             None => self.0.random.session_id(),
+        };
+        let resend_after = settings.accounts.resend_after;
+        if let Some(expires_at) = self.look_whether_sent(&address, &id, resend_after)? {
+            return Ok((id, Mailed { expires_at, resend_after }));
+        }
+        let password = match wish.password {
+            Some(password) => Some(self.hash(password).await?),
+            None => None,
         };
         let (digits, ttl) = (code::draw(&self.0.random), settings.accounts.code_ttl);
         let print = self.print(Purpose::Registration, &address, &id, &digits);
@@ -119,7 +122,6 @@ impl Accounts {
         let code = self.mail(&address, &writer.registration_code(&digits, ttl))?;
         let known = self.mail(&address, &writer.already_registered())?;
         let line = self.line(device, What::Registered);
-        let resend_after = settings.accounts.resend_after;
         let registered = self.change(&address, |record, now| {
             if let Some(before) = record.pending.iter().find(|pending| pending.id == id) {
                 return Ok(before.code.expires_at);
@@ -141,7 +143,8 @@ impl Accounts {
             record.mails.push(if record.user.is_some() { known.clone() } else { code.clone().expiring(expires_at) });
             Ok::<_, AccountError>(expires_at)
         });
-        Ok((id.clone(), Mailed { expires_at: registered.await??, resend_after }))
+        let expires_at = registered.await??;
+        Ok((id, Mailed { expires_at, resend_after }))
     }
 
     /// Sends another code for a registration, which keeps its tries; the code before counts no more. Without a ticket it is for
@@ -199,11 +202,16 @@ impl Accounts {
         Err(AccountError::Busy { retry_after: Duration::from_secs(1) })
     }
 
-    /// Refuses before a password is hashed what would be refused after it.
-    fn look_whether_sent(&self, address: &Address, apart: Duration) -> Result<(), AccountError> {
-        let Some(mut record) = self.peek(address)? else { return Ok(()) };
+    /// Refuses before a password is hashed what would be refused after it; the end of the registration `id`, if that was made.
+    fn look_whether_sent(&self, address: &Address, id: &str, apart: Duration) -> Result<Option<Time>, AccountError> {
+        let Some(mut record) = self.peek(address)? else { return Ok(None) };
         let now = self.0.clock.now();
-        record.sent.take(now, apart).map_err(|until| too_many_codes(now, until))
+        record.forget(now);
+        if let Some(made) = record.registration(Some(id)) {
+            return Ok(Some(made.code.expires_at));
+        }
+        record.sent.take(now, apart).map_err(|until| too_many_codes(now, until))?;
+        Ok(None)
     }
 
     /// One attempt to make the user: first the hint, if the code seems right, then the user.

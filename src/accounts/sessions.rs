@@ -19,7 +19,7 @@ use crate::ids::Random;
 use crate::secret::Secret;
 
 /// Sessions of one account; of more, the one that has been idle for longest makes room.
-pub const MAX: usize = 50;
+pub(super) const MAX: usize = 50;
 /// The longest name of a program that is kept, in bytes.
 pub const MAX_AGENT: usize = 256;
 
@@ -145,7 +145,7 @@ impl LoginSession {
 
 /// A session that is about to begin: drawn before the closure that begins it, which may run again.
 #[derive(Debug)]
-pub struct Draft {
+pub(super) struct Draft {
     id: SessionId,
     fresh: Fresh,
     device: Device,
@@ -153,7 +153,7 @@ pub struct Draft {
 
 /// A session that has begun.
 #[derive(Clone, Debug)]
-pub struct Begun {
+pub(super) struct Begun {
     /// Its name.
     pub id: SessionId,
     /// When it ends at the latest.
@@ -164,14 +164,14 @@ pub struct Begun {
 
 impl Draft {
     /// Draws the name and the secret of a session on `device`.
-    pub fn new(random: &Random, device: Device) -> Self {
+    pub(super) fn new(random: &Random, device: Device) -> Self {
         Self { id: SessionId::draw(random), fresh: Fresh::draw(random), device }
     }
 }
 
 /// Begins the session `draft` of `user` in `sessions`, which must be stored then. What is over leaves the list, and with
 /// [`MAX`] of them the one that has been idle for longest.
-pub fn begin(
+pub(super) fn begin(
     sessions: &mut Vec<LoginSession>,
     draft: &Draft,
     user: Uuid,
@@ -193,7 +193,7 @@ pub fn begin(
 }
 
 /// Ends the session `id`; false when there is none that lives.
-pub fn end(sessions: &mut Vec<LoginSession>, id: SessionId, now: Time, limits: &Limits) -> bool {
+pub(super) fn end(sessions: &mut Vec<LoginSession>, id: SessionId, now: Time, limits: &Limits) -> bool {
     let before = sessions.iter().any(|session| session.id == id && session.over_at(limits) > now);
     sessions.retain(|session| session.id != id);
     before
@@ -201,7 +201,7 @@ pub fn end(sessions: &mut Vec<LoginSession>, id: SessionId, now: Time, limits: &
 
 /// Takes the refresh token `presented` and puts `fresh` in its place, or says why not. A token that was replaced longer
 /// than [`Limits::refresh_grace`] ago ends its session: two hold it, and nobody knows which is the thief.
-pub fn refresh(
+pub(super) fn refresh(
     sessions: &mut Vec<LoginSession>,
     presented: &Presented,
     fresh: &Fresh,

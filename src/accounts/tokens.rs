@@ -24,7 +24,7 @@ const LEEWAY: Duration = Duration::from_secs(60);
 
 /// What every token says and how long it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Who makes them: the public address.
     pub issuer: String,
     /// For whom they are.
@@ -36,7 +36,7 @@ pub struct Settings {
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claims {
+pub(super) struct Claims {
     iss: String,
     aud: String,
     /// The user.
@@ -53,7 +53,7 @@ pub struct Claims {
 
 impl Claims {
     /// When it ends.
-    pub const fn expires_at(&self) -> Time {
+    pub(super) const fn expires_at(&self) -> Time {
         Time::from_millis(self.exp.saturating_mul(1000))
     }
 }
@@ -94,7 +94,7 @@ pub struct Grant {
 
 /// The maker and judge of access tokens; clones share it.
 #[derive(Clone, Debug)]
-pub struct Tokens(Arc<Inner>);
+pub(super) struct Tokens(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -124,13 +124,13 @@ impl Rules {
 
 impl Tokens {
     /// Tokens signed with `keys`.
-    pub fn new(keys: Keys, clock: Clock, random: Random, settings: Settings) -> Self {
+    pub(super) fn new(keys: Keys, clock: Clock, random: Random, settings: Settings) -> Self {
         let rules = RwLock::new(Arc::new(Rules::new(settings)));
         Self(Arc::new(Inner { keys, clock, random, rules }))
     }
 
     /// Makes tokens by other settings from now on.
-    pub fn reconfigure(&self, settings: Settings) {
+    pub(super) fn reconfigure(&self, settings: Settings) {
         *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Rules::new(settings));
     }
 
@@ -139,7 +139,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Unsigned`].
-    pub fn issue(&self, user: Uuid, epoch: u64, begun: Begun) -> Result<Grant, Unsigned> {
+    pub(super) fn issue(&self, user: Uuid, epoch: u64, begun: Begun) -> Result<Grant, Unsigned> {
         let now = self.0.clock.now();
         let session_left = begun.ends_at.since(now);
         let rules = self.rules();
@@ -167,7 +167,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Refused::Foreign`] or [`Refused::Expired`].
-    pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let now = self.0.clock.now();
         if token.len() > MAX_LENGTH {
             return Err(Refused::Foreign);
@@ -188,7 +188,7 @@ impl Tokens {
     }
 
     /// The keys as others fetch them, to check our tokens themselves: an RFC 7517 key set.
-    pub fn key_set(&self) -> serde_json::Value {
+    pub(super) fn key_set(&self) -> serde_json::Value {
         self.0.keys.ring().jwks(self.0.clock.now())
     }
 

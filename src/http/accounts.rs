@@ -2,11 +2,15 @@
 //! anybody on its way.
 
 mod asked;
+mod entry;
+mod granted;
 mod login;
 mod passwords;
 mod registration;
+mod visits;
 
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
 use axum::response::Response;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -30,11 +34,15 @@ pub struct Api {
 impl Api {
     /// All routes.
     pub fn routes(self) -> OpenApiRouter {
+        let origins = entry::origins(self.accounts.public_url().as_deref());
         OpenApiRouter::new()
             .merge(registration::routes())
             .merge(login::routes())
             .merge(passwords::routes())
-            .route_layer(axum::middleware::map_response(unkept))
+            .merge(visits::routes())
+            .route_layer(middleware::from_fn_with_state(origins, entry::same_site))
+            .route_layer(middleware::map_response(unkept))
+            .merge(visits::open_routes())
             .with_state(self)
     }
 }

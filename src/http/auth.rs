@@ -67,7 +67,7 @@ where
 
 impl Require {
     fn judge(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
-        let token = bearer(headers)?;
+        let token = bearer(headers, "Send an operator's token as `Authorization: Bearer npt_…`.")?;
         let authenticated = self.operators.authenticate(token).map_err(|error| {
             tracing::error!(%error, "a token could not be looked up: {error}");
             Problem::internal()
@@ -78,17 +78,17 @@ impl Require {
     }
 }
 
-/// The token of `Authorization: Bearer …`.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+/// The token of `Authorization: Bearer …`; `hint` says which one is expected.
+pub(super) fn bearer<'a>(headers: &'a HeaderMap, hint: &'static str) -> Result<&'a str, Problem> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (sent.next(), sent.next()) {
         (Some(only), None) => only.to_str().unwrap_or_default(),
-        (None, _) => return Err(Problem::unauthorized("Send an operator's token as `Authorization: Bearer npt_…`.")),
+        (None, _) => return Err(Problem::unauthorized(hint)),
         (Some(_), Some(_)) => return Err(Problem::invalid_token("The header Authorization is there twice.")),
     };
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
-        _ => Err(Problem::unauthorized("Only `Authorization: Bearer npt_…` is understood here.")),
+        _ => Err(Problem::unauthorized(format!("Only bearer tokens are understood here. {hint}"))),
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
         for line in lines {
             headers.append(header::AUTHORIZATION, line.parse().unwrap());
         }
-        bearer(&headers).map(str::to_owned).map_err(|problem| problem.code())
+        bearer(&headers, "Send one.").map(str::to_owned).map_err(|problem| problem.code())
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -27,7 +28,7 @@ use super::params::Path;
 use super::portals::Api;
 use super::problem::Problem;
 use crate::accounts::Accounts;
-use crate::accounts::audit::{Line, What};
+use crate::accounts::audit::What;
 use crate::alerts::{Alerts, Tried};
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::operators::{OperatorError, Operators, Scope, Token};
@@ -207,18 +208,32 @@ async fn tokens(State(control): State<Control>) -> Result<Json<Tokens>, Problem>
 
 async fn add_token(
     State(control): State<Control>,
+    Extension(peer): Extension<Peer>,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<MadeToken>), Problem> {
     let lifetime = new.lifetime_seconds.map(Duration::from_secs);
     let added = control.0.reach.operators.add(&new.name, new.scopes, lifetime).await.map_err(problem)?;
+    note(&control, peer, What::TokenAdded, &added.token).await?;
     tracing::info!(token = added.token.id, "token {} ({}) was made", added.token.name, added.token.id);
     Ok((StatusCode::CREATED, Json(MadeToken { token: added.text.expose().to_owned(), about: added.token })))
 }
 
-async fn revoke_token(State(control): State<Control>, Path(token): Path<String>) -> Result<Json<Token>, Problem> {
+async fn revoke_token(
+    State(control): State<Control>,
+    Extension(peer): Extension<Peer>,
+    Path(token): Path<String>,
+) -> Result<Json<Token>, Problem> {
     let revoked = control.0.reach.operators.revoke(&token).await.map_err(problem)?;
+    note(&control, peer, What::TokenRevoked, &revoked).await?;
     tracing::info!(token = revoked.id, "token {} ({}) was revoked", revoked.name, revoked.id);
     Ok(Json(revoked))
+}
+
+/// Notes what an operator has done about `token`.
+async fn note(control: &Control, peer: Peer, what: What, token: &Token) -> Result<(), Problem> {
+    let detail = format!("{} ({})", token.name, token.id);
+    let noted = control.0.reach.accounts.note_operator(audit::operator(peer), what, detail).await;
+    noted.map_err(|error| Problem::store(&error, "the audit log could not be written"))
 }
 
 fn problem(error: OperatorError) -> Problem {

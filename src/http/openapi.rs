@@ -15,6 +15,8 @@ use super::problem::{MEDIA_TYPE, Problem, ProblemDocument};
 
 /// The security scheme of operator tokens: a route says `security(("operator" = ["its:scope"]))`.
 const OPERATOR: &str = "operator";
+/// The security scheme of users: a route says `security(("user" = []))`.
+const USER: &str = "user";
 
 /// `/openapi.json` for the routes that `description` lists.
 pub(super) fn route(mut description: OpenApi) -> Router {
@@ -44,9 +46,15 @@ fn complete(description: &mut OpenApi) {
         .bearer_format("npt_…")
         .description(Some("An operator's token, made with `nightporter token add NAME --scope …`."))
         .build();
+    let user = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("A user's access token, from a login; browsers send it as the cookie `__Host-nightporter`."))
+        .build();
     let ours = ComponentsBuilder::new()
         .schemas_from_iter(schemas)
         .security_scheme(OPERATOR, SecurityScheme::Http(operator))
+        .security_scheme(USER, SecurityScheme::Http(user))
         .build();
     let components = description.components.get_or_insert_default();
     components.schemas.extend(ours.schemas);

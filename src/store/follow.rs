@@ -119,3 +119,77 @@ impl<T: Record> Following<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::clock::{self, Clock, Time};
+    use crate::lifecycle::Lifecycle;
+    use crate::store::{Decision, Durability, Expires};
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Guest(u32);
+    impl Record for Guest {
+        const SPACE: &'static str = "guest";
+        const SCHEMA: u8 = 1;
+    }
+
+    /// Sees the records as they are.
+    struct Eyes {
+        store: Store,
+        seen: Mutex<std::collections::BTreeMap<String, u32>>,
+    }
+
+    impl Follower for Eyes {
+        async fn look(&self, ids: &BTreeSet<String>) -> Result<(), StoreError> {
+            assert!(ids.len() <= BATCH);
+            for id in ids {
+                let found = self.store.get::<Guest>(id)?;
+                let mut seen = self.seen.lock().unwrap();
+                match found {
+                    Some(guest) => seen.insert(id.clone(), guest.value.0),
+                    None => seen.remove(id),
+                };
+            }
+            Ok(())
+        }
+
+        fn known(&self) -> Vec<String> {
+            self.seen.lock().unwrap().keys().cloned().collect()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_missed_of_what_was_there_changes_goes_or_comes_faster_than_it_is_heard() {
+        let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
+        let clock = Clock::held(Time::from_millis(1_800_000_000_000));
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock, &life).unwrap();
+        let put = async |id: String, n: u32| {
+            store.update::<Guest, _>(&id, |_| Decision::Put(Guest(n), Expires::Never, ())).await.unwrap();
+        };
+        futures_util::future::join_all((0..200).map(|n| put(format!("{n:04}"), 0))).await;
+        let eyes = Eyes { store: store.clone(), seen: Mutex::default() };
+        // As after having fallen behind: it believes in one that has gone.
+        eyes.seen.lock().unwrap().insert("gone".to_owned(), 7);
+        let following = store.following::<Guest>();
+        let stop = life.stopping();
+        let changes = async {
+            futures_util::future::join_all((100..5000).map(|n| put(format!("{n:04}"), 1))).await;
+            store.update::<Guest, _>("0000", |_| Decision::Delete(())).await.unwrap();
+            let whole = || {
+                let seen = eyes.seen.lock().unwrap();
+                seen.len() == 4999 && seen.values().filter(|n| **n == 1).count() == 4900 && !seen.contains_key("gone")
+            };
+            while !whole() {
+                clock::pause(Duration::from_millis(1)).await;
+            }
+            stop.cancel();
+        };
+        let both = async { tokio::join!(following.run(&eyes, &stop), changes) };
+        clock::within(Duration::from_secs(60), both).await.expect("something was missed");
+    }
+}

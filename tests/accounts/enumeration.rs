@@ -52,12 +52,19 @@ async fn known_waiting_and_unknown_addresses_are_answered_alike() {
     assert_eq!(alike(&desk, "login/verify", &json!({"code": "000000"})).await.status, 422);
     let reset = json!({"code": "000000", "new_password": "또 다른 비밀번호"});
     assert_eq!(alike(&desk, "password/reset", &reset).await.status, 422);
-    for (path, body) in [
+    for (number, (path, body)) in [
         ("resend", json!({})),
         ("login", json!({})),
         ("password/forgot", json!({})),
         ("register", json!({"password": PASSWORD, "full_name": "민서"})),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The waiting one has had a mail more: they are alike again in the next hour.
+        if number == 3 {
+            desk.clock.advance(MINUTE * 60);
+        }
         assert_eq!(alike(&desk, path, &body).await.status, 202, "{path}");
         assert_eq!(alike(&desk, path, &body).await.problem().1, "too_many_codes", "{path}");
         desk.clock.advance(MINUTE);

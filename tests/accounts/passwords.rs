@@ -1,8 +1,10 @@
 //! Which passwords may be, that they are taken byte for byte, and how another one is set.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::desk::{Desk, MINUTE, PASSWORD, UNLIMITED};
+use crate::visitor::Login;
 
 const USER: &str = "a@b.example";
 
@@ -85,5 +87,46 @@ async fn passwords_stay_right_when_they_become_dearer() {
     desk.configure_again("").await;
     assert_eq!(desk.login(USER, PASSWORD).await.status, 200);
     assert_eq!(desk.login(USER, "wrong wrong wrong").await.status, 401);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_the_password_ends_every_login_at_once() {
+    let desk = Desk::new(UNLIMITED).await;
+    let (here, there) = (desk.visitor(USER).await, Login::of(&desk.login(USER, PASSWORD).await));
+    let change = async |token: &str, current: &str, new: &str| {
+        let body = json!({"current_password": current, "new_password": new}).to_string();
+        let bearer = format!("Bearer {token}");
+        desk.ask(Method::POST, "/api/auth/password/change", &[("authorization", &bearer)], &body).await
+    };
+    assert_eq!(change("", PASSWORD, "둘째 비밀번호").await.problem().0, 401);
+    let wrong = change(&here.access, "wrong wrong wrong", "둘째 비밀번호").await;
+    assert_eq!(wrong.problem(), (403, "wrong_password", "current_password"));
+    let common = change(&here.access, PASSWORD, "password1").await;
+    assert_eq!(common.problem(), (422, "invalid_password", "new_password"));
+    assert_eq!((desk.me(&here.access).await, desk.me(&there.access).await), (200, 200));
+    let changed = change(&here.access, PASSWORD, "둘째 비밀번호").await;
+    assert_eq!(changed.status, 204, "{}", changed.text);
+    assert_eq!((desk.me(&here.access).await, desk.me(&there.access).await), (401, 401));
+    assert_eq!(desk.refresh(&there.refresh).await.status, 401);
+    assert!(desk.mail(2).await.subject().contains("password was changed"));
+    assert_eq!(desk.login(USER, PASSWORD).await.status, 401);
+    let again = Login::of(&desk.login(USER, "둘째 비밀번호").await);
+    // A wrong one counts at this door as at any other: two are gone, eight are left.
+    for _ in 0..8 {
+        assert_eq!(change(&again.access, PASSWORD, "셋째 비밀번호").await.problem().1, "wrong_password");
+    }
+    assert_eq!(change(&again.access, "둘째 비밀번호", "셋째 비밀번호").await.problem().1, "too_many_guesses");
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sets_a_forgotten_password_ends_every_login_at_once() {
+    let desk = Desk::new(UNLIMITED).await;
+    let thief = desk.visitor(USER).await;
+    let code = desk.code_from("password/forgot", &json!({"email": USER})).await;
+    let body = json!({"email": USER, "code": code, "new_password": "둘째 비밀번호"});
+    assert_eq!(desk.post("password/reset", &body).await.status, 204);
+    assert_eq!((desk.me(&thief.access).await, desk.refresh(&thief.refresh).await.status), (401, 401));
     desk.stop().await;
 }

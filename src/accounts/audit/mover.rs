@@ -150,3 +150,6 @@ impl<T: Carrier> Follower for Mover<T> {
         self.0.take::<T>(ids).await
     }
 }
+
+#[cfg(test)]
+mod tests;

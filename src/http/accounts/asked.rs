@@ -6,6 +6,7 @@ use std::future::Future;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -21,18 +22,23 @@ use crate::operators::Principal;
 
 /// Where a request comes from, let through as far as the rates go.
 #[derive(Debug)]
-pub(super) struct Visitor(pub(super) Device);
+pub(super) struct Guest(pub(super) Device);
 
-impl FromRequestParts<Api> for Visitor {
+impl FromRequestParts<Api> for Guest {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, api: &Api) -> Result<Self, Problem> {
-        let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
-        let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        let device = Device::new(ip, agent);
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let device = device(parts);
         api.accounts.admit(&device)?;
         Ok(Self(device))
     }
+}
+
+/// Where a request comes from.
+pub(super) fn device(parts: &Parts) -> Device {
+    let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    Device::new(ip, agent)
 }
 
 /// A POST with a JSON body that may carry an `Idempotency-Key`.
@@ -50,7 +56,7 @@ impl FromRequest<Api> for Post {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
-        let Visitor(device) = Visitor::from_request_parts(&mut parts, api).await?;
+        let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
         let (method, path, headers) = (parts.method.clone(), parts.uri.path().to_owned(), parts.headers.clone());
         let Raw(body) = Raw::from_request(Request::from_parts(parts, body), api).await?;
         Ok(Self { device, method, path, headers, body })

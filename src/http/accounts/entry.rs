@@ -15,10 +15,10 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use super::Api;
+use super::asked::device;
 use super::granted::{access_cookie, refresh_cookie};
 use crate::accounts::{Device, Refused, Visitor};
 use crate::http::auth;
-use crate::http::client::ClientIp;
 use crate::http::problem::Problem;
 
 /// Somebody who has shown a good access token.
@@ -36,13 +36,6 @@ impl FromRequestParts<Api> for Entered {
         let visitor = api.accounts.gate().admit(token).map_err(refused)?;
         Ok(Self { visitor, device: device(parts) })
     }
-}
-
-/// Where a request comes from.
-pub(super) fn device(parts: &Parts) -> Device {
-    let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    Device::new(ip, agent)
 }
 
 fn token(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -1,17 +1,18 @@
 //! The routes that log in: by password, or by a code that comes by mail. What a login gives is never kept here, not even for an
-//! `Idempotency-Key`: a login that is repeated is another login.
+//! `Idempotency-Key`: a login that is repeated is another login. Asking for a code is one that has an answer to repeat.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::Post;
+use super::granted::{Granted, granted};
 use super::{Api, Sent, present};
-use crate::accounts::Grant;
+use crate::http::idempotency::Once;
 use crate::http::json::Json;
 use crate::http::problem::{Problem, ProblemDocument};
 use crate::secret::Secret;
@@ -39,50 +40,30 @@ struct LoginCode {
     code: Secret,
 }
 
-/// What a login gives.
-#[derive(Serialize, ToSchema)]
-struct Granted {
-    access_token: String,
-    #[schema(value_type = String, example = "Bearer")]
-    token_type: &'static str,
-    /// Seconds that the access token is good.
-    expires_in: u64,
-    refresh_token: String,
-    session_id: String,
-}
-
-/// The answer to whoever has logged in.
-fn granted(grant: &Grant) -> Response {
-    let granted = Granted {
-        access_token: grant.access.expose().to_owned(),
-        token_type: "Bearer",
-        expires_in: grant.expires_in.as_secs(),
-        refresh_token: grant.refresh.expose().to_owned(),
-        session_id: grant.session.to_string(),
-    };
-    Json(granted).into_response()
-}
-
 /// Log in
 ///
 /// With a password: 200 and the tokens. Without one: 202, and a code of six digits goes to the address. What is answered does
 /// not tell whether the address has an account.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Counts where a code is asked for")),
     request_body = Login,
     responses((status = 200, body = Granted), (status = 202, description = "A code is on its way", body = Sent),
+        (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 401, description = "`invalid_credentials`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`account_disabled`, after the right password", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_guesses`, `too_many_codes` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`busy` with `Retry-After`, or `mail_not_configured`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn login(State(api): State<Api>, post: Post) -> Result<Response, Problem> {
     let Login { email, password } = post.json()?;
-    match password {
-        Some(password) => Ok(granted(&api.accounts.login(&email, &password, &post.device).await?)),
-        None => {
-            let sent = api.accounts.send_login_code(&email, &post.device).await?;
-            Ok((StatusCode::ACCEPTED, Json(Sent::from(sent))).into_response())
-        }
+    if let Some(password) = password {
+        return Ok(granted(&api.accounts.login(&email, &password, &post.device).await?));
     }
+    let (accounts, device) = (api.accounts.clone(), post.device.clone());
+    let work = |asked: Login, _: Once| async move {
+        let sent = accounts.send_login_code(&asked.email, &device).await?;
+        Ok((StatusCode::ACCEPTED, Json(Sent::from(sent))).into_response())
+    };
+    Ok(post.once(&api, work).await)
 }
 
 /// Log in with the code that was sent

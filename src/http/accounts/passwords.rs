@@ -1,4 +1,4 @@
-//! The routes that set a new password without the old one.
+//! The routes that set a new password: with a code that came by mail, or for who is logged in and knows the old one.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,6 +9,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::Post;
+use super::entry::Entered;
+use super::granted::forgotten;
 use super::{Api, Sent};
 use crate::accounts::AccountError;
 use crate::http::idempotency::Once;
@@ -17,7 +19,7 @@ use crate::http::problem::{Problem, ProblemDocument};
 use crate::secret::Secret;
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(forgot)).routes(routes!(reset))
+    OpenApiRouter::new().routes(routes!(forgot)).routes(routes!(reset)).routes(routes!(change))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -33,6 +35,16 @@ struct Reset {
     /// Six digits.
     #[schema(value_type = String)]
     code: Secret,
+    /// 8 to 1024 bytes, taken byte for byte; not one of the common ones.
+    #[schema(value_type = String)]
+    new_password: Secret,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    #[schema(value_type = String)]
+    current_password: Secret,
     /// 8 to 1024 bytes, taken byte for byte; not one of the common ones.
     #[schema(value_type = String)]
     new_password: Secret,
@@ -76,6 +88,32 @@ async fn reset(State(api): State<Api>, post: Post) -> Response {
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     post.once(&api, work).await
+}
+
+/// Change the password
+///
+/// Every login ends with it, the present one as well, and the owner gets a mail. A wrong `current_password` costs one of the guesses
+/// of the address.
+#[utoipa::path(post, path = "/api/auth/password/change", tag = "accounts", security(("user" = [])),
+    request_body = Change,
+    responses((status = 204, description = "It counts from now on; log in again"),
+        (status = 401, description = "`unauthorized` or `invalid_token`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 403, description = "`wrong_password`: the current one; `cross_site`; `account_disabled`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_password`, or a field", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn change(State(api): State<Api>, entered: Entered, post: Post) -> Result<Response, Problem> {
+    let Change { current_password, new_password } = post.json()?;
+    let user = entered.visitor.user;
+    match api.accounts.change_password(user, &current_password, &new_password, &entered.device).await {
+        Ok(()) => Ok(forgotten(StatusCode::NO_CONTENT.into_response())),
+        // The token is good, so this is no 401, which programs take for a lost login.
+        Err(AccountError::InvalidCredentials) => {
+            let detail = "The current password is wrong.";
+            Err(Problem::forbidden("wrong_password", detail).field("current_password"))
+        }
+        Err(error) => Err(of_new(error)),
+    }
 }
 
 /// What is wrong with a new password is said of its field.

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::entry::{Entered, device};
+use super::asked::Guest;
+use super::entry::Entered;
 use super::granted::{Granted, forgotten, granted, refresh_cookie};
 use super::{Api, UserView, present};
 use crate::accounts::{AccountError, Device, MAX_AGE, SessionId, SessionView};
@@ -54,9 +55,9 @@ impl FromRequest<Api> for Refreshing {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let (cookie, device) = (refresh_cookie(&parts.headers).map(Secret::new), device(&parts));
-        api.accounts.admit_device(&device)?;
+        let (mut parts, body) = request.into_parts();
+        let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
+        let cookie = refresh_cookie(&parts.headers).map(Secret::new);
         let body = Option::<Json<Refresh>>::from_request(Request::from_parts(parts, body), api).await?;
         let Refresh { refresh_token } = body.map(|Json(body)| body).unwrap_or_default();
         Ok(Self { token: refresh_token.or(cookie), device })
