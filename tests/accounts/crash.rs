@@ -163,3 +163,58 @@ async fn a_kill_in_the_middle_leaves_a_user_whole_or_none() {
     }
     assert!(life.shutdown(PATIENCE).await);
 }
+
+impl Appliance {
+    /// What a command says, with its exit code.
+    fn command(&self, words: &[&str]) -> (i32, Value) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
+        command.args(words).args(["--json", "--config"]).arg(self.dir.path().join("nightporter.toml"));
+        let output = command.current_dir(self.dir.path()).output().unwrap();
+        let told = serde_json::from_slice(&output.stdout);
+        let told = told.unwrap_or_else(|_| panic!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), told)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_in_the_middle_lose_no_session_and_no_line_and_write_none_twice() {
+    let life = Lifecycle::new();
+    let mut appliance = Appliance::start(&life).await;
+    let mails = appliance.mailbox.clone();
+    let register = json!({"email": "a@b.example", "password": PASSWORD, "full_name": "민서"});
+    let ticket = appliance.post("register", &register).await.body["registration_id"].clone();
+    let right = code(&mails.nth(1, PATIENCE).await.unwrap());
+    let verify = json!({"email": "a@b.example", "verification_code": right, "registration_id": ticket});
+    assert_eq!(appliance.post("verify-registration", &verify).await.status, 201);
+    let mut logins = 0;
+    for millis in [0, 1, 2, 3, 5, 8] {
+        let login = appliance.post("login", &json!({"email": "a@b.example", "password": PASSWORD})).await;
+        assert_eq!(login.status, 200, "{}", login.text);
+        logins += 1;
+        let refresh = json!({ "refresh_token": login.body["refresh_token"] });
+        // The line of the login is on its way to the chain meanwhile.
+        let first = appliance.post_and_kill("refresh", &refresh, Duration::from_millis(millis)).await;
+        let second = appliance.post("refresh", &refresh).await;
+        assert_eq!(second.status, 200, "{}", second.text);
+        if let Some(first) = first.filter(|told| told.status == 200) {
+            assert_eq!(first.body["refresh_token"], second.body["refresh_token"], "the same successor");
+        }
+        let next = json!({ "refresh_token": second.body["refresh_token"] });
+        assert_eq!(appliance.post("refresh", &next).await.status, 200);
+    }
+    let logged_in = |told: &Value| {
+        let lines = told["lines"].as_array().unwrap().clone();
+        lines.iter().filter(|line| line["what"] == "logged_in").count()
+    };
+    let moved = async {
+        while logged_in(&appliance.command(&["audit", "list"]).1) < logins {
+            clock::pause(Duration::from_millis(20)).await;
+        }
+    };
+    clock::within(PATIENCE, moved).await.expect("a line was lost");
+    appliance.kill();
+    let (exit, verdict) = appliance.command(&["audit", "verify"]);
+    assert_eq!((exit, &verdict["broken"]), (0, &Value::Null), "{verdict}");
+    assert_eq!(logged_in(&appliance.command(&["audit", "list"]).1), logins, "each once");
+    assert!(life.shutdown(PATIENCE).await);
+}

@@ -37,12 +37,12 @@ async fn a_login_shows_who_it_is_until_it_is_logged_out() {
     assert_eq!(desk.me(&next.access).await, 401, "at once, though the token has minutes left");
     assert_eq!(desk.refresh(&next.refresh).await.problem(), (401, "invalid_token", ""));
     assert_eq!(desk.with(&next.access, Method::POST, "logout").await.problem(), (401, "invalid_token", ""));
-    let lines = desk.noted(4).await;
-    let whats: Vec<What> = lines.iter().map(|line| line.what).collect();
-    assert_eq!(
-        whats,
-        [What::KeysRotated, What::Registered, What::Verified, What::LoggedIn, What::LoggedOut][..whats.len()]
-    );
+    let lines = desk.noted(5).await;
+    let whats: Vec<What> = lines.iter().map(|line| line.what).filter(|what| *what != What::KeysRotated).collect();
+    assert_eq!(whats, [What::Registered, What::Verified, What::LoggedIn, What::LoggedOut]);
+    let left = lines.iter().find(|line| line.what == What::LoggedOut).unwrap();
+    assert_eq!((&left.who, left.from), (&Who::User(left.user.unwrap()), Some([127, 0, 0, 1].into())));
+    assert_eq!(me.body["id"], left.user.unwrap().to_string());
     desk.stop().await;
 }
 
@@ -139,7 +139,7 @@ async fn sessions_are_listed_and_ended_one_by_one_or_all_at_once() {
     assert_eq!(desk.with(&second.access, Method::DELETE, &end).await.status, 204);
     assert_eq!((desk.me(&first.access).await, desk.me(&second.access).await), (401, 200));
     assert_eq!(desk.with(&second.access, Method::DELETE, &end).await.problem(), (404, "unknown_session", "id"));
-    for bad in ["x", "%00", "..%2f", &second.session.to_uppercase()] {
+    for bad in ["x", "..%2f", &second.session.to_uppercase()] {
         let told = desk.with(&second.access, Method::DELETE, &format!("sessions/{bad}")).await;
         assert!([400, 404].contains(&told.status), "{bad}: {}", told.text);
     }
@@ -179,7 +179,10 @@ async fn twenty_refreshes_at_once_give_one_successor_and_a_late_one_ends_the_ses
     assert_eq!(desk.me(&Login::of(&told[0]).access).await, 401, "and so are its access tokens");
     assert_eq!(desk.me(&alive.access).await, 200, "other sessions stay");
     let mail = desk.mail(mails + 1).await;
-    assert_eq!((mail.to.clone(), mail.subject().contains("A login of yours was ended")), (vec![EMAIL.to_owned()], true));
+    assert_eq!(
+        (mail.to.clone(), mail.subject().contains("A login of yours was ended")),
+        (vec![EMAIL.to_owned()], true)
+    );
     let noted = desk.noted_of(What::RefreshReplayed, 1).await;
     assert_eq!(
         (noted.len(), &noted[0].who, noted[0].detail.as_deref()),
