@@ -167,6 +167,37 @@ impl Writer {
         }
     }
 
+    /// An operator has taken the password away; the code sets a new one.
+    pub(super) fn password_taken(&self, code: &Secret, life: Duration) -> Content {
+        let span = self.span(life);
+        match self.locale {
+            Locale::English => self.letter(&Said {
+                subject: "Please set a new password",
+                before: &[
+                    "Whoever runs this service has ended all of your logins and asks you to set a new password; the one \
+                     before counts no more.",
+                ],
+                code: Some(code),
+                after: &[&format!(
+                    "It counts for {span}. Give it to nobody, whoever asks for it. If it has ended before you use it, ask \
+                     for another one as for a forgotten password."
+                )],
+            }),
+            Locale::Korean => self.letter(&Said {
+                subject: "비밀번호를 새로 설정해 주세요",
+                before: &[
+                    "서비스 운영자가 모든 로그인을 종료하고 비밀번호를 새로 설정하도록 요청했습니다. 이전 비밀번호는 더 이상 사용할 수 \
+                     없습니다.",
+                ],
+                code: Some(code),
+                after: &[&format!(
+                    "{span} 동안 유효합니다. 누가 묻더라도 알려 주지 마세요. 그 전에 사용하지 못했다면 비밀번호 찾기에서 인증번호를 다시 \
+                     요청해 주세요."
+                )],
+            }),
+        }
+    }
+
     /// The password is another one from now on.
     pub(super) fn password_changed(&self, at: Time) -> Content {
         let at = at.local();
@@ -268,6 +299,7 @@ mod tests {
                 writer.registration_code(&digits, life),
                 writer.login_code(&digits, life),
                 writer.reset_code(&digits, life),
+                writer.password_taken(&digits, life),
             ];
             for letter in &coded {
                 assert!(

@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::console;
 use crate::flows::Flows;
 use crate::http::idempotency::Idempotency;
-use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions};
+use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions, users};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
@@ -53,6 +53,7 @@ pub struct Parts {
     /// The team's own users.
     pub accounts: Accounts,
     accounts_api: accounts_http::Api,
+    pub(super) users_api: users::Api,
     /// The snapshots by the clock.
     pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
@@ -113,6 +114,7 @@ impl Parts {
         let flows = flows(ground, config, &store)?;
         let accounts = accounts(ground, config, &store, &outbox, &vault).await?;
         let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
+        let users_api = users::Api { accounts: accounts.clone(), operators: operators.clone() };
         let flows_api =
             flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
         Ok(Self {
@@ -128,6 +130,7 @@ impl Parts {
             flows_api,
             accounts,
             accounts_api,
+            users_api,
             snapshots,
             portals_api,
             sessions_api,
@@ -137,9 +140,9 @@ impl Parts {
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, .. } = self.clone();
+        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, users_api, .. } = self.clone();
         let api = portals_api.routes(&operators).merge(sessions_api.routes()).merge(flows_api.routes());
-        let api = api.merge(accounts_api.routes());
+        let api = api.merge(accounts_api.routes()).merge(users_api.routes());
         api.merge(console::routes(&self.portals))
     }
 
@@ -184,7 +187,7 @@ async fn accounts(
     Ok(Accounts::start(tools, account_settings(config), &life).await?)
 }
 
-fn account_settings(config: &Config) -> accounts::Settings {
+pub(super) fn account_settings(config: &Config) -> accounts::Settings {
     accounts::Settings {
         accounts: config.accounts.clone(),
         mail: config.mail.is_some(),

@@ -244,17 +244,17 @@ impl Courier {
                 after.state = State::Sent(now);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + REMEMBERED);
-                tracing::info!(id, attempts = letter.attempts, "sent {id}: {}", letter.channel);
+                tracing::info!(id, attempts = letter.attempts, "sent {id}");
             }
             Err(Failure::Final(reason)) => {
-                tracing::error!(id, reason, "{} failed for good, {id}: {reason}", letter.channel);
+                tracing::error!(id, reason, "{id} failed for good: {reason}");
                 after.state = State::Failed(reason);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + FAILED_SHOWN);
             }
             Err(Failure::Message(reason)) => {
                 if letter.attempts == 1 {
-                    tracing::warn!(id, reason, "{} is tried again later, {id}: {reason}", letter.channel);
+                    tracing::warn!(id, reason, "{id} is tried again later: {reason}");
                 }
                 after.state = State::Queued;
                 after.next_at = now + letter::pause_after(letter.attempts, &self.outbox.0.random);
@@ -266,7 +266,11 @@ impl Courier {
             }
         }
         self.remember(id, &after);
-        let settled = self.outbox.0.store.update::<Letter, _>(id, |_| Decision::Put(after.clone(), expires, ()));
+        // One that was dropped meanwhile does not come back.
+        let settled = self.outbox.0.store.update::<Letter, _>(id, |old| match old {
+            Some(_) => Decision::Put(after.clone(), expires, ()),
+            None => Decision::Keep(()),
+        });
         settled.await?;
         if after.files.is_empty() {
             self.outbox.discard(letter.files.iter().cloned()).await?;
