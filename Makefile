@@ -37,11 +37,11 @@ test: ## runs every test, those with a real Chromium and a real systemd included
 	.ci/install test
 	.ci/test $(ARGS)
 
-torture: ## the long forms of the store's proofs: kill -9, power cuts, flipped bits, full disks, …
+torture: ## the long forms of the proofs of store and flows: kill -9, power cuts, flipped bits, full disks, …
 	.ci/install test
 	echo "== kills, power cuts, flipped bits, full disks, the model, linearizability"
 	cargo test --locked --no-fail-fast --test store_durability --test store_damage --test store_space \
-	  --test store_model --test linearizability -- \
+	  --test store_model --test linearizability --test flows -- \
 	  --ignored --nocapture --test-threads=1 long_
 	echo "== interleavings"
 	cargo test --locked --lib --features interleavings interleavings:: -- --ignored --nocapture --test-threads=1

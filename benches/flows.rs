@@ -1,26 +1,32 @@
 //! Flows over HTTP: transitions a second, durable when answered, by 1, 16 and 64 clients with a flow each and by 64 on one
-//! flow; and what an open stream of events costs in memory. The appliance is a process of its own, reached over loopback's
-//! TCP; the load comes from this process.
+//! flow; and what an open stream of events costs in memory. Beside them, in turns within one run, what an application
+//! that keeps such a record in Redis must do for the same safety: compare-and-swap of the whole record, again when somebody
+//! else was faster. The appliance and redis-server are processes of their own on the same disk, reached over loopback's TCP;
+//! the load comes from this process. `README.md` beside this file holds a run.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
 
 #[allow(dead_code, reason = "the appliance of several, of which this uses a part")]
 #[path = "sessions/appliance.rs"]
 mod appliance;
-#[allow(dead_code, reason = "the load of several, of which this uses a part")]
 #[path = "store/load.rs"]
 mod load;
+#[allow(dead_code, reason = "the peer of several, of which this uses a part")]
+#[path = "store/redis.rs"]
+mod redis_server;
 
 use std::time::Duration;
 
 use appliance::{Appliance, Connection};
 use hyper::{Method, StatusCode};
-use load::{Client, Turn};
+use load::{Client, ROUNDS};
+use redis_server::{Fsync, Redis, Swapper};
 
-const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_millis(2000);
 /// Streams that are opened, each on its own connection.
-const STREAMS: usize = 9000;
+const STREAMS: usize = 10_000;
+/// The life of a flow, in milliseconds.
+const LIFE: u64 = 24 * 60 * 60 * 1000;
 /// Flows that they follow.
 const FOLLOWED: usize = 100;
 
@@ -37,12 +43,14 @@ async fn main() {
         tempfile::tempdir_in(std::env::var("NIGHTPORTER_BENCH_DIR").unwrap_or_else(|_| "target".into())).unwrap();
     let lines = "[flows.bench]\nfile = \"bench.toml\"";
     let appliance = Appliance::start(disk.path(), lines, &[("bench.toml", FLOW)]).await;
-    println!("{ROUNDS} turns of {SPAN:?} each; medians with least and greatest\n");
-    println!("| transitions, durable when answered | per second | p50 ms | p99 ms |\n|---|---|---|---|");
+    let redis = Redis::start(disk.path(), Fsync::Always, true).await;
+    println!("{ROUNDS} turns of {SPAN:?} each, in turns; medians, ratios with their least and greatest\n");
+    load::head();
     for clients in [1, 16, 64] {
-        measure(&appliance, &format!("{clients} clients, a flow each"), clients, false).await;
+        measure((&appliance, &redis), &format!("{clients} clients, a flow each"), clients, false).await;
     }
-    measure(&appliance, "64 clients, one flow", 64, true).await;
+    measure((&appliance, &redis), "64 clients, one flow", 64, true).await;
+    drop(redis);
     streams(&appliance).await;
 }
 
@@ -53,26 +61,19 @@ async fn begun(appliance: &Appliance) -> String {
     answer.location
 }
 
-async fn measure(appliance: &Appliance, what: &str, clients: usize, one: bool) {
+async fn measure((appliance, redis): (&Appliance, &Redis), what: &str, clients: usize, one: bool) {
     let shared = begun(appliance).await;
-    let mut movers = Vec::new();
-    for _ in 0..clients {
-        let path = if one { shared.clone() } else { begun(appliance).await };
-        movers.push(Mover { connection: appliance.connect().await, path: format!("{path}/move") });
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for client in 0..clients {
+        let (path, key) = if one {
+            (shared.clone(), "shared".to_owned())
+        } else {
+            (begun(appliance).await, format!("{what} {client}"))
+        };
+        theirs.push(Swapper::new(redis, key, LIFE).await);
+        ours.push(Mover { connection: appliance.connect().await, path: format!("{path}/move") });
     }
-    let mut turns: Vec<Turn> = Vec::new();
-    for round in 0..=ROUNDS {
-        let (turn, again) = load::turn(movers, SPAN).await;
-        movers = again;
-        // The first warms up and does not count.
-        if round > 0 {
-            turns.push(turn);
-        }
-    }
-    let spread = |of: &dyn Fn(&Turn) -> f64| load::spread(turns.iter().map(of).collect());
-    let (rate, least, greatest) = spread(&|turn| turn.per_second);
-    let (p50, p99) = (spread(&|turn| turn.p50.as_secs_f64() * 1e3).0, spread(&|turn| turn.p99.as_secs_f64() * 1e3).0);
-    println!("| {what} | {rate:.0} ({least:.0} to {greatest:.0}) | {p50:.2} | {p99:.2} |");
+    load::in_turns(SPAN, what, theirs, ours).await;
 }
 
 /// Takes the same transition again and again.

@@ -1,7 +1,8 @@
 //! The store beside Redis, which it replaces: durable updates from one to many clients, hot keys, readings, and what a
 //! million sessions take. Both are on the same disk and in turns within one run, so that whatever else the machine does
 //! befalls both. The store is in this process, as it is for every part of Nightporter; Redis is behind its Unix socket, as
-//! near as it can be. `README.md` beside this file holds a run; `nightporter.example.toml` tells what "interval" means.
+//! near as it can be. `README.md` beside this file holds a run; the words `acknowledged`, `interval` and `million` on the
+//! command line run that part alone. `nightporter.example.toml` tells what "interval" means.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
 
@@ -19,9 +20,7 @@ use load::{Client, ROUNDS, SIZE};
 use nightporter::clock::Clock;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::{Decision, Durability, Expires, Record, Store};
-use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
-use redis_server::{Fsync, Redis, Swapper};
+use redis_server::{Connection, Fsync, Redis, Swapper};
 use serde::{Deserialize, Serialize};
 
 /// How long a turn is.
@@ -49,12 +48,15 @@ async fn main() {
     }
     let disk =
         tempfile::tempdir_in(std::env::var("NIGHTPORTER_BENCH_DIR").unwrap_or_else(|_| "target".into())).unwrap();
-    println!("{ROUNDS} turns of {SPAN:?} each, in turns; medians, ratios with their least and greatest\n");
-    load::head();
-    for (fsync, durability, name) in [
-        (Fsync::Always, Durability::Acknowledged, "durable when answered"),
-        (Fsync::EverySecond, Durability::Interval, "at most 1 s / 200 ms lost"),
+    println!("{ROUNDS} turns of {SPAN:?} each, in turns; medians, ratios with their least and greatest");
+    for (part, fsync, durability, name) in [
+        ("acknowledged", Fsync::Always, Durability::Acknowledged, "durable when answered"),
+        ("interval", Fsync::EverySecond, Durability::Interval, "at most 1 s / 200 ms lost"),
     ] {
+        if !load::wanted(part) {
+            continue;
+        }
+        load::head();
         let pair = Pair::start(disk.path(), fsync, durability).await;
         for (clients, keys) in [(1, 1), (16, 16), (64, 64), (64, 8), (64, 1)] {
             let keys_word = if keys == 1 { "1 key".to_owned() } else { format!("{keys} keys") };
@@ -63,7 +65,9 @@ async fn main() {
         pair.readings(&format!("{name}: reading, 64 clients"), 64).await;
         assert!(pair.life.shutdown(Duration::from_secs(60)).await);
     }
-    million::tell(disk.path()).await;
+    if load::wanted("million") {
+        million::tell(disk.path()).await;
+    }
 }
 
 /// Both, on the same disk.
@@ -117,12 +121,12 @@ impl Client for Updater {
 }
 
 /// Reads a record of Redis.
-struct Reader(MultiplexedConnection);
+struct Reader(Connection);
 
 impl Client for Reader {
     async fn act(&mut self) {
-        let read: String = self.0.hget("64-64-7", "d").await.unwrap();
-        assert_eq!(read.len(), SIZE);
+        let read = self.0.call(&["HGET", "64-64-7", "d"]).await;
+        assert_eq!(read.text.len(), SIZE);
     }
 }
 

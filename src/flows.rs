@@ -39,6 +39,7 @@ mod error;
 mod feed;
 mod flow;
 mod list;
+mod metrics;
 mod provider;
 mod record;
 mod recovery;
@@ -57,7 +58,7 @@ use crate::config;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
 use crate::secret::{self, Secret};
-use crate::store::{Decision, Store, Stored};
+use crate::store::{Census, Crowded, Decision, Place, Store, Stored};
 use change::{Verdict, decided, key, page_key};
 pub use definition::{Definition, DefinitionError, Transition, inspect};
 pub use error::{FlowError, FlowsError};
@@ -120,6 +121,8 @@ struct Inner {
     /// Rung when there are other kinds.
     applied: Notify,
     provider: Provider,
+    /// How many of each kind are alive.
+    census: Census<FlowRecord>,
     feed: Feed,
     running: Running,
     queue: background::Queue,
@@ -131,6 +134,8 @@ struct Inner {
 struct Declared {
     definition: Definition,
     secrets: BTreeMap<String, Secret>,
+    /// How many may be alive at once.
+    most: u64,
 }
 
 /// The kinds of flows of one configuration.
@@ -153,6 +158,8 @@ impl Flows {
         let provider = Provider::new().map_err(FlowsError::Provider)?;
         let flows = Self(Arc::new(Inner {
             feed: Feed::new(readers, life),
+            // Kinds are few: they are declared.
+            census: Census::new(store.clone(), clock.clone(), usize::MAX),
             store,
             clock,
             random,
@@ -177,7 +184,8 @@ impl Flows {
     pub fn read(kinds: &BTreeMap<String, config::Flow>) -> Result<Kinds, FlowsError> {
         let declared = |(name, flow): (&String, &config::Flow)| {
             let definition = Definition::load(&flow.file)?;
-            Ok((name.clone(), Arc::new(Declared { definition, secrets: flow.secrets.clone() })))
+            let (secrets, most) = (flow.secrets.clone(), flow.max_records.into());
+            Ok((name.clone(), Arc::new(Declared { definition, secrets, most })))
         };
         Ok(Kinds(Arc::new(kinds.iter().map(declared).collect::<Result<_, FlowsError>>()?)))
     }
@@ -205,7 +213,7 @@ impl Flows {
     /// twice.
     ///
     /// # Errors
-    /// [`FlowError::UnknownFlow`], [`FlowError::Data`], [`FlowError::TooLarge`], or a failing store.
+    /// [`FlowError::UnknownFlow`], [`FlowError::Data`], [`FlowError::TooLarge`], [`FlowError::Crowded`], or a failing store.
     pub async fn begin(
         &self,
         flow: &str,
@@ -215,13 +223,29 @@ impl Flows {
         let declared = self.declared(flow)?;
         let data = transition::merged("{}", data.map_or("{}", RawValue::get))?;
         let id = seed.map_or_else(|| self.0.random.session_id(), |seed| data_encoding::HEXLOWER.encode(&seed[..16]));
-        let ttl = declared.definition.ttl;
+        if seed.is_some()
+            && let Some(begun) = self.find(flow, &id).await?
+        {
+            return Ok(begun);
+        }
+        self.0.store.takes_new()?;
+        let (place, ttl) = (self.place(flow, declared.most).await?, declared.definition.ttl);
         let begin = move |old: Option<&FlowRecord>, now: Time| match old {
-            Some(_) => Verdict::Keep(()),
-            None => Verdict::put(FlowRecord::new(&declared.definition.initial, data.clone(), now), ()),
+            Some(_) => Verdict::Keep(false),
+            None => Verdict::put(FlowRecord::new(&declared.definition.initial, data.clone(), now), true),
         };
-        let (flow, ()) = self.change(flow, &id, Some(ttl), begin).await?;
+        let (flow, begun) = self.change(flow, &id, Some(ttl), begin).await?;
+        if !begun {
+            place.give_back();
+        }
         flow.ok_or(FlowError::Absent)
+    }
+
+    async fn place(&self, flow: &str, most: u64) -> Result<Place, FlowError> {
+        self.0.census.reserve(flow, most).await.map_err(|crowded| match crowded {
+            Crowded::Space | Crowded::Spaces => FlowError::Crowded(most),
+            Crowded::Store(error) => error.into(),
+        })
     }
 
     /// The flow, unless it is absent or expired.
@@ -244,7 +268,13 @@ impl Flows {
         let Stored { version, expires, value: record } = stored;
         let expires_at = expires.unwrap_or(record.updated_at);
         let declared = self.declared_all().get(flow).cloned();
-        Arc::new(Flow { flow: flow.to_owned(), id: id.to_owned(), version, expires_at, record, declared })
+        let waiting = (record.claim.is_some() || record.job.is_some()) && self.is_full();
+        Arc::new(Flow { flow: flow.to_owned(), id: id.to_owned(), version, expires_at, waiting, record, declared })
+    }
+
+    /// Whether the disk takes nothing new, so that no call is made.
+    fn is_full(&self) -> bool {
+        self.0.store.room().borrow().low
     }
 
     /// All messages of a flow, in order.
@@ -282,6 +312,7 @@ impl Flows {
         if !(1..=MAX_TEXT).contains(&text.len()) {
             return Err(FlowError::Text);
         }
+        self.0.store.takes_new()?;
         let once = seed.map(once);
         let append = move |old: Option<&FlowRecord>, now: Time| match old {
             None => Verdict::Keep(Err(FlowError::Absent)),
@@ -309,14 +340,19 @@ impl Flows {
         patch: &RawValue,
     ) -> Result<Arc<Flow>, FlowError> {
         self.declared(flow)?;
+        self.0.store.takes_new()?;
         let patch = patch.get().to_owned();
         let merge = move |old: Option<&Stored<FlowRecord>>, now: Time| {
             let Some(old) = old else { return Verdict::Keep(Err(FlowError::Absent)) };
             if !allowed(Some(old.version)) {
                 return Verdict::Keep(Err(FlowError::Changed));
             }
-            match transition::merged(&old.value.data, &patch) {
-                Ok(data) => Verdict::put(FlowRecord { data, updated_at: now, ..old.value.clone() }, Ok(())),
+            let merged = transition::merged(&old.value.data, &patch).and_then(|data| {
+                let record = FlowRecord { data, updated_at: now, ..old.value.clone() };
+                transition::fits(record.weight()).map(|()| record)
+            });
+            match merged {
+                Ok(record) => Verdict::put(record, Ok(())),
                 Err(error) => Verdict::Keep(Err(error)),
             }
         };
@@ -341,8 +377,11 @@ impl Flows {
             Some(old) if !allowed(Some(old.version)) => Verdict::Keep(Err(FlowError::Changed)),
             Some(old) => Verdict::Delete(Ok(old.value.pages)),
         };
+        let removal = self.0.census.removal(flow);
         let (_, pages) = self.change_at(flow, id, None, delete).await?;
-        for page in 0..pages? {
+        let pages = pages?;
+        removal.done();
+        for page in 0..pages {
             let remove = |_: Option<&Stored<Page>>| Decision::Delete(());
             self.0.store.update::<Page, _>(&page_key(&format!("{flow}/{id}"), page), remove).await?;
         }
@@ -364,6 +403,23 @@ impl Flows {
         let declared = self.declared(flow)?;
         let transition = declared.definition.transition(name);
         let transition = transition.ok_or_else(|| FlowError::UnknownTransition(name.to_owned()))?;
+        let taken = self.taken(flow, id, &declared, transition, sent, seed).await;
+        metrics::count_transition(flow, name, &taken);
+        taken
+    }
+
+    async fn taken(
+        &self,
+        flow: &str,
+        id: &str,
+        declared: &Arc<Declared>,
+        transition: &Transition,
+        sent: Option<&RawValue>,
+        seed: Option<[u8; 32]>,
+    ) -> Result<Arc<Flow>, FlowError> {
+        // What has begun is noted to its end whatever the disk; so on a full one, nothing begins.
+        self.0.store.takes_new()?;
+        let (declared, name) = (Arc::clone(declared), transition.name.as_str());
         let (token, sent) = (self.token(seed, name), sent.map_or("{}", RawValue::get).to_owned());
         let once = seed.map(once);
         if let definition::Work::Call(_) = transition.work {
@@ -396,6 +452,7 @@ impl Flows {
     /// [`FlowError::NotFailed`], and those of [`Flows::get`].
     pub async fn retry(&self, flow: &str, id: &str) -> Result<Arc<Flow>, FlowError> {
         let declared = self.declared(flow)?;
+        self.0.store.takes_new()?;
         let retry = move |old: Option<&FlowRecord>, now: Time| match old {
             None => Verdict::Keep(Err(FlowError::Absent)),
             Some(old) => match background::retried(old, &declared.definition, now) {

@@ -22,6 +22,7 @@ mod head;
 pub mod health;
 pub mod idempotency;
 pub mod json;
+mod leftover;
 pub mod limits;
 pub mod listener;
 pub mod metrics;

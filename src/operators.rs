@@ -4,6 +4,7 @@
 //! next request, because every request reads the record. No token ever reaches a log or an error.
 
 pub mod limits;
+pub mod places;
 mod scope;
 
 use std::collections::BTreeSet;

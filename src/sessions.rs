@@ -4,7 +4,6 @@
 //! Data is the client's: it is kept as the text that came, numbers included, and merged by RFC 7396 without being
 //! rounded. Every change is one compare-and-swap. Nothing here knows HTTP, or what an application means by its data.
 
-mod census;
 mod feed;
 mod record;
 
@@ -18,9 +17,8 @@ use crate::config;
 use crate::document;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Decision, Expires, MAX_PAYLOAD, Store, StoreError, Stored};
-use census::Census;
-pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, Reader};
+use crate::store::{Census, Crowded, Decision, Expires, MAX_PAYLOAD, Place, Store, StoreError, Stored};
+pub use feed::{Behind, Event, Feed, Happened, InvalidPosition, Position, READERS, Reader};
 pub use record::{KINDS, SessionRecord};
 
 /// The longest id in bytes.
@@ -40,7 +38,7 @@ struct Inner {
     clock: Clock,
     random: Random,
     limits: Quotas,
-    census: Census,
+    census: Census<SessionRecord>,
     feed: Feed,
 }
 
@@ -95,7 +93,7 @@ pub enum SessionError {
     #[error("data must be a JSON object")]
     Data,
     /// The life is shorter than a millisecond or longer than allowed.
-    #[error("a session lives between 1ms and {}", config::duration::show(*.0))]
+    #[error("ttl is between 1ms and {}, which is sessions.max_ttl", config::duration::show(*.0))]
     Ttl(Duration),
     /// The record would be larger than one may be.
     #[error("the session would take {length} bytes, a record holds {MAX_PAYLOAD}")]
@@ -150,7 +148,7 @@ impl Sessions {
     /// Sessions in `store`; the feed of their changes runs until `life` ends.
     pub fn start(store: Store, clock: Clock, random: Random, limits: Quotas, life: &Lifecycle) -> Self {
         let boot = random.session_id()[..8].to_owned();
-        let (census, feed) = (Census::new(store.clone(), clock.clone()), Feed::new(boot, life));
+        let (census, feed) = (Census::new(store.clone(), clock.clone(), limits.max_spaces), Feed::new(boot, life));
         feed::start(&feed, &store, life);
         Self(Arc::new(Inner { store, clock, random, limits, census, feed }))
     }
@@ -187,7 +185,7 @@ impl Sessions {
         let key = key(space, id)?;
         match self.change(&key, id, &allowed, wish, Change::Replace).await {
             Err(SessionError::Missing) => {
-                let place = self.0.census.reserve(space, &self.0.limits).await?;
+                let place = self.place(space).await?;
                 let made = self.change(&key, id, &allowed, wish, Change::Make).await;
                 // After a failure of the store nobody knows.
                 if !matches!(made, Ok((_, true)) | Err(SessionError::Store(_))) {
@@ -197,6 +195,15 @@ impl Sessions {
             }
             replaced => replaced,
         }
+    }
+
+    async fn place(&self, space: &str) -> Result<Place, SessionError> {
+        let Quotas { max_records, max_spaces, .. } = self.0.limits;
+        self.0.census.reserve(space, max_records).await.map_err(|crowded| match crowded {
+            Crowded::Space => SessionError::SpaceFull(max_records),
+            Crowded::Spaces => SessionError::TooManySpaces(max_spaces),
+            Crowded::Store(error) => error.into(),
+        })
     }
 
     /// Merges `wish.data` into the data (RFC 7396). Its end stays where it was unless `wish.ttl` moves it.

@@ -18,6 +18,7 @@
 //! - What follows an update is published to [`Store::changes`] by the commit thread, in the order of the tickets and after
 //!   the flush: a request that is cancelled while it waits does not take the news with it.
 
+mod census;
 mod codec;
 mod commit;
 pub mod compact;
@@ -53,6 +54,7 @@ use tokio::sync::{Mutex, MutexGuard, broadcast, watch};
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
+pub use census::{Census, Crowded, Place};
 use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
@@ -187,6 +189,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room: refused in time, or met by the database, which is opened again when there is some.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Engine(EngineError::NoSpace(_)))
+    }
+
     /// Whether something that was stored is damaged or missing, so that a snapshot must help. A database that is slow, or whose
     /// files the operating system does not give, is not: another start may find it whole.
     pub fn is_damage(&self) -> bool {
@@ -322,6 +329,12 @@ pub(crate) fn golden<T: Record>(value: &T, hex: &str) {
     assert_eq!(written, hex, "{} is written in another way: that needs a new schema", T::SPACE);
     let read = codec::decode::<T>(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).unwrap();
     assert_eq!(data_encoding::HEXLOWER.encode(&codec::encode(&read).unwrap()), hex, "{}", T::SPACE);
+}
+
+/// What a record of `value` holds on the disk.
+#[cfg(test)]
+pub(crate) fn payload<T: Record>(value: &T) -> Vec<u8> {
+    codec::encode(value).unwrap()
 }
 
 /// The record that [`Store::probe`] writes.

@@ -2,10 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 mod cli {
+    mod disk;
     pub(crate) mod house;
     mod sessions;
     mod sms;
 }
+#[path = "disk/small.rs"]
+mod small;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -122,6 +125,54 @@ fn the_second_server_of_a_store_is_told_who_has_it() {
     std::fs::remove_file(house.path("data/store/control.sock")).unwrap();
     let mute = house.run(&["token", "list"]);
     assert!(mute.code == 75 && mute.err.contains("no server answers on the control socket"), "{mute:?}");
+}
+
+#[test]
+fn a_server_whose_lock_file_was_removed_keeps_its_store() {
+    let house = House::new();
+    house.ok(&["token", "add", "kept", "--scope", "metrics"]);
+    house.ok(&["backup", "a.snapshot"]);
+    std::fs::create_dir(house.path("data/store-snapshots")).unwrap();
+    let snapshot = house.path("data/store-snapshots/nightporter-20270115T080000000Z.snapshot");
+    std::fs::copy(house.path("a.snapshot"), snapshot).unwrap();
+    let server = house.serve(&[]);
+    std::fs::remove_file(house.path("data/store/lock")).unwrap();
+    for arguments in
+        [&["serve", "--restore-latest", "--listen", "127.0.0.1:0"] as &[&str], &["restore", "a.snapshot", "--force"]]
+    {
+        let second = house.run(arguments);
+        assert!(second.code == 75 && second.err.contains("in use by another process"), "{second:?}");
+    }
+    let aside =
+        |name: std::io::Result<std::fs::DirEntry>| name.unwrap().file_name().to_string_lossy().contains("sled.");
+    assert!(!std::fs::read_dir(house.path("data/store")).unwrap().any(aside));
+    assert!(house.ok(&["token", "list"]).contains("kept"));
+    assert_eq!(server.get("/readyz", None).0, 200);
+}
+
+#[test]
+fn a_store_that_cannot_be_had_is_told_with_its_path_and_user() {
+    let house = House::new();
+    house.write("notes", "a file in its way");
+    for store in ["notes/store", "/dev/null/store", "/proc/store"] {
+        let refused = house.run(&["serve", "--store", store, "--listen", "127.0.0.1:0"]);
+        assert!(refused.code == 1 && refused.err.contains(store), "{refused:?}");
+        assert_eq!(refused.err.matches("(os error").count(), 1, "{refused:?}");
+    }
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    house.ok(&["token", "add", "first", "--scope", "metrics"]);
+    let mut foreign = std::process::Command::new("setpriv");
+    foreign.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_nightporter"), "serve"]);
+    foreign.args(["--listen", "127.0.0.1:0"]).current_dir(house.path(""));
+    let open = |name: &str| {
+        std::fs::set_permissions(house.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    ["", "data", "data/store"].into_iter().for_each(open);
+    let foreign = done(foreign);
+    assert_eq!(foreign.code, 77, "{foreign:?}");
+    assert!(foreign.err.contains("user 65534") && foreign.err.contains("data/store/"), "{foreign:?}");
 }
 
 #[test]

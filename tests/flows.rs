@@ -2,6 +2,8 @@
 //! loopback that can be slow, wrong, huge and down.
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
+#[path = "flows/appliance.rs"]
+mod appliance;
 #[path = "flows/background.rs"]
 mod background;
 #[path = "flows/calls.rs"]
@@ -12,12 +14,22 @@ mod crash;
 mod desk;
 #[path = "flows/events.rs"]
 mod events;
+#[path = "flows/https.rs"]
+mod https;
 #[path = "flows/operators.rs"]
 mod operators;
 #[path = "flows/provider.rs"]
 mod provider;
+#[path = "flows/quota.rs"]
+mod quota;
 #[path = "flows/race.rs"]
 mod race;
+#[path = "disk/small.rs"]
+mod small;
+#[path = "flows/space.rs"]
+mod space;
+#[path = "sessions/stream.rs"]
+mod stream;
 #[path = "sessions/told.rs"]
 mod told;
 

@@ -107,6 +107,31 @@ async fn broken_chunks_never_reach_a_second_request() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_before_the_body_says_whether_the_connection_goes_on() {
+    let house = House::new(Limits::default());
+    let request = |path: &str, lines: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    for path in ["/nowhere", "/hello", "/ignore", "/order"] {
+        let mut client = house.connect().await;
+        client.say(request(path, "Content-Length: 1000\r\n") + &"x".repeat(1000)).await;
+        let small = client.answer().await;
+        assert!(!small.closes(), "{path}: {small:?}");
+        client.say(request(path, "Transfer-Encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n").await;
+        assert!(!client.answer().await.closes(), "{path}");
+        client.say(get_request("/hello")).await;
+        assert_eq!(client.answer().await.text(), "hello", "{path}");
+        for rest in
+            ["Content-Length: 100000\r\n", "Content-Length: 10\r\nExpect: 100-continue\r\n", "Content-Length: 10\r\n"]
+        {
+            let mut client = house.connect().await;
+            client.say(request(path, rest)).await;
+            let early = client.answer().await;
+            assert!(early.closes(), "{path} {rest}: {early:?}");
+            client.ended().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn old_and_absolute_requests_are_understood() {
     let house = House::new(Limits::default());
     let mut client = house.connect().await;

@@ -11,6 +11,8 @@ mod hostile;
 mod once;
 #[path = "sessions/quotas.rs"]
 mod quotas;
+#[path = "sessions/stream.rs"]
+mod stream;
 #[allow(dead_code, reason = "the tests of flows use the rest of it")]
 #[path = "sessions/told.rs"]
 mod told;
@@ -43,6 +45,12 @@ async fn a_session_is_made_read_replaced_merged_touched_and_removed() {
     assert_eq!(merged.body["expires_at"], made.body["expires_at"], "a merge does not prolong its life");
     let touched = desk.send(Method::POST, &format!("{path}/touch"), "").await;
     assert_eq!((touched.status, &touched.body["expires_at"]), (200, &json!("2027-01-15T08:40:00.000Z")));
+    let bare = desk.ask(Method::POST, &format!("{path}/touch")).header("content-type", "application/json");
+    assert_eq!(
+        bare.send().await.unwrap().status().as_u16(),
+        200,
+        "a body that is absent has no type to be wrong about"
+    );
     let longer = desk.send(Method::POST, &format!("{path}/touch"), r#"{"ttl":"1h"}"#).await;
     assert_eq!((&longer.body["ttl"], &longer.body["expires_at"]), (&json!("1h"), &json!("2027-01-15T09:10:00.000Z")));
 
@@ -54,7 +62,7 @@ async fn a_session_is_made_read_replaced_merged_touched_and_removed() {
     assert_eq!(desk.send(Method::DELETE, &path, "").await.status, 204);
     assert_eq!(desk.get(&path).await.problem(), (404, "unknown_session", "id"));
     let again = desk.send_if(Method::PUT, &path, r#"{"data":{}}"#, &[("if-none-match", "*")]).await;
-    assert_eq!((again.status, again.header("etag")), (201, "\"6\""), "a version never comes again");
+    assert_eq!((again.status, again.header("etag")), (201, "\"7\""), "a version never comes again");
     desk.stop().await;
 }
 
@@ -162,5 +170,27 @@ async fn a_list_comes_in_pages_and_ids_may_be_korean() {
     desk.send_if(Method::PUT, "s/d", r#"{"data":{}}"#, &[("if-none-match", "*")]).await;
     assert_eq!(ids(&desk.get("s?limit=3&cursor=c:1").await), ["d", "세션"]);
     assert_eq!(desk.get("s/%EC%84%B8%EC%85%98").await.status, 200);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_refused_at_the_versions_that_if_none_match_names() {
+    let desk = Desk::new("").await;
+    let path = format!("a/{}", desk.send(Method::POST, "a", r#"{"data":{}}"#).await.id());
+    let touch = format!("{path}/touch");
+    let changes =
+        [(Method::PATCH, &path, r#"{"data":{"n":1}}"#), (Method::POST, &touch, ""), (Method::DELETE, &path, "")];
+    for (method, path, body) in &changes {
+        for tags in ["\"1\"", "W/\"1\"", "\"7\", \"1\"", "*"] {
+            let refused = desk.send_if(method.clone(), path, body, &[("if-none-match", tags)]).await;
+            assert_eq!(refused.problem(), (412, "precondition_failed", ""), "{method} {tags}");
+        }
+    }
+    assert_eq!(desk.get(&path).await.version(), 1);
+    for (method, path, body) in &changes {
+        let done = desk.send_if(method.clone(), path, body, &[("if-none-match", "\"9\"")]).await;
+        assert!(done.status < 300, "{method}: {}", done.text);
+    }
+    assert_eq!(desk.send_if(Method::DELETE, &path, "", &[("if-none-match", "*")]).await.status, 404);
     desk.stop().await;
 }

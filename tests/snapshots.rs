@@ -4,6 +4,8 @@
 #[path = "cli/house.rs"]
 #[allow(dead_code, reason = "shared with tests/cli.rs")]
 mod house;
+#[path = "strace/kill.rs"]
+mod kill;
 
 mod snapshots {
     mod command_line;

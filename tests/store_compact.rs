@@ -12,6 +12,10 @@ use nightporter::store::snapshot::{Progress, Stage};
 use nightporter::store::{Decision, Durability, Expires, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
+#[path = "strace/kill.rs"]
+mod kill;
+
+const STORE: &str = "NIGHTPORTER_TEST_COMPACT_STORE";
 const NOW: Time = Time::from_millis(1_800_000_000_000);
 const RECORDS: u32 = 1500;
 const SIZE: usize = 600;
@@ -39,7 +43,11 @@ impl Open {
     }
 
     async fn churn(&self, turn: u32) {
-        for id in 0..RECORDS {
+        self.write(turn, RECORDS).await;
+    }
+
+    async fn write(&self, turn: u32, records: u32) {
+        for id in 0..records {
             let put = |_: Option<&_>| Decision::Put(Note { turn, padding: vec![id as u8; SIZE] }, Expires::Never, ());
             self.store.update::<Note, _>(&id.to_string(), put).await.unwrap();
         }
@@ -164,4 +172,42 @@ async fn what_has_no_mark_or_another_ones_is_refused_until_somebody_accepts_it()
     // The old mark does not fit the new database, and an old copy of the database does not fit its mark.
     fs::write(&mark, own).unwrap();
     refused("its mark is of another database");
+}
+
+/// The process that is killed.
+#[test]
+#[ignore = "started and killed by the test below"]
+fn compactor() {
+    let store = std::env::var_os(STORE).expect("run by the other test");
+    compact(Path::new(&store), wishes(false, false), &mut |_| true).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_that_is_killed_at_any_step_leaves_a_store_with_everything_in_it() {
+    const FEW: u32 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    for step in 1.. {
+        let turn = step as u32;
+        let open = Open::new(&store);
+        open.write(turn, FEW).await;
+        open.close().await;
+        let killed = kill::killed_at(step, "compactor", &[(STORE, &store)]);
+        let open = Open::new(&store);
+        for id in 0..FEW {
+            let note = open.store.get::<Note>(&id.to_string()).unwrap();
+            let found = note.map(|note| (note.version, note.value.turn));
+            assert_eq!(found, Some((u64::from(turn), turn)), "step {step}: {id}");
+        }
+        open.close().await;
+        let left = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> = left.filter(|name| name.starts_with(".nightporter-") || name.starts_with("sled.")).collect();
+        if !killed {
+            assert!(step > 10 && left.is_empty(), "{step} {left:?}");
+            return;
+        }
+        // Killed after the exchange and before the old database went: it is where a kept one would be.
+        left.iter().for_each(|name| fs::remove_dir_all(store.join(name)).unwrap());
+        assert!(left.iter().all(|name| name.starts_with("sled.before-")), "step {step}: {left:?}");
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nightporter::clock::{self, Clock};
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
+use nightporter::store::snapshot;
 use nightporter::store::space::LEAST_RESERVE;
 use nightporter::store::{Decision, Durability, Expires, Record, Settings, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -77,12 +78,15 @@ async fn writes_are_refused_before_the_disk_is_full_and_go_on_by_themselves() {
     for id in ["a", "b", "c"] {
         assert_eq!(count_up(&store, id, 600).await.unwrap(), 1);
     }
+    assert_eq!(count_up(&store, "large", 6000).await.unwrap(), 1);
     disk.leave(LEAST_RESERVE - (1 << 20));
     until_low(&store, true).await;
     assert!(matches!(count_up(&store, "a", 600).await, Err(StoreError::Full { .. })));
     assert_eq!(store.get::<Counter>("a").unwrap().unwrap().version, 1, "a refused change must change nothing");
     put_urgent(&store).await.unwrap();
     delete(&store, "b").await.unwrap();
+    assert!(matches!(count_up(&store, "large", 5000).await, Err(StoreError::Full { .. })));
+    assert_eq!(count_up(&store, "large", 2000).await.unwrap(), 2, "what gives up half of itself may");
 
     // The rest goes too: nothing is written, everything is read, and the database has not noticed.
     disk.leave(0);
@@ -95,6 +99,8 @@ async fn writes_are_refused_before_the_disk_is_full_and_go_on_by_themselves() {
     assert!(matches!(put_urgent(&store).await, Err(StoreError::Full { .. })));
     assert!(matches!(delete(&store, "c").await, Err(StoreError::Full { .. })));
     assert!(store.get::<Counter>("c").unwrap().is_some() && store.get::<Counter>("b").unwrap().is_none());
+    let elsewhere = dir.path().join("elsewhere.snapshot");
+    assert_eq!(snapshot::save(&store, &elsewhere, false).await.unwrap().records, 4);
     disk.clear();
     until_low(&store, false).await;
     assert_eq!(count_up(&store, "a", 600).await.unwrap(), 2);

@@ -20,6 +20,9 @@ use systemd::machine::{Machine, TESTS, field};
 /// For what takes a second or two on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Where the shipped configuration has the store.
+const STORE: &str = "/var/lib/nightporter/store";
+
 const PORTAL: &str = "127.0.0.1:8600";
 const PASSWORD: &str = "correct horse";
 
@@ -134,6 +137,48 @@ fn a_crash_loop_ends_in_failed_and_somebody_is_told() {
     // Five starts, one of them ours, and a fifth restart that was refused.
     assert_eq!(machine.property("NRestarts"), "5");
     machine.until("alarm", SOON, || std::fs::metadata(&told).ok());
+}
+
+#[test]
+fn a_damaged_store_is_not_tried_again() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.change_unit("[Service]\nRestartSec=100ms\n");
+    machine.good(&["systemctl", "start", "nightporter"]);
+    machine.good(&["systemctl", "stop", "nightporter"]);
+    // What a disk does that forgets.
+    let database = machine.outside(&format!("{STORE}/sled/db"));
+    let length = std::fs::metadata(&database).unwrap().len();
+    std::fs::write(&database, vec![0; length as usize]).unwrap();
+    assert!(!machine.run(&["systemctl", "start", "nightporter"]).status.success());
+    assert_eq!((machine.property("ActiveState"), machine.property("ExecMainStatus")), ("failed".into(), "65".into()));
+    assert_eq!(machine.property("NRestarts"), "0");
+    let journal = machine.good(&["journalctl", "--no-pager", "--unit=nightporter"]);
+    assert!(journal.contains("is damaged"), "{journal}");
+}
+
+#[test]
+fn a_start_that_waits_for_room_is_given_the_time() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.change_unit("[Service]\nTimeoutStartSec=10s\n");
+    machine.good(&["mkdir", "--parents", "/var/lib/nightporter"]);
+    machine.good(&["mount", "-t", "tmpfs", "-o", "size=128m,mode=700", "disk", "/var/lib/nightporter"]);
+    machine.good(&["fallocate", "--length", "120M", "/var/lib/nightporter/filler"]);
+    machine.good(&["systemctl", "start", "--no-block", "nightporter"]);
+    let pid = machine.until("process that waits for room", SOON, || {
+        (machine.property("StatusText") == "waiting for room on the disk").then(|| machine.main_pid())
+    });
+    let micros = |text: &str| text.parse::<u64>().unwrap();
+    let started = micros(&machine.property("ExecMainStartTimestampMonotonic"));
+    machine.until("process that is older than the limit", SOON, || {
+        let uptime = machine.good(&["cat", "/proc/uptime"]);
+        let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        (seconds * 1e6 > started as f64 + 15e6).then_some(())
+    });
+    assert_eq!((machine.property("ActiveState"), machine.main_pid()), ("activating".into(), pid.clone()));
+    machine.good(&["rm", "/var/lib/nightporter/filler"]);
+    machine.until("active service", SOON, || (machine.property("ActiveState") == "active").then_some(()));
+    assert_eq!((machine.main_pid(), machine.property("NRestarts")), (pid, "0".into()));
+    assert!(machine.get("/readyz").starts_with("HTTP/1.1 200"));
 }
 
 #[test]

@@ -1,16 +1,14 @@
 //! The real binary in a directory of its own, and connections to it that stay open.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use nightporter::clock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A running appliance; killed when dropped.
@@ -29,13 +27,16 @@ pub(crate) struct Answer {
     pub(crate) location: String,
 }
 
-/// A connection that stays open.
+/// A connection that stays open, without a library for HTTP: the load comes from the machine that is measured, and must cost
+/// as little of it as can be.
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    host: String,
-    token: String,
-    /// A stream that is being followed.
-    stream: Option<Incoming>,
+    stream: TcpStream,
+    /// The lines that every head has.
+    common: String,
+    /// The request that is sent.
+    out: Vec<u8>,
+    /// What has come of the answer.
+    input: Vec<u8>,
 }
 
 impl Appliance {
@@ -76,9 +77,8 @@ impl Appliance {
     pub(crate) async fn connect(&self) -> Connection {
         let stream = TcpStream::connect(&self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        Connection { sender, host: self.address.clone(), token: format!("Bearer {}", self.token), stream: None }
+        let common = format!("host: {}\r\nauthorization: Bearer {}\r\n", self.address, self.token);
+        Connection { stream, common, out: Vec::new(), input: Vec::new() }
     }
 
     /// Its resident memory in KiB.
@@ -122,25 +122,27 @@ impl Drop for Appliance {
 impl Connection {
     /// Sends a request with a JSON body, if any, and reads its answer to the end.
     pub(crate) async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, &self.host)
-            .header(header::AUTHORIZATION, &self.token)
-            .header(header::CONTENT_TYPE, "application/json");
+        let Self { common, out, .. } = self;
+        out.clear();
+        write!(out, "{method} {path} HTTP/1.1\r\n{common}").unwrap();
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            write!(out, "{name}: {value}\r\n").unwrap();
         }
-        let request = request.body(Full::from(body.to_owned())).unwrap();
-        let mut answer = self.sender.send_request(request).await.unwrap();
-        let told =
-            |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
-        let (etag, location) = (told(header::ETAG), told(header::LOCATION));
-        let status = answer.status();
-        while let Some(frame) = answer.body_mut().frame().await {
-            frame.unwrap();
+        if !body.is_empty() {
+            write!(out, "content-type: application/json\r\ncontent-length: {}\r\n", body.len()).unwrap();
         }
-        Answer { status, etag, location }
+        write!(out, "\r\n{body}").unwrap();
+        self.stream.write_all(out).await.unwrap();
+        self.input.clear();
+        loop {
+            self.fill().await;
+            if let Some((answer, length)) = Answer::read(&self.input)
+                && self.input.len() >= length
+            {
+                assert_eq!(self.input.len(), length, "more came than was asked for");
+                return answer;
+            }
+        }
     }
 
     /// Comes with this token from now on.
@@ -152,14 +154,33 @@ impl Connection {
     /// Opens a stream of events, and reads its first one.
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) async fn follow(&mut self, path: &str) {
-        let request = Request::builder().uri(path).header(header::HOST, &self.host);
-        let request = request.header(header::AUTHORIZATION, &self.token).body(Full::default()).unwrap();
-        let mut answer = self.sender.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let mut text = Vec::new();
-        while !text.windows(6).any(|window| window == b"event:") {
-            text.extend_from_slice(answer.body_mut().frame().await.unwrap().unwrap().data_ref().unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.common);
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+        self.input.clear();
+        while !self.input.windows(6).any(|window| window == b"event:") {
+            self.fill().await;
         }
-        self.stream = Some(answer.into_body());
+        assert!(self.input.starts_with(b"HTTP/1.1 200 "));
+    }
+
+    async fn fill(&mut self) {
+        self.input.reserve(4096);
+        assert_ne!(self.stream.read_buf(&mut self.input).await.unwrap(), 0, "the appliance closed the connection");
+    }
+}
+
+impl Answer {
+    /// The answer in `input` and how long it is with its body, once its head is there.
+    fn read(input: &[u8]) -> Option<(Self, usize)> {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut head = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(end) = head.parse(input).unwrap() else { return None };
+        let told = |name: &str| {
+            let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            found.map(|header| std::str::from_utf8(header.value).unwrap().to_owned()).unwrap_or_default()
+        };
+        let length = told("content-length").parse().unwrap_or(0);
+        let status = StatusCode::from_u16(head.code.unwrap()).unwrap();
+        Some((Self { status, etag: told("etag"), location: told("location") }, end + length))
     }
 }

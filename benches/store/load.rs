@@ -11,12 +11,23 @@ pub(crate) const ROUNDS: usize = 5;
 /// What a session holds in the stories, in bytes.
 pub(crate) const SIZE: usize = 600;
 
+/// Whether the part of that name is to be run: all are, unless the command line names some.
+#[allow(dead_code, reason = "each bench uses its part of it")]
+pub(crate) fn wanted(part: &str) -> bool {
+    // cargo adds a flag of its own.
+    let mut named = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|word| word == part)
+}
+
 /// What one turn came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// What this process took of the processors for one of them.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) cpu: Duration,
 }
 
 /// Someone who makes one change or one reading after the other.
@@ -27,7 +38,7 @@ pub(crate) trait Client: Send + 'static {
 
 /// Lets every client act for `span`; each returns for the next turn.
 pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration) -> (Turn, Vec<C>) {
-    let watch = Stopwatch::start();
+    let (watch, before) = (Stopwatch::start(), cpu());
     let tasks = clients.into_iter().map(|mut client| {
         tokio::spawn(async move {
             let (all, mut times) = (Stopwatch::start(), Vec::new());
@@ -45,14 +56,28 @@ pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration) -> (Turn, V
         clients.push(client);
         times.extend(its);
     }
-    let elapsed = watch.elapsed().as_secs_f64();
+    let (elapsed, cpu) = (watch.elapsed().as_secs_f64(), (cpu() - before) / times.len() as u32);
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
-    (Turn { per_second: times.len() as f64 / elapsed, p50: at(50), p99: at(99) }, clients)
+    (Turn { per_second: times.len() as f64 / elapsed, p50: at(50), p99: at(99), cpu }, clients)
 }
 
-/// Theirs, ours, theirs, ours, each for `span`; the first of each warms up and does not count. Prints a [`row`].
-pub(crate) async fn in_turns<A: Client, B: Client>(span: Duration, what: &str, mut theirs: Vec<A>, mut ours: Vec<B>) {
+/// What this process has taken of the processors. Counted in hundredths of a second, of which a turn has hundreds.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The name of the program, in brackets, is the second field; user and system time are the 14th and 15th, in hundredths.
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    Duration::from_millis(10) * fields.skip(11).take(2).map(|field| field.parse::<u32>().unwrap()).sum()
+}
+
+/// Theirs, ours, theirs, ours, each for `span`; the first of each warms up and does not count. Prints a [`row`]; returns the
+/// turns of both.
+pub(crate) async fn in_turns<A: Client, B: Client>(
+    span: Duration,
+    what: &str,
+    mut theirs: Vec<A>,
+    mut ours: Vec<B>,
+) -> (Vec<Turn>, Vec<Turn>) {
     let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let (their_turn, again) = turn(theirs, span).await;
@@ -65,6 +90,7 @@ pub(crate) async fn in_turns<A: Client, B: Client>(span: Duration, what: &str, m
         }
     }
     row(what, &their_turns, &our_turns);
+    (their_turns, our_turns)
 }
 
 /// The middle, the least and the greatest.
@@ -95,7 +121,7 @@ pub(crate) fn row(what: &str, theirs: &[Turn], ours: &[Turn]) {
 /// The head of a table of [`row`]s.
 pub(crate) fn head() {
     println!(
-        "| what | Redis /s | store /s | store:Redis | Redis p50 ms | store p50 ms | Redis p99 ms | store p99 ms |"
+        "\n| what | Redis /s | store /s | store:Redis | Redis p50 ms | store p50 ms | Redis p99 ms | store p99 ms |"
     );
     println!("|---|---|---|---|---|---|---|---|");
 }

@@ -95,11 +95,13 @@ fn run(what: &str, dir: &Path) -> (f64, f64) {
 async fn fill(redis: &Redis) {
     let mut connection = redis.connect().await;
     for first in (0..RECORDS).step_by(1000) {
-        let mut pipe = redis::pipe();
         for number in first..first + 1000 {
-            pipe.cmd("HSET").arg(number).arg("v").arg(1).arg("d").arg(Blob::new(number).0).ignore();
+            connection.add(&["HSET", &number.to_string(), "v", "1", "d", &Blob::new(number).0]);
         }
-        pipe.query_async::<()>(&mut connection).await.unwrap();
+        connection.send().await;
+        for _ in 0..1000 {
+            connection.reply().await;
+        }
     }
 }
 

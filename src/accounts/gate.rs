@@ -166,3 +166,93 @@ impl Follower for Gate {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::accounts::keys::Keys;
+    use crate::accounts::record::User as Owner;
+    use crate::accounts::refresh::Mint;
+    use crate::accounts::sessions::{self, Begun, Device, Draft};
+    use crate::accounts::tokens::Settings;
+    use crate::accounts::{Address, sessions::Limits};
+    use crate::clock;
+    use crate::ids::Random;
+    use crate::secret::{Secret, Vault};
+    use crate::store::{Decision, Durability, Expires};
+
+    const USER: Uuid = Uuid::from_bytes([7; 16]);
+    const DAY: Duration = Duration::from_secs(86_400);
+    const LIMITS: Limits = Limits { session_ttl: DAY, idle_ttl: DAY, refresh_grace: Duration::from_secs(10) };
+
+    /// Two gates on one store, as two processes have them; only the store's feed connects them with who changes a record.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_another_process_changes_ends_tokens_here() {
+        let (dir, life) = (tempfile::tempdir().unwrap(), Lifecycle::new());
+        let (clock, random) = (Clock::held(Time::from_millis(1_800_000_000_000)), Random::seeded(1));
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();
+        let vault = Arc::new(Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap());
+        let keys = Keys::start(store.clone(), vault.clone(), clock.clone(), random.clone(), DAY, &life).await.unwrap();
+        let settings = Settings { issuer: "a".to_owned(), audience: "a".to_owned(), access_ttl: DAY / 24 };
+        let tokens = Tokens::new(keys, clock.clone(), random.clone(), settings);
+        let start = || Gate::start(tokens.clone(), store.clone(), clock.clone(), DAY, &life);
+        let early = start().await.unwrap();
+
+        let mut record = AccountRecord::new(Address::parse("a@b.example").unwrap());
+        let now = clock.now();
+        record.user = Some(Owner {
+            id: USER,
+            full_name: "민서".to_owned(),
+            password: None,
+            state: State::Active,
+            epoch: 1,
+            created_at: now,
+            verified_at: now,
+        });
+        let mint = Mint::new(vault);
+        let mut begin = || -> Begun {
+            let draft = Draft::new(&random, Device::default());
+            sessions::begin(&mut record.sessions, &draft, USER, now, &LIMITS, &mint)
+        };
+        let (first, second) = (begin(), begin());
+        let put = async |record: &AccountRecord| {
+            let decide = |_: Option<&_>| Decision::Put(record.clone(), Expires::Never, ());
+            store.update::<AccountRecord, _>("a", decide).await.unwrap();
+        };
+        put(&record).await;
+        let first = tokens.issue(USER, 1, first).unwrap().access;
+        let second = tokens.issue(USER, 1, second).unwrap().access;
+        let late = start().await.unwrap();
+        assert_eq!(late.admit(first.expose()).unwrap().user, USER, "built before anybody is let in");
+        let until = async |token: &Secret, so: Result<(), Refused>| {
+            let heard = async {
+                while early.admit(token.expose()).map(|_| ()) != so || late.admit(token.expose()).map(|_| ()) != so {
+                    clock::pause(Duration::from_millis(1)).await;
+                }
+            };
+            clock::within(Duration::from_secs(60), heard).await.expect("nobody has heard of it");
+        };
+        until(&first, Ok(())).await;
+
+        record.sessions.remove(0);
+        put(&record).await;
+        until(&first, Err(Refused::Ended)).await;
+        until(&second, Ok(())).await;
+        record.user.as_mut().unwrap().state = State::Disabled;
+        put(&record).await;
+        until(&second, Err(Refused::Ended)).await;
+        record.user.as_mut().unwrap().state = State::Active;
+        put(&record).await;
+        until(&second, Ok(())).await;
+        record.user.as_mut().unwrap().epoch = 2;
+        put(&record).await;
+        until(&second, Err(Refused::Ended)).await;
+        record.user.as_mut().unwrap().epoch = 1;
+        put(&record).await;
+        until(&second, Ok(())).await;
+        store.update::<AccountRecord, _>("a", |_| Decision::Delete(())).await.unwrap();
+        until(&second, Err(Refused::Ended)).await;
+    }
+}

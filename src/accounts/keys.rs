@@ -325,6 +325,11 @@ fn context(kid: &str) -> String {
 mod tests {
     use super::*;
 
+    const GOLDEN: &str = "\
+        01016b0101010101010101010101010101010101010101010101010101010101010101020203fd0068e5cf8b010000fd0068e5cf8b01000000\
+        011004040404040404040404040404040404fd0068e5cf8b0100000c03036f7073011005050505050505050505050505050505\
+        01007f00000101076174206f6e6365";
+
     #[test]
     fn the_bytes_on_disk_are_golden() {
         let at = Time::from_millis(1_700_000_000_000);
@@ -340,6 +345,6 @@ mod tests {
             .about(uuid::Uuid::from_bytes([5; 16]))
             .from(Some([127, 0, 0, 1].into()))
             .detail("at once");
-        store::golden::<SigningKeys>(&SigningKeys { keys: vec![key], lines: vec![line] }, "");
+        store::golden::<SigningKeys>(&SigningKeys { keys: vec![key], lines: vec![line] }, GOLDEN);
     }
 }

@@ -7,7 +7,7 @@ use super::audit::{self, Line, What, Who};
 use super::code::{self, Purpose};
 use super::login::Proven;
 use super::password;
-use super::record::{AccountRecord, State};
+use super::record::{AccountRecord, State, User};
 use super::registration::{Mailed, too_many_guesses};
 use super::{AccountError, Accounts, Address, Device};
 use crate::outbox::Pending;
@@ -73,19 +73,24 @@ impl Accounts {
         self.check_password(new, &address)?;
         self.admit_about(&address)?;
         let Proven { kept, .. } = self.prove(&address, old, device).await?;
-        let hash = self.hash(new).await;
+        let hash = match self.hash(new).await {
+            Ok(hash) => hash,
+            Err(error) => {
+                self.change(&address, |record, _| record.budget.give_back()).await?;
+                return Err(error);
+            }
+        };
         let letter = self.changed_letter(&address)?;
         let line = self.line(device, What::PasswordChanged);
         let changed = self.change(&address, |record, _| {
             record.budget.give_back();
-            let theirs =
-                record.user.as_ref().is_some_and(|found| found.id == user && found.password.as_ref() == Some(&kept));
-            match &hash {
-                Ok(hash) if theirs => record.set_password(hash, &letter, &line),
-                _ => Err(AccountError::InvalidCredentials),
+            let current = |found: &User| found.id == user && found.password.as_ref() == Some(&kept);
+            if !record.user.as_ref().is_some_and(current) {
+                return Err(AccountError::InvalidCredentials);
             }
+            record.set_password(&hash, &letter, &line)
         });
-        changed.await?.and(hash.map(|_| ()))
+        changed.await?
     }
 
     fn changed_letter(&self, address: &Address) -> Result<Pending, AccountError> {

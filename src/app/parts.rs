@@ -17,6 +17,7 @@ use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessi
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
+use crate::operators::places::Places;
 use crate::outbox::Outbox;
 use crate::portals::Portals;
 use crate::portals::inbox::Inbox;
@@ -24,7 +25,7 @@ use crate::portals::portal::Tools;
 use crate::portals::relay::Relay;
 use crate::portals::upstream::Upstream;
 use crate::secret::Vault;
-use crate::sessions::{Quotas, Sessions};
+use crate::sessions::{Quotas, READERS, Sessions};
 use crate::snapshots::{self, Snapshots};
 use crate::store::Store;
 
@@ -110,13 +111,20 @@ impl Parts {
             sessions: sessions.clone(),
             idempotency: idempotency.clone(),
             operators: operators.clone(),
+            readers: Places::new(READERS),
+            clock: clock.clone(),
         };
+<<<<<<< HEAD
         let flows = flows(ground, config, &store)?;
         let accounts = accounts(ground, config, &store, &outbox, &vault).await?;
         let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
         let users_api = users::Api { accounts: accounts.clone(), operators: operators.clone() };
         let flows_api =
             flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
+=======
+        let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
+        let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
+>>>>>>> accounts
         Ok(Self {
             store,
             vault,
@@ -126,9 +134,9 @@ impl Parts {
             inbox,
             portals,
             sessions,
-            flows,
+            flows: flows_api.flows.clone(),
             flows_api,
-            accounts,
+            accounts: accounts_api.accounts.clone(),
             accounts_api,
             users_api,
             snapshots,
@@ -168,23 +176,29 @@ impl Parts {
 }
 
 /// Flows may take a good part of the connections with readers, of which there must be some left for everybody else.
-fn flows(ground: &Ground, config: &Config, store: &Store) -> Result<Flows, StartError> {
+fn flows(
+    ground: &Ground,
+    config: &Config,
+    (store, operators, idempotency): (&Store, &Operators, Idempotency),
+) -> Result<flows_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground;
     let readers = config.server.max_connections as usize / 2;
     let kinds = Flows::read(&config.flows)?;
-    Ok(Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?)
+    let flows = Flows::start(store.clone(), clock.clone(), random.clone(), (readers, kinds), life)?;
+    let (operators, readers, clock) = (operators.clone(), Places::new(readers), clock.clone());
+    Ok(flows_http::Api { flows, idempotency, operators, readers, clock })
 }
 
 async fn accounts(
     ground: &Ground,
     config: &Config,
-    store: &Store,
-    outbox: &Outbox,
-    vault: &Arc<Vault>,
-) -> Result<Accounts, StartError> {
+    (store, outbox, vault): (&Store, &Outbox, &Arc<Vault>),
+    idempotency: &Idempotency,
+) -> Result<accounts_http::Api, StartError> {
     let Ground { clock, random, life, .. } = ground.clone();
     let tools = accounts::Tools { store: store.clone(), outbox: outbox.clone(), vault: vault.clone(), clock, random };
-    Ok(Accounts::start(tools, account_settings(config), &life).await?)
+    let accounts = Accounts::start(tools, account_settings(config), &life).await?;
+    Ok(accounts_http::Api { accounts, idempotency: idempotency.clone() })
 }
 
 pub(super) fn account_settings(config: &Config) -> accounts::Settings {

@@ -217,3 +217,57 @@ pub(super) async fn tell(store: &Path, alerts: &Alerts) -> Result<(), AlertError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::lifecycle::Lifecycle;
+    use crate::store::{Decision, Expires, Record};
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Named(String);
+    impl Record for Named {
+        const SPACE: &'static str = "guest";
+        const SCHEMA: u8 = 1;
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Guest(String);
+    impl Record for Guest {
+        const SPACE: &'static str = "guest";
+        const SCHEMA: u8 = 2;
+
+        fn migrate(schema: u8, payload: &[u8]) -> Option<Self> {
+            (schema == 1).then(|| Self(String::from_utf8_lossy(&payload[1..]).into_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_migration_takes_a_snapshot_first_and_without_one_touches_nothing() {
+        let (dir, now) = (tempfile::tempdir().unwrap(), Time::from_millis(1_800_000_000_000));
+        let (path, taken) = (dir.path().join("store"), dir.path().join("snapshots"));
+        let store = Store::open(&path, Durability::Acknowledged, Clock::held(now), &Lifecycle::new()).unwrap();
+        let (old, new) = (&[Kind::of::<Named>()], &[Kind::of::<Guest>()]);
+        migrate(&store, old, &taken, now).await.unwrap();
+        assert!(!taken.exists(), "nothing is rewritten for a new store");
+        let put = |_: Option<&_>| Decision::Put(Named("하늘".to_owned()), Expires::Never, ());
+        store.update::<Named, _>("a", put).await.unwrap();
+
+        fs::write(&taken, "a file in its way").unwrap();
+        let refused = migrate(&store, new, &taken, now).await;
+        assert!(matches!(refused, Err(StartError::Snapshot(_))), "{refused:?}");
+        assert_eq!(store.outdated(new).unwrap(), ["guest"]);
+        fs::remove_file(&taken).unwrap();
+        migrate(&store, new, &taken, now).await.unwrap();
+        assert_eq!(store.get::<Guest>("a").unwrap().unwrap().value.0, "하늘");
+        let before = snapshot::latest(&taken).unwrap().unwrap();
+        assert_eq!((before.manifest.records, before.manifest.created_at), (1, now));
+        let copy = dir.path().join("copy");
+        snapshot::restore_into(&before.path, &copy, Existing::Refuse(now), &mut |_| true).unwrap();
+        let copy = Store::open(&copy, Durability::Acknowledged, Clock::held(now), &Lifecycle::new()).unwrap();
+        assert_eq!(copy.get::<Named>("a").unwrap().unwrap().value.0, "하늘", "as it was before");
+    }
+}

@@ -45,9 +45,9 @@ impl Accounts {
             }
         };
         if shared.json {
-            output::print_json(&keys)?
+            output::print_json(&keys)?;
         } else {
-            output::print(&show(&keys))?
+            output::print(&show(&keys))?;
         }
         Ok(Exit::Good)
     }

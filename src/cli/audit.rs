@@ -54,18 +54,18 @@ impl Audit {
                 let verdict = Desk::open(&shared.settings).await?.verify().await?;
                 let whole = verdict.broken.is_none();
                 if shared.json {
-                    output::print_json(&verdict)?
+                    output::print_json(&verdict)?;
                 } else {
-                    output::print(&told(&verdict))?
+                    output::print(&told(&verdict))?;
                 }
                 Ok(if whole { Exit::Good } else { Exit::Damaged })
             }
             Action::List { before, limit, shared } => {
                 let lines = Desk::open(&shared.settings).await?.list(before, limit).await?;
                 if shared.json {
-                    output::print_json(&lines)?
+                    output::print_json(&lines)?;
                 } else {
-                    output::print(&show(&lines))?
+                    output::print(&show(&lines))?;
                 }
                 Ok(Exit::Good)
             }

@@ -1,5 +1,6 @@
 //! Exit codes: the one place that defines them and tells which failure ends with which.
 
+use std::io;
 use std::process::ExitCode;
 
 use super::control::Refused;
@@ -25,7 +26,7 @@ Exit codes:
   65  the store, a snapshot or the audit log is damaged, or a newer program wrote it; the message says what to do
   69  unavailable: a port is taken, or the server does not answer
   75  the store is in use by another process
-  77  the store belongs to another user
+  77  the store belongs to another user, or cannot be written
   78  the configuration cannot be used";
 
 /// How the process ends.
@@ -45,7 +46,7 @@ pub(super) enum Exit {
     Unavailable = 69,
     /// The store is in use by another process.
     InUse = 75,
-    /// The store belongs to another user.
+    /// The store belongs to another user, or cannot be written.
     NotAllowed = 77,
     /// The configuration cannot be used.
     Config = 78,
@@ -87,11 +88,23 @@ impl Failure {
 
     /// Tells what failed, one problem a line.
     pub(super) fn report(&self) -> ExitCode {
-        for line in format!("{:#}", self.error).lines() {
+        for line in told(&self.error).lines() {
             output::complain(&format!("error: {line}\n"));
         }
         self.exit.into()
     }
+}
+
+/// The failure and its causes, of which many say what the one below them said already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told.as_str() {
+            "" => cause,
+            _ if told.ends_with(&cause) => told,
+            _ => format!("{told}: {cause}"),
+        }
+    })
 }
 
 impl From<anyhow::Error> for Failure {
@@ -110,12 +123,20 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Engine(EngineError::InUse { .. }) => Exit::InUse,
+            StoreError::Engine(EngineError::Directory { path, source }) if is_forbidden(source) => {
+                let (path, user) = (path.display(), rustix::process::geteuid().as_raw());
+                return Self::told(Exit::NotAllowed, format!("user {user} cannot write the store: {path}: {source}"));
+            }
             StoreError::NewerStore { .. } | StoreError::Newer { .. } => Exit::Damaged,
             damage if damage.is_damage() => Exit::Damaged,
             _ => Exit::Failed,
         };
         Self::new(exit, error)
     }
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 impl From<SnapshotError> for Failure {

@@ -6,8 +6,8 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::exit::{self, Exit, Failure};
+use super::output::{time, word};
 use super::{Settings, control, output};
-use crate::clock::Time;
 
 /// See the flows of the running server, and try again what has failed.
 #[derive(Debug, Args)]
@@ -165,16 +165,6 @@ fn flow(view: &Value) -> String {
         rows.push(vec![time(&message["timestamp"]), word(&message["type"]), word(&message["message"])]);
     }
     output::table(&rows)
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
-}
-
-/// In the host's zone.
-fn time(value: &Value) -> String {
-    let text = value.as_str().unwrap_or("-");
-    text.parse::<Time>().map_or_else(|_| text.to_owned(), Time::local)
 }
 
 #[cfg(test)]

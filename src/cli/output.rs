@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Time;
 
 /// Writes `text` as it is.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -23,6 +26,17 @@ pub(super) fn complain(text: &str) {
 pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("the result cannot be written as JSON")?;
     print(&format!("{text}\n"))
+}
+
+/// A text of an answer; "-" where there is none.
+pub(super) fn word(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// A time of an answer, in the host's zone; as it came where it is none.
+pub(super) fn time(value: &Value) -> String {
+    let text = value.as_str().unwrap_or("-");
+    text.parse::<Time>().map_or_else(|_| text.to_owned(), Time::local)
 }
 
 /// Rows in columns two spaces apart. Wide characters count as two, so that Korean names line up.

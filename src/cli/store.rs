@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Durability, Settings, Store, StoreError, space};
 
 /// How long the store may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -16,7 +16,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Opens the store that `config` names; no server has it.
 pub(super) fn open(config: &config::Store, clock: &Clock, life: &Lifecycle) -> Result<Store, Failure> {
     check_owner(&config.path)?;
-    Store::open(&config.path, Durability::Acknowledged, clock.clone(), life).map_err(silent_owner)
+    check_room(&config.path)?;
+    let settings = Settings { reserve: config.reserve, ..Durability::Acknowledged.into() };
+    Store::open(&config.path, settings, clock.clone(), life).map_err(silent_owner)
 }
 
 /// Gives the store back in order; `holder` has the last handle to it.
@@ -37,6 +39,17 @@ pub(super) fn check_owner(directory: &Path) -> Result<(), Failure> {
     let (there, owner) = (there.display(), meta.uid());
     let message = format!("the store {there} belongs to user {owner}; do this as that user: `sudo -u '#{owner}' …`");
     Err(Failure::told(Exit::NotAllowed, message))
+}
+
+/// Opening a database writes to it. On a full disk that fails, and in more than one way.
+fn check_room(directory: &Path) -> Result<(), Failure> {
+    if space::opens(directory, space::LEAST_RESERVE) {
+        return Ok(());
+    }
+    let (store, need) = (directory.display(), (space::LEAST_RESERVE / 4) >> 20);
+    let message =
+        format!("the disk of the store {store} is full, and opening the store takes room: make {need} MiB of it");
+    Err(Failure::told(Exit::Failed, message))
 }
 
 fn silent_owner(error: StoreError) -> Failure {

@@ -8,7 +8,11 @@ use super::read::Section;
 use super::secrets;
 use super::server::existing_file;
 use super::sites::named;
+use super::words;
 use crate::secret::Secret;
+
+/// Flows of a kind alive at once where nothing else is said: as many as the queue of the workers holds.
+const MOST: &str = "100000";
 
 /// `[flows.NAME]`: a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct Flow {
     pub file: PathBuf,
     /// What its calls may carry as `{{secret.NAME}}`.
     pub secrets: BTreeMap<String, Secret>,
+    /// How many may be alive at once.
+    pub max_records: u32,
 }
 
 /// What is known about one flow's file.
@@ -45,9 +51,10 @@ pub struct SecretUse {
 pub(super) fn flows(root: &Section<'_>, inspect: &dyn Fn(&Path) -> FlowCheck) -> Option<BTreeMap<String, Flow>> {
     named(root, "flows", |section| {
         let file = section.required("file", existing_file);
+        let max_records = section.or("max_records", MOST, words::integer(1..=100_000_000));
         let given = section.section_or_empty("secrets")?;
         section.finish();
-        let file = file?;
+        let (file, max_records) = (file?, max_records?);
         let checked = inspect(&file);
         section.reading().problems(checked.problems);
         section.reading().warnings(checked.warnings);
@@ -70,6 +77,6 @@ pub(super) fn flows(root: &Section<'_>, inspect: &dyn Fn(&Path) -> FlowCheck) ->
         if known {
             given.finish();
         }
-        Some(Flow { file, secrets: found })
+        Some(Flow { file, secrets: found, max_records })
     })
 }

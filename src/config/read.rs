@@ -230,6 +230,14 @@ impl<'r> Section<'r> {
         self.reading.problem(&self.place, &self.key, reason);
     }
 
+    /// Notes what is wrong with `key`, where it was written.
+    pub(crate) fn problem_of(&self, key: &str, reason: impl Into<String>) {
+        match self.field(key) {
+            Some(field) => field.problem(reason),
+            None => self.problem(reason),
+        }
+    }
+
     pub(crate) fn warning(&self, reason: impl Into<String>) {
         self.reading.warning(&self.place, &self.key, reason);
     }
@@ -323,6 +331,12 @@ impl<'r> Section<'r> {
     }
 
     fn take<T>(&self, field: &Field<'r>, parse: impl Fn(&Field<'r>) -> Result<T, String>) -> Option<T> {
+        if let Some(under) = &field.node.under {
+            let under = Field { node: Rc::clone(under), ..field.clone() };
+            if let Err(reason) = parse(&under) {
+                under.warning(format!("{reason}; it does not count, {} does", field.place()));
+            }
+        }
         let value = field.read(parse)?;
         self.reading.setting(&field.key, field.node.show(), field.place());
         Some(value)

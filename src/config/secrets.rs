@@ -41,6 +41,14 @@ pub(crate) fn is_given(section: &Section<'_>, name: &str) -> bool {
     !given(section, name).is_empty()
 }
 
+/// Where the secret is given; the section's place when it is not.
+pub(crate) fn place(section: &Section<'_>, name: &str) -> Place {
+    match given(section, name).first() {
+        Some(source) => source.place(section, name),
+        None => section.place().clone(),
+    }
+}
+
 /// Whether others than owner and group can read the file.
 pub(crate) fn exposed(path: &Path) -> Option<u32> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
@@ -52,6 +60,15 @@ enum Source<'r> {
     Inline(Field<'r>),
     Beside(Field<'r>),
     Credential(std::path::PathBuf),
+}
+
+impl Source<'_> {
+    fn place(&self, section: &Section<'_>, name: &str) -> Place {
+        match self {
+            Self::Inline(field) | Self::Beside(field) => field.place().clone(),
+            Self::Credential(_) => Place::Credential { name: section.path_to(name) },
+        }
+    }
 }
 
 fn given<'r>(section: &Section<'r>, name: &str) -> Vec<Source<'r>> {
@@ -96,11 +113,11 @@ fn take(section: &Section<'_>, name: &str, given: &[Source<'_>]) -> Option<Secre
         }
         several => {
             let ways: Vec<String> = several.iter().map(described).collect();
-            let place = match &several[0] {
-                Source::Inline(field) | Source::Beside(field) => field.place().clone(),
-                Source::Credential(_) => section.place().clone(),
-            };
-            section.reading().problem(&place, &key, format!("given more than once: {}; keep one", list(&ways)));
+            section.reading().problem(
+                &several[0].place(section, name),
+                &key,
+                format!("given more than once: {}; keep one", list(&ways)),
+            );
             None
         }
     }

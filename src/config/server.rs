@@ -217,7 +217,8 @@ pub(super) fn store(root: &Section<'_>) -> Option<Store> {
     if let Some(key) = &key
         && !(key.expose().len() == 64 && key.expose().bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
-        section.reading().problem(section.place(), "store.key", "expected 64 hexadecimal digits");
+        let place = secrets::place(&section, "key");
+        section.reading().problem(&place, "store.key", "expected 64 hexadecimal digits");
         return None;
     }
     if given && key.is_none() {
@@ -245,7 +246,10 @@ pub(super) fn sessions(root: &Section<'_>) -> Option<SessionSettings> {
     if let (Some(ttl), Some(max_ttl)) = (ttl, max_ttl)
         && ttl > max_ttl
     {
-        section.problem("ttl is longer than max_ttl");
+        // The default of the other is not the one to change.
+        let (key, other) = if section.has("ttl") { ("ttl", "max_ttl") } else { ("max_ttl", "ttl") };
+        let (ttl, max_ttl) = (duration::show(ttl), duration::show(max_ttl));
+        section.problem_of(key, format!("does not go with {other}: ttl is {ttl}, and max_ttl is {max_ttl}"));
     }
     Some(SessionSettings { ttl: ttl?, max_ttl: max_ttl?, max_records: max_records?, max_spaces: max_spaces? })
 }

@@ -217,14 +217,6 @@ fn warn_of_idle_keys(section: &Section<'_>, sessions: Option<Sessions>, drill: O
     }
 }
 
-/// Notes what is wrong with one key of a section.
-fn told(section: &Section<'_>, key: &str, reason: &str) {
-    match section.field(key) {
-        Some(field) => field.problem(reason),
-        None => section.problem(reason),
-    }
-}
-
 /// The phones of a portal: `phone = "office"`, or `phones = ["office", "backup"]`.
 fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>> {
     let phone = |field: &Field<'_>| {
@@ -237,15 +229,15 @@ fn portal_phones(section: &Section<'_>, known: &[String]) -> Option<Vec<String>>
     let single = section.optional("phone", phone);
     let several = section.list("phones", phone)?;
     if section.has("phone") && section.has("phones") {
-        told(section, "phones", "phone and phones are both set; keep one");
+        section.problem_of("phones", "phone and phones are both set; keep one");
         return None;
     }
     if several.len() > MOST_PHONES {
-        told(section, "phones", &format!("{} phones, a portal has at most {MOST_PHONES}", several.len()));
+        section.problem_of("phones", format!("{} phones, a portal has at most {MOST_PHONES}", several.len()));
         return None;
     }
     if let Some(twice) = several.iter().enumerate().find(|(place, name)| several[..*place].contains(name)) {
-        told(section, "phones", &format!("\"{}\" is there twice", twice.1));
+        section.problem_of("phones", format!("\"{}\" is there twice", twice.1));
         return None;
     }
     Some(single.into_iter().chain(several).collect())

@@ -95,6 +95,15 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 }
 
 #[test]
+fn what_a_flag_covers_is_looked_at_too() {
+    let desk = Desk::new("[store]\nurl = \"redis://x\"\n");
+    let sources = Sources { flags: vec![flag("--store", "store.url", "sled:elsewhere")], ..desk.sources() };
+    let told = "nightporter.toml:2: store.url: expected \"sled:DIRECTORY\", the embedded store; it does not count, --store does";
+    assert_eq!(desk.warnings(&sources), [told]);
+    assert_eq!(Config::load(&sources).unwrap().store.path, PathBuf::from("elsewhere"));
+}
+
+#[test]
 fn the_environment_sets_lists_tables_and_named_sections() {
     let desk = Desk::new(&PORTAL.replace("[portals.acme]", "[portals.acme-kr]"));
     desk.put("pw", "다른 비밀\n", 0o600);

@@ -23,6 +23,8 @@ pub(crate) type Table = BTreeMap<String, Rc<Node>>;
 pub(crate) struct Node {
     pub(crate) place: Place,
     pub(crate) value: Value,
+    /// What was written elsewhere, and does not count because of this.
+    pub(crate) under: Option<Rc<Node>>,
 }
 
 /// What was written.
@@ -57,12 +59,12 @@ impl Value {
 impl Node {
     /// A table without entries.
     pub(crate) fn empty(place: Place) -> Self {
-        Self { place, value: Value::Table(Table::new()) }
+        Self { place, value: Value::Table(Table::new()), under: None }
     }
 
     /// A value given outside TOML.
     pub(crate) fn loose(place: Place, text: &str) -> Self {
-        Self { place, value: Value::Loose(text.to_owned()) }
+        Self { place, value: Value::Loose(text.to_owned()), under: None }
     }
 
     /// This value as TOML means it: loose text is parsed, everything else is itself.
@@ -71,7 +73,7 @@ impl Node {
         // One line, so that a variable cannot smuggle in anything but a value.
         let parsed = DeValue::parse(text.trim()).ok()?;
         let value = convert(parsed.get_ref(), &|_| self.place.clone())?;
-        Some(Self { place: self.place.clone(), value })
+        Some(Self { place: self.place.clone(), value, under: self.under.clone() })
     }
 
     /// The value for a summary.
@@ -109,14 +111,14 @@ pub(crate) fn parse(text: &str, file: &Path) -> Result<Node, Vec<Problem>> {
         vec![Problem { place: Place::File { file: file.to_owned(), line: 0 }, key: String::new(), reason }]
     };
     let table = convert_table(document.get_ref(), &place).ok_or_else(unreadable)?;
-    Ok(Node { place: Place::File { file: file.to_owned(), line: 0 }, value: Value::Table(table) })
+    Ok(Node { place: Place::File { file: file.to_owned(), line: 0 }, value: Value::Table(table), under: None })
 }
 
 fn convert_table(table: &DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Option<Table> {
     let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let key: &Spanned<toml::de::DeString<'_>> = key;
         let value = convert(value.get_ref(), place)?;
-        Some((key.get_ref().to_string(), Rc::new(Node { place: place(key.span().start), value })))
+        Some((key.get_ref().to_string(), Rc::new(Node { place: place(key.span().start), value, under: None })))
     };
     table.iter().map(entry).collect()
 }
@@ -133,7 +135,7 @@ fn convert(value: &DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Option<Value>
         DeValue::Array(items) => {
             let item = |item: &Spanned<DeValue<'_>>| {
                 let value = convert(item.get_ref(), place)?;
-                Some(Rc::new(Node { place: place(item.span().start), value }))
+                Some(Rc::new(Node { place: place(item.span().start), value, under: None }))
             };
             Value::Array(items.iter().map(item).collect::<Option<_>>()?)
         }
@@ -157,7 +159,8 @@ pub(crate) fn overlay(root: &mut Node, path: &[&str], place: &Place, text: &str)
         table.keys().find(|key| key.replace('-', "_") == *segment).map_or_else(|| (*segment).to_owned(), Clone::clone)
     };
     if rest.is_empty() {
-        table.insert(key, Rc::new(Node::loose(place.clone(), text)));
+        let under = table.get(&key).cloned();
+        table.insert(key, Rc::new(Node { under, ..Node::loose(place.clone(), text) }));
         return Ok(());
     }
     let child = table.entry(key).or_insert_with(|| Rc::new(Node::empty(place.clone())));

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::definition::{Background, Definition, Transition, Values};
 use super::provider::{Failure, Saved};
 use super::record::{FlowRecord, Job};
-use super::{Declared, Flow, FlowError, Flows, Kind, Verdict, transition};
+use super::{Declared, Flow, FlowError, Flows, Kind, Verdict, metrics, transition};
 use crate::clock::Time;
 use crate::secret;
 
@@ -43,6 +43,7 @@ impl Queue {
         if waiting.len() < QUEUE {
             waiting.insert((due, key));
         }
+        metrics::show_queue(waiting.len());
         drop(waiting);
         self.0.news.notify_one();
     }
@@ -51,7 +52,11 @@ impl Queue {
     fn take(&self, now: Time) -> Result<String, Option<Time>> {
         let mut waiting = self.due();
         match waiting.first() {
-            Some((due, _)) if *due <= now => waiting.pop_first().map(|(_, key)| key).ok_or(None),
+            Some((due, _)) if *due <= now => {
+                let first = waiting.pop_first();
+                metrics::show_queue(waiting.len());
+                first.map(|(_, key)| key).ok_or(None)
+            }
             first => Err(first.map(|(due, _)| *due)),
         }
     }
@@ -82,6 +87,7 @@ impl Flows {
             // The permit first: what is taken from the queue is begun.
             let Ok(permit) = Arc::clone(&self.0.workers).acquire_owned().await else { return };
             let key = loop {
+                self.room().await;
                 match queue.take(clock.now()) {
                     Ok(key) => break key,
                     Err(None) => queue.0.news.notified().await,
@@ -99,6 +105,18 @@ impl Flows {
                     tracing::error!(key, %error, "the work for flow {key} is tried again later: {error}");
                 }
             });
+        }
+    }
+
+    /// Waits until there is room for what a call brings: what it brings is noted whatever the disk, so on a full one no call
+    /// is begun.
+    async fn room(&self) {
+        let mut room = self.0.store.room();
+        if room.borrow().low {
+            tracing::warn!("work for flows waits: the disk is nearly full");
+            // The store, which tells it, lives as long as this.
+            let _ = room.wait_for(|room| !room.low).await;
+            tracing::info!("work for flows goes on: the disk has room");
         }
     }
 
@@ -120,7 +138,7 @@ impl Flows {
             None => Err(Failure::Undefined),
             Some(call) => {
                 let values = Values { data: flow.data(), secrets: &declared.secrets, id, key: &call_key(&job) };
-                match self.attempt(call, &values, &under).await {
+                match self.attempt(kind, call, &values, &under).await {
                     Some(outcome) => outcome,
                     // It is not wanted any more, or the next process goes on.
                     None => return Ok(()),
@@ -164,7 +182,7 @@ impl Flows {
             let background = declared.definition.transition(&job.transition).and_then(Transition::background);
             Verdict::put(noted(old, &job, background, &outcome, now, jitter), Ok(()))
         };
-        match self.changed(&flow.flow, &flow.id, note).await {
+        match self.noted(&flow.flow, &flow.id, note).await {
             Ok(_) | Err(FlowError::Absent) => Ok(()),
             Err(error) => Err(error),
         }
@@ -188,7 +206,7 @@ fn noted(
 ) -> FlowRecord {
     let Some(background) = background else { return failed(old, job, None, &Failure::Undefined, now) };
     match outcome {
-        Ok(saved) => match transition::keep(old.data.clone(), saved) {
+        Ok(saved) => match transition::kept(old, saved) {
             Ok(data) => went_on(FlowRecord { data, updated_at: now, ..old.clone() }, job, background, now),
             Err(_) => failed(old, job, Some(background), &Failure::TooLarge, now),
         },

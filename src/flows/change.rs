@@ -10,8 +10,11 @@ use tokio::sync::oneshot;
 use super::record::{FlowRecord, Page};
 use super::transition::Outcome;
 use super::{Flow, FlowError, Flows};
-use crate::clock::Time;
-use crate::store::{Decision, Expires, Stored};
+use crate::clock::{self, Time};
+use crate::store::{Decision, Expires, StoreError, Stored};
+
+/// Between two attempts to note something on a full disk.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a change of a record comes to.
 pub(super) enum Verdict<R> {
@@ -46,6 +49,31 @@ impl Flows {
         let (flow, answer) = self.change(flow, id, None, decide).await?;
         answer?;
         flow.ok_or(FlowError::Absent)
+    }
+
+    /// As [`Flows::changed`], of what a call has come to: where the disk takes nothing at all any more, again until it does,
+    /// so that the call need not be made again. Ends with the flow, and with the process.
+    pub(super) async fn noted(
+        &self,
+        flow: &str,
+        id: &str,
+        decide: impl FnMut(Option<&FlowRecord>, Time) -> Verdict<Result<(), FlowError>> + Clone + Send + 'static,
+    ) -> Result<Arc<Flow>, FlowError> {
+        let (stop, mut told) = (self.0.life.stopping(), false);
+        loop {
+            let full = match self.changed(flow, id, decide.clone()).await {
+                Err(FlowError::Store(error)) if matches!(*error, StoreError::Full { .. }) => error,
+                noted => return noted,
+            };
+            if !told {
+                tracing::error!(flow, id, %full, "flow {flow} {id} cannot note what its call has come to: {full}");
+                told = true;
+            }
+            tokio::select! {
+                () = clock::pause(AGAIN) => {}
+                () = stop.cancelled() => return Err(FlowError::Store(full)),
+            }
+        }
     }
 
     pub(super) async fn change<R: Send + 'static>(

@@ -10,7 +10,7 @@ use super::provider::{Failure, Saved};
 use super::record::{Claim, FlowRecord, Token};
 use super::running::Under;
 use super::transition::{Outcome, Wish};
-use super::{Declared, Flow, FlowError, Flows, Verdict, transition};
+use super::{Declared, Flow, FlowError, Flows, Verdict, metrics, transition};
 use crate::clock::{self, Time};
 
 /// The wait before the second attempt of a call; doubled with each.
@@ -107,7 +107,7 @@ impl Flows {
         let data = transition::merged(&claimed.record.data, &claim.sent)?;
         let key = data_encoding::HEXLOWER.encode(&claim.token);
         let values = Values { data: &data, secrets: &declared.secrets, id: &claimed.id, key: &key };
-        match self.call(call, &values, under).await {
+        match self.call(&claimed.flow, call, &values, under).await {
             Some(Ok(saved)) => self.settle(claimed, claim, saved, declared).await,
             Some(Err(failure)) => self.give_up(claimed, claim, failure).await,
             // Whoever did away with the flow, or the next process, does the rest.
@@ -116,10 +116,16 @@ impl Flows {
     }
 
     /// Makes a call, again where that is safe and may help. None when it was cut.
-    async fn call(&self, call: &Call, values: &Values<'_>, under: &Under) -> Option<Result<Saved, Failure>> {
+    async fn call(
+        &self,
+        flow: &str,
+        call: &Call,
+        values: &Values<'_>,
+        under: &Under,
+    ) -> Option<Result<Saved, Failure>> {
         let mut attempt = 0;
         loop {
-            let failure = match self.attempt(call, values, under).await? {
+            let failure = match self.attempt(flow, call, values, under).await? {
                 Err(failure) if attempt < call.retries && failure.is_worth_another(call.is_safe()) => failure,
                 outcome => return Some(outcome),
             };
@@ -137,6 +143,7 @@ impl Flows {
     /// Makes a call once. None when it was cut.
     pub(super) async fn attempt(
         &self,
+        flow: &str,
         call: &Call,
         values: &Values<'_>,
         under: &Under,
@@ -145,12 +152,13 @@ impl Flows {
             Ok(request) => request,
             Err(unfilled) => return Some(Err(Failure::Unfilled(unfilled.to_string()))),
         };
-        tokio::select! {
+        let made = tokio::select! {
             biased;
             () = under.cut() => None,
             outcome = self.0.provider.send(call, request) => Some(outcome),
             () = self.stopped() => None,
-        }
+        };
+        made.inspect(|made| metrics::count_call(flow, made))
     }
 
     /// Done some time after the process was asked to stop.
@@ -189,7 +197,7 @@ impl Flows {
                 }
             }
         };
-        self.changed(&flow.flow, &flow.id, settle).await
+        self.noted(&flow.flow, &flow.id, settle).await
     }
 
     /// Gives a claim up: the state stays, and a message says why.
@@ -209,7 +217,7 @@ impl Flows {
             None => Verdict::Keep(Err(FlowError::Absent)),
             Some(old) => Verdict::put(transition::release(old, &text, now), Ok(())),
         };
-        self.changed(kind, id, release).await?;
+        self.noted(kind, id, release).await?;
         Err(FlowError::Provider { transition, failure })
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crate::config::{self, FlowCheck, Problem, Reading, SecretUse, Section};
 pub(super) use call::{Call, Place as DataPath, Request, Unfilled, Values};
+#[cfg(test)]
+pub(super) use read::FLAGS;
 
 /// Names that transitions cannot have, because they are routes of every flow.
 const RESERVED: [&str; 3] = ["messages", "events", "retry"];

@@ -64,6 +64,9 @@ pub enum FlowError {
     /// A message's text is empty or too long.
     #[error("a message has 1 to {MAX_TEXT} bytes")]
     Text,
+    /// As many flows of the kind are alive as may be.
+    #[error("{0} flows of this kind are alive, as many as may be")]
+    Crowded(u64),
     /// The flow has as many messages as it may.
     #[error("the flow's messages take {MAX_SAID} bytes, as many as they may")]
     Full,

@@ -17,6 +17,8 @@ pub struct Flow {
     pub version: u64,
     /// From this millisecond on it is gone.
     pub expires_at: Time,
+    /// A call of it waits for room on the disk.
+    pub(super) waiting: bool,
     pub(super) record: FlowRecord,
     pub(super) declared: Option<Arc<Declared>>,
 }

@@ -34,6 +34,8 @@ pub enum Stuck {
     Failed,
     /// A call is long overdue.
     Overdue,
+    /// The disk is nearly full, and its call is made or noted when there is room.
+    StorageFull,
     /// The definition has no such state any more.
     UnknownState,
 }
@@ -44,6 +46,7 @@ impl Stuck {
         match self {
             Self::Failed => "failed",
             Self::Overdue => "overdue",
+            Self::StorageFull => "storage_full",
             Self::UnknownState => "unknown_state",
         }
     }
@@ -58,6 +61,9 @@ impl Flow {
         }
         if record.failed.is_some() {
             return Some(Stuck::Failed);
+        }
+        if self.waiting {
+            return Some(Stuck::StorageFull);
         }
         let claimed = record.claim.as_ref().map(|claim| claim.since);
         let since = claimed.or(record.job.as_ref().map(|job| job.due));

@@ -12,11 +12,12 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::value::RawValue;
 
 use super::definition::{Call, DataPath, Request};
+use super::transition::MAX_DATA;
 use crate::calls::Answer;
 use crate::clock::within;
 use crate::document;
 
-/// Bytes of an answer that are read; what is kept of it must fit into the flow, which holds less.
+/// Bytes of an answer that are read: providers wrap little in much. What is kept of it must fit into the flow's data.
 const ANSWER: usize = 1024 * 1024;
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -39,8 +40,8 @@ pub enum Failure {
     /// The answer is not what the definition expects.
     #[error("the provider answered {0}, which is not what was expected")]
     Unexpected(u16),
-    /// The answer is larger than may be.
-    #[error("the provider's answer is too large")]
+    /// The answer is larger than is read, or what is kept of it than a flow's data may be.
+    #[error("the provider's answer is too large: of {} KiB at most a flow keeps {} KiB, with the data that it has", ANSWER / 1024, MAX_DATA / 1024)]
     TooLarge,
     /// Something is to be kept of an answer that is no JSON.
     #[error("the provider's answer is not JSON")]

@@ -60,6 +60,8 @@ pub struct FlowRecord {
 impl Record for FlowRecord {
     const SPACE: &'static str = "flow";
     const SCHEMA: u8 = 1;
+    // What a call has come to must be noted, or it is made again; what is new asks for room first.
+    const URGENT: bool = true;
 }
 
 /// Something that a flow has said.
@@ -86,6 +88,7 @@ pub(super) struct Page(pub(super) Vec<Message>);
 impl Record for Page {
     const SPACE: &'static str = "flow-messages";
     const SCHEMA: u8 = 1;
+    const URGENT: bool = true;
 }
 
 /// A transition that is claimed while its call is under way.
@@ -163,6 +166,11 @@ impl FlowRecord {
         once.is_some_and(|once| self.applied.contains(&once))
     }
 
+    /// Bytes of data that it answers for: its own, and what waits to be merged when a call has succeeded.
+    pub(super) fn weight(&self) -> usize {
+        self.data.len() + self.claim.as_ref().map_or(0, |claim| claim.sent.len())
+    }
+
     /// Whether the call of this token is still wanted.
     pub(super) fn wants(&self, token: &Token) -> bool {
         self.claim.as_ref().is_some_and(|claim| claim.token == *token)
@@ -206,7 +214,10 @@ impl FlowRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::golden;
+    use crate::flows::MAX_TEXT;
+    use crate::flows::definition::FLAGS;
+    use crate::flows::transition::MAX_DATA;
+    use crate::store::{MAX_PAYLOAD, golden, payload};
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
@@ -226,6 +237,29 @@ mod tests {
              1010361736b0102fd0068e5cf8b010000fd0068e5cf8b01000000fd0068e5cf8b010000fd0068e5cf8b010000",
         );
         golden::<Page>(&Page(record.tail), "01fd0068e5cf8b0100000103eba790");
+    }
+
+    #[test]
+    fn the_largest_flow_fits_into_a_record() {
+        let (now, name) = (Time::from_millis(i64::MAX as u64 / 2), "n".repeat(64));
+        let mut record = FlowRecord::new(&name, "d".repeat(MAX_DATA / 2), now);
+        let job = Job { token: [255; 16], transition: name.clone(), call: 99, failures: 20, due: now, since: now };
+        let sent = "d".repeat(MAX_DATA - MAX_DATA / 2);
+        record.claim = Some(Claim { token: [255; 16], transition: name, sent, once: Some(u64::MAX), since: now });
+        (record.job, record.failed) = (Some(job.clone()), Some(job));
+        for once in 0..REMEMBERED as u64 {
+            record.remember(Some(u64::MAX - once));
+        }
+        // Twice, for a definition that has changed all their names.
+        record.set(&(0..2 * FLAGS).map(|number| format!("{number:064}")).collect::<Vec<_>>());
+        while record.tail.len() < TAIL_COUNT - 1 {
+            record.say(now, Kind::Error, &"m".repeat((TAIL - 1) / (TAIL_COUNT - 1) - AROUND));
+        }
+        assert_eq!(record.surplus(), None);
+        record.say(now, Kind::Error, &"m".repeat(MAX_TEXT));
+        let length = payload(&record).len();
+        assert!(length <= MAX_PAYLOAD, "{length}");
+        assert!(length > MAX_PAYLOAD - 2048, "{length}: the bounds leave more than they need");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What a process that died has left behind: calls that were claimed and never settled, and work in the background.
 //! Looked for at the start, and again every minute for what fell out of the queue. Also tells the feed which flows are gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 
 use super::feed::Ended;
+use super::metrics::{self, Numbers};
 use super::record::FlowRecord;
 use super::{Flow, FlowError, Flows};
 use crate::store::{ChangeKind, Record, StoreError};
@@ -21,9 +23,10 @@ impl Flows {
     pub(super) fn recover(&self) {
         let (this, stop) = (self.clone(), self.0.life.stopping());
         self.0.life.supervise("flow recovery", async move {
+            let mut shown = BTreeSet::new();
             loop {
                 let look = async {
-                    if let Err(error) = this.look().await {
+                    if let Err(error) = this.look(&mut shown).await {
                         tracing::error!(%error, "flows that were left behind could not be looked for: {error}");
                     }
                     tokio::select! {
@@ -40,30 +43,34 @@ impl Flows {
         });
     }
 
-    /// Looks at all flows once.
-    async fn look(&self) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
+    /// Looks at all flows once, and shows how many there are.
+    async fn look(&self, shown: &mut BTreeSet<(String, String)>) -> Result<(), StoreError> {
+        let (mut after, mut numbers) = (None::<String>, Numbers::default());
         loop {
             let page = self.0.store.list::<FlowRecord>(after.as_deref(), AT_ONCE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (key, stored) in page {
                 let Some((kind, id)) = key.split_once('/') else { continue };
-                if stored.value.claim.is_none() && stored.value.job.is_none() {
-                    continue;
-                }
                 let flow = self.seen(kind, id, stored);
-                if flow.declared.is_some() {
+                numbers.add(&flow);
+                let open = flow.record.claim.is_some() || flow.record.job.is_some();
+                if open && flow.declared.is_some() {
                     self.schedule(&flow);
                     self.take_over(flow, &key).await;
                 }
             }
         }
+        numbers.show(shown);
+        Ok(())
     }
 
     /// Takes a claim over that nobody works on.
     async fn take_over(&self, flow: Arc<Flow>, key: &str) {
         let Some(claim) = flow.record.claim.clone() else { return };
+        if self.is_full() {
+            return;
+        }
         let Some(under) = self.0.running.begin(key, claim.token) else { return };
         // The claim may have been settled between the look and this.
         let Ok(Some(flow)) = self.find(&flow.flow, &flow.id).await else { return };
@@ -75,6 +82,7 @@ impl Flows {
         self.0.life.spawn("takeover of a flow", async move {
             let taken = this.carry_on_after(&flow, &under).await;
             drop((under, permit));
+            metrics::count_transition(&flow.flow, &claim.transition, &taken);
             match taken {
                 Ok(_) | Err(FlowError::Provider { .. } | FlowError::Absent) => {}
                 Err(error) => {

@@ -12,8 +12,9 @@ use crate::clock::Time;
 use crate::document;
 use crate::secret::Secret;
 
-/// Bytes of data that a flow holds, what is sent with a claimed transition included. With its messages and all else the
-/// record stays below what the store takes.
+/// Bytes of data that a flow holds, what is sent with a claimed transition included. A record's 63 KiB less the messages
+/// that stay in it (8 KiB and one of 4 KiB), 256 remembered keys and 64 flags; `the_largest_flow_fits_into_a_record` adds
+/// it up. What is kept of a provider's answer must fit in as well.
 pub(super) const MAX_DATA: usize = 44 * 1024;
 
 /// One wish for a transition.
@@ -117,6 +118,13 @@ pub(super) fn keep(mut data: String, saved: &[(Vec<String>, Box<RawValue>)]) -> 
         data = document::put(&data, path, value).ok_or(FlowError::Data)?;
     }
     fits(data.len())?;
+    Ok(data)
+}
+
+/// The record's data with what was kept of an answer, beside what a claim holds.
+pub(super) fn kept(old: &FlowRecord, saved: &[(Vec<String>, Box<RawValue>)]) -> Result<String, FlowError> {
+    let data = keep(old.data.clone(), saved)?;
+    fits(old.weight() - old.data.len() + data.len())?;
     Ok(data)
 }
 

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -11,18 +12,19 @@ use axum::response::{IntoResponse, Response};
 use tower::{Layer, Service};
 
 use super::problem::Problem;
-use crate::operators::{Operators, Principal, Scope};
+use crate::operators::{OperatorError, Operators, Principal, Scope};
 
 /// A layer that lets only holders of `scope` through, for `OpenApiRouter::route_layer` and method routers. The
 /// [`Principal`] is in the extensions of every request behind it.
 pub fn require(operators: &Operators, scope: Scope) -> Require {
-    Require { operators: operators.clone(), scope }
+    Require { operators: Arc::new(operators.clone()), scope }
 }
 
 /// See [`require`].
 #[derive(Clone, Debug)]
 pub struct Require {
-    operators: Operators,
+    /// Shared, because every request clones the layers around its route.
+    operators: Arc<Operators>,
     scope: Scope,
 }
 
@@ -68,9 +70,12 @@ where
 impl Require {
     fn judge(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
         let token = bearer(headers, "Send an operator's token as `Authorization: Bearer npt_…`.")?;
-        let authenticated = self.operators.authenticate(token).map_err(|error| {
-            tracing::error!(%error, "a token could not be looked up: {error}");
-            Problem::internal()
+        let authenticated = self.operators.authenticate(token).map_err(|error| match error {
+            OperatorError::Store(error) => Problem::store(&error, "a token could not be looked up"),
+            error => {
+                tracing::error!(%error, "a token could not be looked up: {error}");
+                Problem::internal()
+            }
         })?;
         let invalid = || Problem::invalid_token("The token is not known, has expired or was revoked.");
         let principal = authenticated.ok_or_else(invalid)?;

@@ -2,14 +2,17 @@
 //! limits, and the problems for what is not there. Order matters and is fixed here; routes are the caller's.
 
 use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tower::{Layer, Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
@@ -49,14 +52,16 @@ impl Edge {
     /// Surrounds `routes`, and adds `/openapi.json`, which describes them.
     pub fn new(routes: OpenApiRouter, settings: Settings) -> Self {
         let (router, description) = routes.split_for_parts();
-        let limit = DefaultBodyLimit::max(settings.limits.max_body);
+        // One layer: each is cloned and boxed for every request.
+        let layers = ServiceBuilder::new()
+            .layer(DefaultBodyLimit::max(settings.limits.max_body))
+            .layer(Surround(Arc::new(settings)))
+            .layer(CatchPanicLayer::custom(on_panic));
         let router = router
             .merge(openapi::route(description))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(limit)
-            .layer(CatchPanicLayer::custom(on_panic))
-            .layer(middleware::from_fn_with_state(Arc::new(settings), surround));
+            .layer(layers);
         Self(router)
     }
 
@@ -82,29 +87,78 @@ fn on_panic(panic: Box<dyn Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 
-async fn surround(State(settings): State<Arc<Settings>>, mut request: Request, next: Next) -> Response {
-    let watch = Stopwatch::start();
-    let refusal = request.extensions_mut().remove::<Refusal>();
-    let id = match &refusal {
+/// The layer around every route.
+#[derive(Clone, Debug)]
+struct Surround(Arc<Settings>);
+
+impl<S> Layer<S> for Surround {
+    type Service = Surrounded<S>;
+
+    fn layer(&self, inner: S) -> Surrounded<S> {
+        Surrounded { settings: Arc::clone(&self.0), inner }
+    }
+}
+
+/// A service within [`Surround`].
+#[derive(Clone, Debug)]
+struct Surrounded<S> {
+    settings: Arc<Settings>,
+    inner: S,
+}
+
+impl<S, B> Service<Request> for Surrounded<S>
+where
+    S: Service<Request, Response = Response<B>>,
+    S::Future: Send + 'static,
+    Response<B>: IntoResponse,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let watch = Stopwatch::start();
+        let refusal = request.extensions_mut().remove::<Refusal>();
+        let id = id_of(&request, refusal.as_ref(), &self.settings);
+        let line = Line::new(&request, refusal.is_some());
+        let span = tracing::info_span!("request", method = line.method, path = line.path, id);
+        let refused = match refusal {
+            Some(refusal) => Some(refusal.problem()),
+            None => check_path(request.uri().path()).err(),
+        };
+        let within = match refused {
+            Some(problem) => Err(problem),
+            None => {
+                let request = prepare(request, &id, &self.settings);
+                Ok(span.in_scope(|| self.inner.call(request)).instrument(span.clone()))
+            }
+        };
+        Box::pin(async move {
+            let response = match within {
+                Err(problem) => problem.into_response(),
+                Ok(answering) => answering.await?.into_response(),
+            };
+            let (mut response, code) = problem::finish(response, &id);
+            if let Ok(value) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(request_id::HEADER, value);
+            }
+            span.in_scope(|| line.write(response.status(), code, watch));
+            Ok(response)
+        })
+    }
+}
+
+/// What the client calls the request, or a new name for it.
+fn id_of(request: &Request, refusal: Option<&Refusal>, settings: &Settings) -> String {
+    let sent = match refusal {
         Some(refusal) => refusal.request_id.clone(),
         None => request_id::sent(request.headers()).map(str::to_owned),
     };
-    let id = id.unwrap_or_else(|| settings.random.uuid(settings.clock.now()).to_string());
-    let line = Line::new(&request, refusal.is_some());
-    let span = tracing::info_span!("request", method = line.method, path = line.path, id);
-    let response = match refusal {
-        Some(refusal) => refusal.problem().into_response(),
-        None => match check_path(request.uri().path()) {
-            Err(problem) => problem.into_response(),
-            Ok(()) => next.run(prepare(request, &id, &settings)).instrument(span.clone()).await,
-        },
-    };
-    let (mut response, code) = problem::finish(response, &id);
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(request_id::HEADER, value);
-    }
-    span.in_scope(|| line.write(response.status(), code, watch));
-    response
+    sent.unwrap_or_else(|| settings.random.uuid(settings.clock.now()).to_string())
 }
 
 fn prepare(mut request: Request, id: &str, settings: &Settings) -> Request {

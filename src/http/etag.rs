@@ -1,6 +1,7 @@
 //! Entity tags of versioned records, and the preconditions built on them. A record's tag is its version: `"7"`.
 //!
-//! Weak tags never match, in either direction: a version is exact or it is not that version.
+//! `If-Match` compares strongly: a version is exact or it is not that version. `If-None-Match` compares weakly, because a
+//! proxy that compresses answers weakens their tags (RFC 9110, 13.1).
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -20,18 +21,24 @@ enum Tags {
     #[default]
     Absent,
     Any,
-    /// The opaque part of each strong tag; weak ones are left out, since they match nothing.
-    Listed(Vec<String>),
+    Listed(Vec<Tag>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tag {
+    weak: bool,
+    opaque: String,
 }
 
 impl Tags {
-    fn name(&self, version: u64) -> bool {
+    /// Whether they name the version; with `weakly`, weak tags do too.
+    fn name(&self, version: u64, weakly: bool) -> bool {
         match self {
             Self::Absent => false,
             Self::Any => true,
             Self::Listed(tags) => {
                 let version = version.to_string();
-                tags.contains(&version)
+                tags.iter().any(|tag| (weakly || !tag.weak) && tag.opaque == version)
             }
         }
     }
@@ -65,7 +72,7 @@ impl IfMatch {
 
     /// Whether a change of the record at `version` (`None`: there is no record) is allowed. An absent header allows all.
     pub fn allows(&self, version: Option<u64>) -> bool {
-        !self.is_present() || version.is_some_and(|version| self.0.name(version))
+        !self.is_present() || version.is_some_and(|version| self.0.name(version, false))
     }
 
     /// As [`IfMatch::allows`], as an answer.
@@ -89,12 +96,12 @@ impl IfNoneMatch {
 
     /// For a read: whether the client already has the record at `version`, so that 304 is the answer.
     pub fn has(&self, version: u64) -> bool {
-        self.0.name(version)
+        self.0.name(version, true)
     }
 
     /// For a write: whether it is allowed when the record is at `version` (`None`: there is none).
     pub fn allows(&self, version: Option<u64>) -> bool {
-        !version.is_some_and(|version| self.0.name(version))
+        !version.is_some_and(|version| self.has(version))
     }
 
     /// As [`IfNoneMatch::allows`], as an answer.
@@ -158,9 +165,7 @@ fn parse(mut rest: &str) -> Option<Tags> {
     loop {
         let (weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |rest| (true, rest));
         let (tag, behind) = quoted.strip_prefix('"')?.split_once('"')?;
-        if !weak {
-            tags.push(tag.to_owned());
-        }
+        tags.push(Tag { weak, opaque: tag.to_owned() });
         let behind = behind.trim_start();
         if behind.is_empty() {
             return Some(Tags::Listed(tags));
@@ -212,7 +217,8 @@ mod tests {
         assert!(star.allows(None) && !star.allows(Some(1)) && star.has(3));
         let seven = IfNoneMatch(parse("\"7\"").unwrap());
         assert!(seven.has(7) && !seven.has(8));
-        assert!(!IfNoneMatch(parse("W/\"7\"").unwrap()).has(7));
+        let weak = IfNoneMatch(parse("W/\"7\"").unwrap());
+        assert!(weak.has(7) && !weak.allows(Some(7)) && weak.allows(Some(8)));
         assert!(!IfNoneMatch::default().has(7) && IfNoneMatch::default().allows(Some(7)));
     }
 }

@@ -3,9 +3,8 @@
 mod events;
 mod view;
 
-use axum::Extension;
-use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -19,7 +18,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth;
-use super::body::Raw;
 use super::etag::{IfMatch, IfNoneMatch, etag, precondition_failed};
 use super::idempotency::{Asked, Idempotency, Once};
 use super::json::{self, Json};
@@ -28,7 +26,8 @@ use super::problem::{Problem, ProblemDocument};
 use crate::clock::Clock;
 use crate::config::duration;
 use crate::flows::{Filter, Flow, FlowError, Flows, Kind, MAX_PAGE};
-use crate::operators::{Operators, Principal, Scope};
+use crate::operators::places::Places;
+use crate::operators::{Operators, Scope};
 use view::{FlowList, FlowSummary, FlowView, KindList, KindView};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -42,7 +41,9 @@ pub struct Api {
     pub idempotency: Idempotency,
     /// Who may ask.
     pub operators: Operators,
-    /// How old flows are.
+    /// Who follows flows.
+    pub readers: Places,
+    /// How old flows are, and when readers are looked at again.
     pub clock: Clock,
 }
 
@@ -69,15 +70,13 @@ impl Api {
     }
 
     /// Carries out a POST once for its idempotency key.
-    async fn once<F>(&self, request: Request, work: impl FnOnce(Bytes, Once) -> F + Send + 'static) -> Response
+    async fn once<F>(&self, asked: Asked, body: Body, work: impl FnOnce(Bytes, Once) -> F + Send + 'static) -> Response
     where
         F: Future<Output = Result<Response, Problem>> + Send + 'static,
     {
-        let Request { principal, uri, method, headers, body, may_be_bare } = request;
-        let asked = Asked { principal: &principal, method: &method, path: uri.path(), headers: &headers, body: &body };
-        let bytes = body.clone();
-        let media_type = json::check_media_type(&method, &headers);
-        let bare = may_be_bare && body.is_empty() && !headers.contains_key(header::CONTENT_TYPE);
+        let bytes = asked.body.clone();
+        let media_type = json::check_media_type(&asked.method, &asked.headers);
+        let bare = body == Body::MayBeLeftOut && bytes.is_empty();
         let work = |once: Once| async move {
             let checked = if bare { Ok(()) } else { media_type };
             match checked {
@@ -85,19 +84,15 @@ impl Api {
                 Err(problem) => problem.into_response(),
             }
         };
-        self.idempotency.once(asked, work).await
+        self.idempotency.once(&asked, work).await
     }
 }
 
-/// What a POST brings, as far as its idempotency key is concerned.
-struct Request {
-    principal: Principal,
-    uri: axum::http::Uri,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-    /// Whether it may come without a body.
-    may_be_bare: bool,
+/// Whether a POST must have a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Needed,
+    MayBeLeftOut,
 }
 
 impl From<FlowError> for Problem {
@@ -125,6 +120,7 @@ impl From<FlowError> for Problem {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "record_too_large", detail).field("data")
             }
             FlowError::Text => Self::unprocessable("invalid_field", detail).field("message"),
+            FlowError::Crowded(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_flows", detail),
             FlowError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_messages", detail),
             FlowError::NotFailed => Self::conflict("not_failed", detail),
             FlowError::Stopping => Self::unavailable("stopping", detail, Duration::from_secs(1)),
@@ -206,16 +202,9 @@ async fn kinds(State(api): State<Api>) -> Response {
     responses((status = 201, description = "With `Location` and `ETag`", body = FlowView),
         (status = 404, description = "`unknown_flow`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn begin(
-    State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    OriginalUri(uri): OriginalUri,
-    Path(flow): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Response {
+        (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 507, description = "`too_many_flows` of this kind are alive, or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
+async fn begin(State(api): State<Api>, Path(flow): Path<String>, asked: Asked) -> Response {
     let flows = api.flows.clone();
     let work = |bytes: Bytes, once: Once| async move {
         let new: FlowData = parsed(&bytes)?;
@@ -226,7 +215,7 @@ async fn begin(
         }
         Ok(answer)
     };
-    api.once(Request { principal, uri, method, headers, body, may_be_bare: true }, work).await
+    api.once(asked, Body::MayBeLeftOut, work).await
 }
 
 /// Read a flow
@@ -256,7 +245,7 @@ async fn read(
 ///
 /// RFC 7396, at the version that `If-Match` names.
 #[utoipa::path(patch, path = "/api/flows/{flow}/{id}", tag = "flows", security(("operator" = ["flows"])),
-    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = String, Header)),
+    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = String, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = FlowPatch,
     responses((status = 200, body = FlowView),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
@@ -267,10 +256,14 @@ async fn merge(
     State(api): State<Api>,
     Path((flow, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     Json(patch): Json<FlowPatch>,
 ) -> Result<Response, Problem> {
     let matches = matches.required()?;
-    let merged = api.flows.merge(&flow, &id, move |version| matches.allows(version), &patch.data).await?;
+    let merged = api
+        .flows
+        .merge(&flow, &id, move |version| matches.allows(version) && none_match.allows(version), &patch.data)
+        .await?;
     Ok(answer(StatusCode::OK, &merged))
 }
 
@@ -278,7 +271,7 @@ async fn merge(
 ///
 /// What it does in the background is cut, and its event streams end.
 #[utoipa::path(delete, path = "/api/flows/{flow}/{id}", tag = "flows", security(("operator" = ["flows"])),
-    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("flow" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
@@ -286,8 +279,9 @@ async fn delete(
     State(api): State<Api>,
     Path((flow, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
 ) -> Result<StatusCode, Problem> {
-    api.flows.delete(&flow, &id, move |version| matches.allows(version)).await?;
+    api.flows.delete(&flow, &id, move |version| matches.allows(version) && none_match.allows(version)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -301,22 +295,14 @@ async fn delete(
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`too_many_messages` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn append(
-    State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    OriginalUri(uri): OriginalUri,
-    Path((flow, id)): Path<(String, String)>,
-    method: Method,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Response {
+async fn append(State(api): State<Api>, Path((flow, id)): Path<(String, String)>, asked: Asked) -> Response {
     let flows = api.flows.clone();
     let work = |bytes: Bytes, once: Once| async move {
         let NewMessage { r#type, message } = json::parse(&bytes)?;
         let appended = flows.append(&flow, &id, (r#type.into(), message), once.seed).await?;
         Ok(answer(StatusCode::CREATED, &appended))
     };
-    api.once(Request { principal, uri, method, headers, body, may_be_bare: false }, work).await
+    api.once(asked, Body::Needed, work).await
 }
 
 /// Take a transition
@@ -337,12 +323,8 @@ async fn append(
         (status = 502, description = "`provider_failed`, with its `cause`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn take(
     State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    OriginalUri(uri): OriginalUri,
     Path((flow, id, transition)): Path<(String, String, String)>,
-    method: Method,
-    headers: HeaderMap,
-    Raw(body): Raw,
+    asked: Asked,
 ) -> Response {
     let flows = api.flows.clone();
     let work = |bytes: Bytes, once: Once| async move {
@@ -351,7 +333,7 @@ async fn take(
         let status = if flows.works_in_background(&flow, &transition) { StatusCode::ACCEPTED } else { StatusCode::OK };
         Ok(answer(status, &taken))
     };
-    api.once(Request { principal, uri, method, headers, body, may_be_bare: true }, work).await
+    api.once(asked, Body::MayBeLeftOut, work).await
 }
 
 /// Try again what has failed in the background

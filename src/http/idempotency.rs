@@ -12,14 +12,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::body::Raw;
 use super::problem::Problem;
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
@@ -55,18 +59,34 @@ pub struct Idempotency {
 }
 
 /// What a request is, as far as its key counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+#[derive(Clone, Debug)]
+pub struct Asked {
     /// Who asks.
-    pub principal: &'a Principal,
+    pub principal: Principal,
     /// How.
-    pub method: &'a Method,
+    pub method: Method,
     /// For what.
-    pub path: &'a str,
+    pub path: String,
     /// With which headers.
-    pub headers: &'a HeaderMap,
-    /// With which body.
-    pub body: &'a [u8],
+    pub headers: HeaderMap,
+    /// With which body, read as it came.
+    pub body: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let OriginalUri(uri) =
+            OriginalUri::from_request_parts(&mut parts, state).await.unwrap_or_else(|never| match never {});
+        let principal = Extension::<Principal>::from_request_parts(&mut parts, state).await;
+        let Extension(principal) = principal.map_err(IntoResponse::into_response)?;
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        let body = Raw::from_request(Request::from_parts(parts, body), state).await;
+        let Raw(body) = body.map_err(IntoResponse::into_response)?;
+        Ok(Self { principal, method, path: uri.path().to_owned(), headers, body })
+    }
 }
 
 /// The one time that work is carried out.
@@ -141,11 +161,11 @@ impl Idempotency {
     }
 
     /// Carries `work` out, or gives the answer that it had before.
-    pub async fn once<F>(&self, asked: Asked<'_>, work: impl FnOnce(Once) -> F) -> Response
+    pub async fn once<F>(&self, asked: &Asked, work: impl FnOnce(Once) -> F) -> Response
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        let key = match key(asked.headers) {
+        let key = match key(&asked.headers) {
             Ok(Some(key)) => key,
             Ok(None) => return work(Once::default()).await,
             Err(problem) => return problem.into_response(),
@@ -159,7 +179,7 @@ impl Idempotency {
         ]);
         let id = data_encoding::HEXLOWER.encode(&id);
         // Keyed, because a body may hold a password: a bare fingerprint could be guessed at faster than its hash.
-        let body = data_encoding::HEXLOWER.encode(&self.vault.fingerprint(&[b"idempotency body", asked.body]));
+        let body = data_encoding::HEXLOWER.encode(&self.vault.fingerprint(&[b"idempotency body", &asked.body]));
         match self.claim(&id, &body).await {
             Ok(Claim::Work(seed)) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
             Ok(Claim::Replay(state)) => self.replay(&id, state).unwrap_or_else(|error| failed(&error)),
@@ -331,9 +351,9 @@ mod tests {
             let (principal, headers) =
                 (principal.clone(), HeaderMap::from_iter([(KEY, HeaderValue::from_static(key))]));
             async move {
-                let (method, path) = (&Method::POST, "/");
-                let asked = Asked { principal: &principal, method, path, headers: &headers, body: b"" };
-                idempotency.once(asked, |_| async { StatusCode::CREATED.into_response() }).await.status().as_u16()
+                let (method, path) = (Method::POST, "/".to_owned());
+                let asked = Asked { principal, method, path, headers, body: Bytes::new() };
+                idempotency.once(&asked, |_| async { StatusCode::CREATED.into_response() }).await.status().as_u16()
             }
         };
         let (idempotency, life) = open(space::LEAST_RESERVE);

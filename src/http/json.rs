@@ -10,7 +10,6 @@ use std::fmt;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Body as _;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
@@ -20,6 +19,8 @@ use super::problem::Problem;
 
 /// Levels of arrays and objects that a body may nest; far more than any real one, far fewer than a stack holds.
 pub const MAX_DEPTH: usize = 64;
+/// Bytes that most answers fit into.
+const USUAL: usize = 1024;
 
 /// A JSON body in, or out.
 ///
@@ -39,25 +40,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// For routes whose body may be left out: `None` when neither a body nor a media type came. Anything else is read as
-/// strictly as ever.
+/// For routes whose body may be left out: `None` when none came, whatever its type would have been. Anything else is read
+/// as strictly as ever.
 impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
-        if request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_TYPE) {
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, Problem> {
+        let media_type = check_media_type(request.method(), request.headers());
+        let bytes = body::read(request).await?;
+        if bytes.is_empty() {
             return Ok(None);
         }
-        <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
+        media_type?;
+        parse(&bytes).map(|value| Some(Self(value)))
     }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(bytes) => {
-                ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
-            }
+        let mut bytes = Vec::with_capacity(USUAL);
+        match serde_json::to_writer(&mut bytes, &self.0) {
+            Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON: {error}");
                 Problem::internal().into_response()
@@ -189,8 +192,10 @@ fn without_value(message: &str) -> String {
         let kind = got.split(" `").next().unwrap_or(got).split(" \"").next().unwrap_or(got);
         return format!("expected {expected}, got {kind}");
     }
-    if let Some((_, expected)) = message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, ")) {
-        return expected.to_owned();
+    if let Some((_, expected)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
+    {
+        return format!("expected {expected}");
     }
     message.to_owned()
 }
@@ -326,6 +331,7 @@ mod tests {
     enum Kind {
         Rice,
         Kimchi,
+        Tea,
     }
 
     fn refusal(text: &str) -> (u16, Value) {
@@ -391,9 +397,9 @@ mod tests {
         }
         assert_eq!(
             refusal(r#"{"lines":[{"count":1,"kind":"x"}]}"#).1["detail"],
-            "lines[0].kind does not fit: expected `rice` or `kimchi`."
+            "lines[0].kind does not fit: expected one of `rice`, `kimchi`, `tea`."
         );
-        let _ = (Kind::Rice, Kind::Kimchi);
+        let _ = (Kind::Rice, Kind::Kimchi, Kind::Tea);
     }
 
     #[test]

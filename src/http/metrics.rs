@@ -22,7 +22,7 @@ const SECONDS: &str = "nightporter_http_request_seconds";
 const REQUESTS: &str = "nightporter_http_requests_total";
 
 /// What domains count, and what it means.
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 9] = [
     (
         "nightporter_relay_calls_total",
         "Relayed calls by portal and outcome: ok, resent (the session had expired), parked (no session, then one), cached, \
@@ -34,10 +34,21 @@ const COUNTERS: [(&str, &str); 7] = [
     ("nightporter_sms_total", "Messages by phone and outcome: handed, buffered, or why one was of no use"),
     ("nightporter_snapshots_total", "Snapshots by the clock, by outcome: ok or failed"),
     ("nightporter_restore_drills_total", "Restores of the newest snapshot for trial, by outcome: ok or failed"),
+    (
+        "nightporter_flow_transitions_total",
+        "Transitions asked for, by flow, transition and outcome: ok, illegal, running (another's call is under way), \
+         provider_failed, refused, failed",
+    ),
+    (
+        "nightporter_flow_calls_total",
+        "Attempts of providers' calls, by flow and outcome: ok, or the cause of the failure",
+    ),
 ];
 /// What domains show, and what it means.
-const GAUGES: [(&str, &str); 4] = [
+const GAUGES: [(&str, &str); 6] = [
     ("nightporter_store_free_bytes", "Bytes that the store's disk has free"),
+    ("nightporter_flows", "Flows by flow and state, counted every minute"),
+    ("nightporter_flow_queue", "Flows with work in the background that wait for a worker or for their time"),
     ("nightporter_browser_contexts", "Contexts that a browser holds, by its own word"),
     (
         "nightporter_snapshot_last_success_timestamp_seconds",

@@ -127,8 +127,13 @@ impl Problem {
 
     /// 507 `storage_full` while the disk has no room, or 500. Tells the log what was being done.
     pub(super) fn store(error: &StoreError, doing: &str) -> Self {
-        if let StoreError::Full { .. } = error {
-            let detail = "The disk is nearly full, so nothing new is stored; nothing was changed. Ask again later.";
+        if error.is_full() {
+            let detail = match error {
+                StoreError::Full { .. } => {
+                    "The disk is nearly full, so nothing new is stored; nothing was changed. Ask again later."
+                }
+                _ => "The disk is full. Whether anything was changed is seen when there is room: ask again later.",
+            };
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail).retry_after(STORAGE_RETRY);
         }
         tracing::error!(%error, "{doing}: {error}");

@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use super::client::Peer;
 use super::edge::Edge;
 use super::exchange::{Exchange, Guarded};
+use super::leftover::Leftover;
 use super::limits::Limits;
 use super::listener::{Accepted, Listener};
 use super::wire::Wire;
@@ -137,6 +138,9 @@ async fn connection(shared: Arc<Shared>, stream: Accepted, peer: Peer, place: Ow
     }
 }
 
+/// Bytes of an answer that are held for a slow client, at least; what is left of it waits in its own body.
+const HELD: usize = 32 * 1024;
+
 async fn converse<S>(shared: &Arc<Shared>, stream: S, peer: Peer, place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -148,6 +152,8 @@ where
     let conversing = http1::Builder::new()
         // The wire keeps the time: hyper's timer cannot tell an idle connection from a slow head.
         .header_read_timeout(None)
+        // A head arrives whole. What counts is the other direction: hyper's 400 KiB for every client that does not read.
+        .max_buf_size(shared.limits.max_head.max(HELD).saturating_add(HELD))
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut conversing = pin!(conversing);
@@ -173,12 +179,15 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Guarded>, Infallible> {
     let (refusal, busy) = exchange.take();
-    let mut request = request.map(Body::new);
+    let (head, body) = request.into_parts();
+    let (body, leftover) = Leftover::lend(&head.headers, Body::new(body));
+    let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(peer);
     if let Some(refusal) = refusal {
         request.extensions_mut().insert(refusal);
     }
-    let response = edge.into_router().oneshot(request).await?;
+    let mut response = edge.into_router().oneshot(request).await?;
+    leftover.settle(&mut response).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         exchange.upgrade();
     }

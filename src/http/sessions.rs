@@ -1,10 +1,10 @@
 //! The routes of `/api/sessions/{space}`: any application's session records.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -13,16 +13,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth;
-use super::body::Raw;
 use super::etag::{IfMatch, IfNoneMatch, etag, precondition_failed};
 use super::feed;
 use super::idempotency::{Asked, Idempotency, Once};
 use super::json::{self, Json};
 use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
-use crate::clock::Time;
+use crate::clock::{Clock, Time};
 use crate::config::duration;
-use crate::operators::{Operators, Principal, Scope};
+use crate::operators::places::Places;
+use crate::operators::{Operators, Scope};
 use crate::sessions::{MAX_PAGE, Session, SessionError, Sessions, Wish};
 
 /// What the routes work with.
@@ -34,6 +34,10 @@ pub struct Api {
     pub idempotency: Idempotency,
     /// Who may ask.
     pub operators: Operators,
+    /// Who reads changes.
+    pub readers: Places,
+    /// When readers are looked at again.
+    pub clock: Clock,
 }
 
 impl Api {
@@ -45,7 +49,7 @@ impl Api {
             .routes(routes!(touch))
             .routes(routes!(feed::changes))
             .route_layer(auth::require(&self.operators, Scope::Sessions))
-            .with_state(self)
+            .with_state(Arc::new(self))
     }
 }
 
@@ -143,18 +147,9 @@ fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A field, or `idempotency_mismatch`: the key was used with another body", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
-async fn create(
-    State(api): State<Api>,
-    Extension(principal): Extension<Principal>,
-    OriginalUri(uri): OriginalUri,
-    Path(space): Path<String>,
-    method: Method,
-    headers: HeaderMap,
-    Raw(body): Raw,
-) -> Response {
-    let asked = Asked { principal: &principal, method: &method, path: uri.path(), headers: &headers, body: &body };
-    let media_type = json::check_media_type(&method, &headers);
-    let (sessions, bytes) = (api.sessions.clone(), body.clone());
+async fn create(State(api): State<Arc<Api>>, Path(space): Path<String>, asked: Asked) -> Response {
+    let media_type = json::check_media_type(&asked.method, &asked.headers);
+    let (sessions, bytes) = (api.sessions.clone(), asked.body.clone());
     let work = |once: Once| async move {
         let made = async {
             media_type?;
@@ -174,7 +169,7 @@ async fn create(
             Err(problem) => problem.into_response(),
         }
     };
-    api.idempotency.once(asked, work).await
+    api.idempotency.once(&asked, work).await
 }
 
 /// Makes the session, or finds the one that an earlier attempt of the same request made before its process died.
@@ -194,7 +189,7 @@ async fn make(sessions: &Sessions, space: &str, once: &Once, wish: Wish<'_>) -> 
         (status = 304, description = "It is still at the version that `If-None-Match` names"),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn read(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     none_match: IfNoneMatch,
 ) -> Result<Response, Problem> {
@@ -220,7 +215,7 @@ async fn read(
         (status = 428, description = "`precondition_required`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 507, description = "`space_full`, `too_many_spaces` or `storage_full`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn replace(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
     none_match: IfNoneMatch,
@@ -238,54 +233,59 @@ async fn replace(
 /// RFC 7396 on `data`. Without `If-Match` it is merged into whatever is there, atomically; no other writer's change is
 /// lost. The end of its life stays where it is unless `ttl` is sent.
 #[utoipa::path(patch, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body = NewSession,
     responses((status = 200, body = SessionView),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "`body_too_large` or `record_too_large`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn merge(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     Json(patch): Json<NewSession>,
 ) -> Result<Response, Problem> {
     let wish = Wish { data: Some(&patch.data), ttl: patch.ttl };
-    let session = api.sessions.merge(&space, &id, |version| matches.allows(version), wish).await?;
+    let session =
+        api.sessions.merge(&space, &id, |version| matches.allows(version) && none_match.allows(version), wish).await?;
     Ok(answer(StatusCode::OK, session))
 }
 
 /// Let a session's life begin anew
 #[utoipa::path(post, path = "/api/sessions/{space}/{id}/touch", tag = "sessions",
     security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     request_body(content = Option<Renewal>, description = "May be left out"),
     responses((status = 200, body = SessionView),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn touch(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
     renewal: Option<Json<Renewal>>,
 ) -> Result<Response, Problem> {
     let ttl = renewal.and_then(|Json(renewal)| renewal.ttl);
-    let session = api.sessions.touch(&space, &id, |version| matches.allows(version), ttl).await?;
+    let session =
+        api.sessions.touch(&space, &id, |version| matches.allows(version) && none_match.allows(version), ttl).await?;
     Ok(answer(StatusCode::OK, session))
 }
 
 /// Remove a session
 #[utoipa::path(delete, path = "/api/sessions/{space}/{id}", tag = "sessions", security(("operator" = ["sessions"])),
-    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("space" = String, Path), ("id" = String, Path), ("If-Match" = Option<String>, Header), ("If-None-Match" = Option<String>, Header)),
     responses((status = 204, description = "It is gone"),
         (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn delete(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path((space, id)): Path<(String, String)>,
     matches: IfMatch,
+    none_match: IfNoneMatch,
 ) -> Result<StatusCode, Problem> {
-    api.sessions.delete(&space, &id, |version| matches.allows(version)).await?;
+    api.sessions.delete(&space, &id, |version| matches.allows(version) && none_match.allows(version)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -311,7 +311,7 @@ struct SessionList {
     params(("space" = String, Path), PageQuery),
     responses((status = 200, description = "A space without sessions is an empty one", body = SessionList)))]
 async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     Path(space): Path<String>,
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {

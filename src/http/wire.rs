@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::http::StatusCode;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_io_timeout::TimeoutStream;
@@ -21,7 +21,7 @@ use super::chunks::{Chunks, Scan};
 use super::exchange::Exchange;
 use super::head::{self, Framing, Refusal};
 use super::limits::Limits;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 
 /// Bytes asked of the socket at once.
 const READ: usize = 16 * 1024;
@@ -38,14 +38,18 @@ pub(super) struct Wire<S> {
     exchange: Arc<Exchange>,
     limits: Limits,
     expect: Expect,
-    /// Read, not yet understood. Never longer than a head may be, plus one read.
+    /// Read, not yet handed on. Never longer than a head may be, plus one read.
     input: BytesMut,
+    /// How much of the beginning of `input` is understood and may be handed on.
+    ready: usize,
     /// The part of `input` already searched for the end of the head.
     searched: usize,
-    /// Understood, not yet handed on.
-    ready: Bytes,
+    /// What is being waited for, and since when.
+    silence: Option<(Wait, Stopwatch)>,
+    /// Goes off when the silence may have lasted too long. It outlives the silence that it was set for: to set one for every
+    /// request would cost more than to look again when it goes off too early.
     timer: Option<(Wait, Timer)>,
-    /// Something was written since the idle timer started.
+    /// Something was written since the silence began.
     wrote: bool,
     /// No request has come yet.
     fresh: bool,
@@ -80,8 +84,9 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
             limits,
             expect: Expect::Head,
             input: BytesMut::new(),
+            ready: 0,
             searched: 0,
-            ready: Bytes::new(),
+            silence: None,
             timer: None,
             wrote: false,
             fresh: true,
@@ -90,13 +95,13 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         }
     }
 
-    /// Moves what can be understood of `input` to `ready`.
+    /// Looks how much of `input` can be understood, when everything that was has been handed on.
     fn advance(&mut self) {
         if self.exchange.is_upgraded() {
             self.expect = Expect::Anything;
         }
         let length = self.input.len();
-        let taken = match &mut self.expect {
+        self.ready = match &mut self.expect {
             Expect::Head => return self.advance_head(),
             Expect::Nothing => return self.input.clear(),
             Expect::Anything => length,
@@ -121,7 +126,6 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
                 }
             },
         };
-        self.ready = self.input.split_to(taken).freeze();
     }
 
     fn advance_head(&mut self) {
@@ -146,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         match head::judge(&self.input[..end]) {
             Err(refusal) => self.refuse(refusal),
             Ok(framing) => {
-                self.ready = self.input.split_to(end).freeze();
+                self.ready = end;
                 self.expect = match framing {
                     Framing::Length(0) => Expect::Head,
                     Framing::Length(length) => Expect::Length(length),
@@ -167,9 +171,10 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
 
     fn refuse(&mut self, refusal: Refusal) {
         let replacement = if self.input.starts_with(b"HEAD ") { REPLACEMENT_HEAD } else { REPLACEMENT };
-        self.ready = Bytes::from_static(replacement);
-        self.expect = Expect::Nothing;
         self.input.clear();
+        self.input.extend_from_slice(replacement);
+        self.ready = replacement.len();
+        self.expect = Expect::Nothing;
         self.head_done(Some(refusal));
     }
 
@@ -177,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         self.exchange.pass(refusal);
         self.searched = 0;
         self.fresh = false;
-        self.timer = None;
+        self.silence = None;
     }
 
     /// The silence that has lasted too long, if one has. Arranges to be woken when one will have.
@@ -186,27 +191,33 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
             Expect::Head if !self.input.is_empty() => Wait::Head,
             Expect::Head if !self.exchange.is_busy() => Wait::Idle,
             _ => {
-                self.timer = None;
+                self.silence = None;
                 return None;
             }
         };
         let span = if wait == Wait::Head || self.fresh { self.limits.header_read } else { self.limits.keep_alive };
         loop {
+            let since = match self.silence {
+                Some((kind, since)) if kind == wait => since,
+                _ => {
+                    self.wrote = false;
+                    self.silence.insert((wait, Stopwatch::start())).1
+                }
+            };
             match &mut self.timer {
                 Some((kind, timer)) if *kind == wait => {
                     if timer.as_mut().poll(cx).is_pending() {
                         return None;
                     }
-                    let wrote = std::mem::take(&mut self.wrote);
                     self.timer = None;
-                    // The rest of an answer was still going out: the client was not idle.
-                    if !(wait == Wait::Idle && wrote) {
-                        return Some(wait);
-                    }
                 }
-                timer => {
-                    self.wrote = false;
-                    *timer = Some((wait, Box::pin(clock::pause(span))));
+                timer => *timer = Some((wait, Box::pin(clock::pause(span.saturating_sub(since.elapsed()))))),
+            }
+            if self.timer.is_none() && since.elapsed() >= span {
+                self.silence = None;
+                // The rest of an answer was still going out: the client was not idle.
+                if !(wait == Wait::Idle && self.wrote) {
+                    return Some(wait);
                 }
             }
         }
@@ -243,12 +254,14 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Wire<S> {
         let this = self.get_mut();
         this.exchange.watch(cx.waker());
         loop {
-            if this.ready.is_empty() {
+            if this.ready == 0 {
                 this.advance();
             }
-            if !this.ready.is_empty() {
-                let taken = this.ready.len().min(buf.remaining());
-                buf.put_slice(&this.ready.split_to(taken));
+            if this.ready > 0 {
+                let taken = this.ready.min(buf.remaining());
+                buf.put_slice(&this.input[..taken]);
+                this.input.advance(taken);
+                this.ready -= taken;
                 return Poll::Ready(Ok(()));
             }
             if matches!(this.expect, Expect::Nothing) {

@@ -244,17 +244,22 @@ impl Courier {
                 after.state = State::Sent(now);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + REMEMBERED);
-                tracing::info!(id, attempts = letter.attempts, "sent {id}");
+                tracing::info!(id, attempts = letter.attempts, "sent {id} by {}", letter.channel.kind().name());
             }
             Err(Failure::Final(reason)) => {
-                tracing::error!(id, reason, "{id} failed for good: {reason}");
+                tracing::error!(id, reason, "{id} by {} failed for good: {reason}", letter.channel.kind().name());
                 after.state = State::Failed(reason);
                 self.empty(id, &mut after);
                 expires = Expires::At(now + FAILED_SHOWN);
             }
             Err(Failure::Message(reason)) => {
                 if letter.attempts == 1 {
-                    tracing::warn!(id, reason, "{id} is tried again later: {reason}");
+                    tracing::warn!(
+                        id,
+                        reason,
+                        "{id} by {} is tried again later: {reason}",
+                        letter.channel.kind().name()
+                    );
                 }
                 after.state = State::Queued;
                 after.next_at = now + letter::pause_after(letter.attempts, &self.outbox.0.random);

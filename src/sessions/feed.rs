@@ -21,7 +21,7 @@ const KEPT: usize = 1000;
 /// Spaces whose events are kept; of more, those that have been quiet for longest are forgotten.
 const SPACES: usize = 256;
 /// Readers at once; each holds a connection, of which there must be some left for everybody else.
-const READERS: usize = 768;
+pub const READERS: usize = 768;
 /// Readers are woken in so many groups, by space: news of one space does not wake the readers of all.
 const GROUPS: usize = 64;
 

@@ -1,18 +1,19 @@
 //! Group commit: one thread that flushes for everybody.
 //!
 //! Each change takes a ticket after its swap; the thread flushes up to the highest ticket it sees, tells the news of those
-//! changes in the order of their tickets, and then publishes that number. There is no added delay: while one flush runs,
-//! the next group gathers (7 to 20 changes on a busy store).
+//! changes in the order of their tickets, and then publishes that number. While one flush runs, the next group gathers. A
+//! flush costs the processor as much as ten changes (sled wakes seven threads for it), so after one that several have
+//! waited for, the next begins when as many have come again, or a moment later. Who changes alone is never kept waiting.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
 use super::engine::{Change, EngineError};
 use super::ledger::Ledger;
-use super::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
+use super::sync::{Condvar, JoinHandle, Mutex, MutexGuard, REST, thread};
 use super::tally::Tally;
 use crate::clock::Stopwatch;
 use crate::lifecycle::Lifecycle;
@@ -35,10 +36,26 @@ pub enum Durability {
 }
 
 /// How far the commit thread has come.
-#[derive(Clone, Debug)]
-enum Progress {
-    Flushed(u64),
-    Failed(String),
+#[derive(Debug, Default)]
+struct Progress {
+    /// Up to this ticket everything is on the disk, whatever failed since.
+    flushed: u64,
+    /// Why nothing more will be.
+    failure: Option<EngineError>,
+}
+
+impl Progress {
+    /// Whether there is no need to wait any longer for the ticket.
+    ///
+    /// # Errors
+    /// Why waiting would be in vain.
+    fn reaches(&self, ticket: u64) -> Result<bool, EngineError> {
+        match &self.failure {
+            _ if self.flushed >= ticket => Ok(true),
+            None => Ok(false),
+            Some(failure) => Err(failure.again()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,6 +71,16 @@ pub(super) struct Commit {
 struct Shared {
     gathering: Mutex<Gathering>,
     wake: Condvar,
+    /// Who waits for which ticket. Each is woken once, by the flush that he waits for: to wake all of a hundred for every
+    /// flush took more of the processor than their changes.
+    waiting: Mutex<Vec<(u64, oneshot::Sender<()>)>>,
+}
+
+/// The commit thread's voice. When it is gone nobody waits any longer.
+#[derive(Debug)]
+struct Teller {
+    progress: Option<watch::Sender<Progress>>,
+    shared: Arc<Shared>,
 }
 
 /// What the thread is to flush next.
@@ -65,10 +92,23 @@ struct Gathering {
     news: Vec<Change>,
     /// A ticket was taken, or somebody waits for room, since the thread last looked.
     wanted: bool,
-    /// The thread pauses: only a crowd wakes it.
-    pausing: bool,
+    sleep: Sleep,
     /// The last handle to the store is gone.
     closed: bool,
+}
+
+/// What the thread sleeps for. To wake one that is at work costs a system call and changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sleep {
+    /// It is at work, or about to wake.
+    #[default]
+    No,
+    /// Until something is wanted.
+    Idle,
+    /// Until this ticket is taken.
+    Rest(u64),
+    /// Until there is a crowd.
+    Pause,
 }
 
 /// What the thread has found to do.
@@ -91,45 +131,47 @@ impl Commit {
         life: &Lifecycle,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
-        let (tell, progress) = watch::channel(Progress::Flushed(0));
+        let (progress_to_tell, progress) = watch::channel(Progress::default());
+        let teller = Teller { progress: Some(progress_to_tell), shared: Arc::clone(&shared) };
         let (pulse, failing) = (life.heartbeat("store commit", Duration::from_secs(20)), life.clone());
-        let (told, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
+        let (gathering, tallied) = (Arc::clone(&shared), Arc::clone(&tally));
         // The thread ends when the last handle to the store is gone, not with the stop token: what is still being
         // written while the process drains must be acknowledged too.
         let work = move || {
-            let mut flushed = 0;
+            let (mut flushed, mut told) = (0, 0);
+            let fail = |flushed: u64, failure: EngineError, words: String| {
+                teller.tell(Progress { flushed, failure: Some(failure) });
+                failing.fail(words);
+            };
             loop {
                 pulse.beat();
                 let limit = if ledger.is_auditing() { Duration::ZERO } else { IDLE };
-                let Gathered { target, news, wanted, closed } = told.gathered(limit);
+                let Gathered { target, news, wanted, closed } = gathering.gathered(limit);
                 match if wanted { ledger.unseal() } else { Ok(false) } {
                     Ok(false) => {}
                     // For those who wait for room.
-                    Ok(true) => drop(tell.send_replace(Progress::Flushed(flushed))),
-                    Err(error) => {
-                        tell.send_replace(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    Ok(true) => drop(teller.tell(Progress { flushed, failure: None })),
+                    Err(error) => return fail(flushed, error.again(), format!("the store cannot write: {error}")),
                 }
-                if target == flushed {
-                    ledger.rest();
+                let written = if target == flushed {
+                    ledger.rest()
                 } else {
                     let changes = tallied.changes();
-                    if let Err(error) = ledger.flush() {
-                        tell.send_replace(Progress::Failed(error.to_string()));
-                        return failing.fail(format!("the store cannot write: {error}"));
-                    }
+                    ledger.flush().map(|()| tallied.flushed(changes))
+                };
+                if let Err(error) = written {
+                    return fail(flushed, error.again(), format!("the store cannot write: {error}"));
+                }
+                if target > flushed {
                     flushed = target;
-                    tallied.flushed(changes);
                     news.into_iter().for_each(|change| ledger.engine().publish(change));
-                    tell.send_replace(Progress::Flushed(flushed));
+                    told = teller.tell(Progress { flushed, failure: None });
                 }
                 if closed {
                     return ledger.seal();
                 }
-                if let Err(error) = told.between(&mut ledger, &tallied, durability) {
-                    tell.send_replace(Progress::Failed(error.to_string()));
-                    return failing.fail(error.to_string());
+                if let Err(error) = gathering.between(&mut ledger, &tallied, durability, std::mem::take(&mut told)) {
+                    return fail(flushed, EngineError::Failed(error.to_string()), error.to_string());
                 }
             }
         };
@@ -145,10 +187,10 @@ impl Commit {
         }
         let mut progress = self.progress.clone();
         self.shared.want();
-        let reached = progress.wait_for(|progress| matches!(progress, Progress::Failed(_)) || self.tally.has_room());
+        let reached = progress.wait_for(|progress| progress.failure.is_some() || self.tally.has_room());
         match reached.await.as_deref() {
-            Ok(Progress::Flushed(_)) => Ok(()),
-            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
+            Ok(Progress { failure: Some(failure), .. }) => Err(failure.again().into()),
+            Ok(_) => Ok(()),
             Err(_) => Err(StoreError::Stopped),
         }
     }
@@ -160,8 +202,14 @@ impl Commit {
         gathering.taken += 1;
         gathering.wanted = true;
         gathering.news.extend(news);
-        if !gathering.pausing || self.tally.is_crowded() {
-            self.shared.wake.notify_one();
+        let enough = match gathering.sleep {
+            Sleep::No => false,
+            Sleep::Idle => true,
+            Sleep::Rest(ticket) => gathering.taken >= ticket || self.tally.is_crowded(),
+            Sleep::Pause => self.tally.is_crowded(),
+        };
+        if enough {
+            self.shared.rouse(&mut gathering);
         }
         gathering.taken
     }
@@ -169,10 +217,7 @@ impl Commit {
     /// Waits until the ticket's change is on the disk; at once under [`Durability::Interval`].
     pub(super) async fn durable(&self, ticket: u64) -> Result<(), StoreError> {
         if self.durability == Durability::Interval {
-            return match &*self.progress.borrow() {
-                Progress::Failed(reason) => Err(EngineError::Failed(reason.clone()).into()),
-                Progress::Flushed(_) => Ok(()),
-            };
+            return Ok(self.progress.borrow().failure.as_ref().map_or(Ok(()), |failure| Err(failure.again()))?);
         }
         self.flushed(ticket).await
     }
@@ -184,26 +229,68 @@ impl Commit {
         self.durable(if settled { 0 } else { self.ticket([]) }).await
     }
 
+    /// Waits until every record that was changed before this call is on the disk, whatever the durability. Nothing is written
+    /// when they are already: on a full disk that would be one byte too many.
+    pub(super) async fn settled(&self) -> Result<(), StoreError> {
+        self.flushed(if self.tally.is_flushed() { 0 } else { self.ticket([]) }).await
+    }
+
     /// Waits until the ticket's change is on the disk, whatever the durability.
     pub(super) async fn flushed(&self, ticket: u64) -> Result<(), StoreError> {
-        let mut progress = self.progress.clone();
-        let reached = progress.wait_for(|progress| match progress {
-            Progress::Flushed(number) => *number >= ticket,
-            Progress::Failed(_) => true,
-        });
-        match reached.await.as_deref() {
-            Ok(Progress::Flushed(_)) => Ok(()),
-            Ok(Progress::Failed(reason)) => Err(EngineError::Failed(reason.clone()).into()),
-            Err(_) => Err(StoreError::Stopped),
+        let told = {
+            let mut waiting = self.shared.waiting();
+            // Under the lock: whoever tells of a flush looks at those who wait afterwards.
+            if let Some(reached) = self.reached(ticket) {
+                return reached;
+            }
+            let (tell, told) = oneshot::channel();
+            waiting.push((ticket, tell));
+            told
+        };
+        // Told or not, the progress says what it was.
+        let _ = told.await;
+        self.reached(ticket).unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// What has become of the ticket; None while it is to be waited for.
+    fn reached(&self, ticket: u64) -> Option<Result<(), StoreError>> {
+        match self.progress.borrow().reaches(ticket) {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => self.progress.has_changed().is_err().then_some(Err(StoreError::Stopped)),
+            Err(failure) => Some(Err(failure.into())),
         }
+    }
+}
+
+impl Teller {
+    /// Tells those whom it concerns; returns how many they are.
+    fn tell(&self, progress: Progress) -> usize {
+        let upto = if progress.failure.is_some() { u64::MAX } else { progress.flushed };
+        if let Some(tell) = &self.progress {
+            tell.send_replace(progress);
+        }
+        let mut waiting = self.shared.waiting();
+        let told: Vec<_> = waiting.extract_if(.., |(ticket, _)| *ticket <= upto).collect();
+        drop(waiting);
+        // Who has left meanwhile need not be told.
+        told.into_iter().filter_map(|(_, tell)| tell.send(()).ok()).count()
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.progress = None;
+        self.shared.waiting().clear();
     }
 }
 
 impl Drop for Commit {
     /// Flushes what is left and gives the engine back, so that whoever opens the directory next finds it free.
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
+        let mut gathering = self.shared.lock();
+        gathering.closed = true;
+        self.shared.rouse(&mut gathering);
+        drop(gathering);
         if let Some(thread) = self.thread.take() {
             // A panic in it has been reported by the lifecycle.
             let _ = thread.join();
@@ -212,10 +299,37 @@ impl Drop for Commit {
 }
 
 impl Shared {
-    /// Wakes the thread.
+    /// Lets the thread work for somebody who waits for room.
     fn want(&self) {
-        self.lock().wanted = true;
-        self.wake.notify_one();
+        let mut gathering = self.lock();
+        gathering.wanted = true;
+        self.rouse(&mut gathering);
+    }
+
+    /// Wakes the thread.
+    fn rouse(&self, gathering: &mut Gathering) {
+        if std::mem::take(&mut gathering.sleep) != Sleep::No {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Lets the thread sleep, at most `limit`.
+    fn sleep<'a>(
+        &self,
+        mut gathering: MutexGuard<'a, Gathering>,
+        sleep: Sleep,
+        limit: Duration,
+    ) -> MutexGuard<'a, Gathering> {
+        gathering.sleep = sleep;
+        let asleep = |gathering: &mut Gathering| gathering.sleep != Sleep::No;
+        let slept = self.wake.wait_timeout_while(gathering, limit, asleep);
+        let (mut gathering, _) = slept.unwrap_or_else(PoisonError::into_inner);
+        gathering.sleep = Sleep::No;
+        gathering
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<(u64, oneshot::Sender<()>)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Gathering> {
@@ -223,8 +337,15 @@ impl Shared {
     }
 
     /// The pause between two flushes, which is also when a store that was just opened is compared with its sum. It ends
-    /// early when so much has been changed that whoever changes more would soon have to wait.
-    fn between(&self, ledger: &mut Ledger, tally: &Tally, durability: Durability) -> Result<(), StoreError> {
+    /// early when so much has been changed that whoever changes more would soon have to wait. The last flush has let `told`
+    /// go on.
+    fn between(
+        &self,
+        ledger: &mut Ledger,
+        tally: &Tally,
+        durability: Durability,
+        told: usize,
+    ) -> Result<(), StoreError> {
         let since = Stopwatch::start();
         while ledger.is_auditing() {
             ledger.audit()?;
@@ -232,22 +353,25 @@ impl Shared {
                 return Ok(());
             }
         }
+        let gathering = self.lock();
+        if gathering.closed || tally.is_crowded() {
+            return Ok(());
+        }
         if durability == Durability::Interval {
-            let mut gathering = self.lock();
-            gathering.pausing = true;
-            let limit = INTERVAL.saturating_sub(since.elapsed());
-            let quiet = |gathering: &mut Gathering| !gathering.closed && !tally.is_crowded();
-            let waited = self.wake.wait_timeout_while(gathering, limit, quiet);
-            waited.unwrap_or_else(PoisonError::into_inner).0.pausing = false;
+            drop(self.sleep(gathering, Sleep::Pause, INTERVAL.saturating_sub(since.elapsed())));
+        } else if told > 1 && !REST.is_zero() {
+            let again = gathering.taken + told as u64;
+            drop(self.sleep(gathering, Sleep::Rest(again), REST));
         }
         Ok(())
     }
 
     /// Waits until there is something to do, at most `limit`.
     fn gathered(&self, limit: Duration) -> Gathered {
-        let idle = |gathering: &mut Gathering| !gathering.wanted && !gathering.closed;
-        let waited = self.wake.wait_timeout_while(self.lock(), limit, idle);
-        let (mut gathering, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut gathering = self.lock();
+        if !gathering.wanted && !gathering.closed && !limit.is_zero() {
+            gathering = self.sleep(gathering, Sleep::Idle, limit);
+        }
         let wanted = std::mem::take(&mut gathering.wanted);
         let news = std::mem::take(&mut gathering.news);
         Gathered { target: gathering.taken, news, wanted, closed: gathering.closed }

@@ -149,6 +149,14 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Takes the exclusive right `name`, or None when it is taken.
     fn lease(&self, name: &str) -> Option<Lease>;
+
+    /// Whether it goes on answering: one that has met the end of its disk does not, until it is opened again.
+    ///
+    /// # Errors
+    /// What it has met.
+    fn goes_on(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 }
 
 /// Why an engine could not go on.
@@ -171,7 +179,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// The database could not be opened: damaged, or not one.
-    #[error("the store in {} does not open: {reason}", path.display())]
+    #[error("the store in {} is damaged, its database does not open ({reason})", path.display())]
     Open {
         /// The data directory.
         path: PathBuf,
@@ -183,9 +191,9 @@ pub enum EngineError {
         "writes are not forced to the disk in this build (the overrides of power.rs are not linked); refusing to run"
     )]
     NotDurable,
-    /// The disk is full, and the database has noticed: it answers nothing until it is opened again. What was acknowledged
+    /// The disk is full, and the database has noticed: it answers little until it is opened again. What was acknowledged
     /// is there then.
-    #[error("the disk is full: {0}")]
+    #[error("the disk is full, and the database must be opened again ({0})")]
     NoSpace(String),
     /// The database has not answered for too long: its disk is slow, or it is damaged in a way that makes it hang. A thread of
     /// this process is still at it, so nothing may be done to the files before the process has ended.
@@ -205,6 +213,16 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// The same for somebody else whom it concerns.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::NoSpace(words) => Self::NoSpace(words.clone()),
+            Self::Io(words) => Self::Io(words.clone()),
+            Self::Failed(words) => Self::Failed(words.clone()),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+
     /// Why guarded work on the database in `path` came to no result.
     pub(super) fn lost(path: &Path, lost: Lost) -> Self {
         let path = path.to_owned();

@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::engine::sled::Sled;
+use super::engine::sled::{Sled, unused};
 use super::engine::{Batch, DATABASE, Engine, EngineError, Pair, Table};
 use super::key::Key;
 use super::migration::Schemas;
@@ -125,6 +125,7 @@ impl Site {
     /// Locks the directory, makes it if need be, and settles what an earlier process left.
     pub(super) fn claim(store: &Path) -> Result<Self, EngineError> {
         let lock = Sled::lock(store)?;
+        unused(store)?;
         settle(store)?;
         Ok(Self { store: store.to_owned(), _lock: lock })
     }

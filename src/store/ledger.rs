@@ -78,10 +78,14 @@ impl Ledger {
     }
 
     /// What is to be done while nothing is to be flushed.
-    pub(super) fn rest(&mut self) {
+    ///
+    /// # Errors
+    /// When the database has met the end of the disk in somebody's hands: all that are left would meet it too.
+    pub(super) fn rest(&mut self) -> Result<(), EngineError> {
         self.look();
         let synced = self.file.keep_up();
         self.see(synced);
+        self.engine.goes_on()
     }
 
     /// Whether there is more to compare.

@@ -126,7 +126,7 @@ impl Store {
             drop(stripe.lock().await);
         }
         let writer = Writer::new(&Head::new(self.0.clock.now()));
-        self.flush().await?;
+        self.0.commit.settled().await?;
         Ok(Snapshot(Some(Box::new(Work { cut, writer, table: Some(Table::Records), from: Vec::new() }))))
     }
 }

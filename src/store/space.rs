@@ -4,7 +4,8 @@
 //! thread looks at the free space and refuses in time. Reads go on whatever happens, and writes again by themselves once
 //! there is room.
 //!
-//! - Below the *reserve* nothing new is stored but the house's own records ([`super::Record::URGENT`]); deletions go on.
+//! - Below the *reserve* nothing new is stored but the house's own records ([`super::Record::URGENT`]); deletions go on, and
+//!   changes that leave at most half of a record.
 //! - Below a quarter of it nothing is written at all.
 //! - Above the reserve and an eighth more all is well again: a disk that hovers must not make the answers flicker.
 //!
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::sync::watch;
 
 use super::StoreError;
@@ -107,17 +109,26 @@ impl Space {
     }
 }
 
-/// Whether opening a store in `path` finds the room that it needs; the directory need not exist yet.
+/// Whether opening a store in `path` finds the room that it needs; the directory need not exist yet. Where none can be made or
+/// written to, room is not what is missing: opening says what is.
 pub fn opens(path: &Path, reserve: u64) -> bool {
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    free(there).map_or(true, |free| free >= reserve / 4)
+    !is_usable(there) || free(there).map_or(true, |free| free >= reserve / 4)
+}
+
+fn is_usable(directory: &Path) -> bool {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    directory.is_dir() && accessat(CWD, directory, access, AtFlags::EACCESS).is_ok()
 }
 
 /// Bytes free for this user on the file system of `path`.
 ///
 /// # Errors
-/// Where the system does not say.
+/// Where the system does not say, as where there is no disk behind it.
 pub fn free(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
+    if stat.f_blocks == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

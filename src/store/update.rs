@@ -89,12 +89,8 @@ impl Store {
                 Decision::Delete(answer) if physical.is_none() => {
                     return Ok((Updated { record: None, answer }, Vec::new()));
                 }
-                Decision::Delete(answer) => {
-                    self.0.space.admit(true)?;
-                    (None, answer)
-                }
+                Decision::Delete(answer) => (None, answer),
                 Decision::Put(value, expires, answer) => {
-                    self.0.space.admit(T::URGENT)?;
                     let expires = match expires {
                         Expires::Never => None,
                         Expires::At(moment) => Some(moment),
@@ -108,6 +104,7 @@ impl Store {
                 }
             };
             let new = record.as_ref().map(|record| record::encode(key, record)).transpose()?;
+            self.0.space.admit(T::URGENT || gives_room(old.as_deref(), new.as_deref()))?;
             let writing = self.0.tally.writing();
             match &record {
                 Some(record) => {
@@ -137,6 +134,12 @@ impl Store {
             None => Ok(None),
         }
     }
+}
+
+/// Whether a change is let through while there is little room, as a deletion is: it leaves at most half of the record. However
+/// often that is done to one record, all of it together writes no more than the record took before.
+fn gives_room(old: Option<&[u8]>, new: Option<&[u8]>) -> bool {
+    new.is_none_or(|new| old.is_some_and(|old| new.len() <= old.len() / 2))
 }
 
 /// What a swap did to a record. One that had expired unnoticed ends before its successor begins.

@@ -69,7 +69,7 @@ async fn known_waiting_and_unknown_addresses_are_answered_alike() {
         assert_eq!(alike(&desk, path, &body).await.problem().1, "too_many_codes", "{path}");
         desk.clock.advance(MINUTE);
     }
-    for _ in 0..6 {
+    for _ in 0..10 {
         alike(&desk, "login", &json!({"password": "wrong wrong wrong"})).await;
     }
     assert_eq!(alike(&desk, "login", &json!({"password": PASSWORD})).await.problem().1, "too_many_guesses");

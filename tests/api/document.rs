@@ -25,6 +25,11 @@ impl Operation {
         self.declared["security"][0]["operator"][0].as_str().map(str::to_owned)
     }
 
+    /// Whether it takes a user's access token.
+    pub(crate) fn is_for_users(&self) -> bool {
+        self.declared["security"][0]["user"].is_array()
+    }
+
     pub(crate) fn sends_body(&self) -> bool {
         self.declared["requestBody"].is_object()
     }

@@ -75,7 +75,7 @@ pub(crate) fn conversation([first, second, failed]: [&str; 3]) -> Vec<Request> {
         for body in ["no JSON", r#"{"data":7,"type":7}"#, &huge] {
             all.push(at(method, route, &target).with("if-match", "*").body(body));
         }
-        all.push(at(method, route, &target).with("if-match", "*").with("content-type", "text/plain"));
+        all.push(at(method, route, &target).with("if-match", "*").typed("text/plain", message));
     }
     for (method, route, rest) in [
         ("GET", ONE, ""),

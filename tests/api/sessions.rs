@@ -32,9 +32,14 @@ impl Request {
         self
     }
 
-    pub(crate) fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(self, body: &str) -> Self {
+        self.typed("application/json", body)
+    }
+
+    /// With a body of that type.
+    pub(crate) fn typed(mut self, media_type: &'static str, body: &str) -> Self {
         self.body = Some(body.to_owned());
-        self.with("content-type", "application/json")
+        self.with("content-type", media_type)
     }
 
     pub(crate) fn dress(&self, request: RequestBuilder) -> RequestBuilder {
@@ -77,7 +82,7 @@ pub(crate) fn conversation() -> Vec<Request> {
         for body in ["no JSON", r#"{"data":7,"ttl":7}"#, &huge] {
             all.push(Request::new(method, route, target).with("if-match", "*").body(body));
         }
-        all.push(Request::new(method, route, target).with("if-match", "*").with("content-type", "text/plain"));
+        all.push(Request::new(method, route, target).with("if-match", "*").typed("text/plain", GOOD));
     }
     for (method, route, target) in
         [("GET", ONE, ""), ("DELETE", ONE, ""), ("PATCH", ONE, ""), ("POST", TOUCH, "/touch")]

@@ -6,7 +6,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
-use crate::events::Stream;
 use crate::provider::Mood;
 
 async fn started(desk: &Desk) -> String {
@@ -78,7 +77,7 @@ async fn work_that_nobody_wants_any_more_is_cut() {
     let told = desk.send(Method::POST, &format!("{cancelled}/cancel"), "").await;
     assert_eq!((told.status, &told.body["status"], &told.body["running"]), (200, &json!("cancelled"), &Value::Null));
     desk.send(Method::DELETE, &deleted, "").await;
-    let mut stream = Stream::open(&desk, &expired, None).await;
+    let mut stream = desk.follow(&expired, None).await;
     desk.clock.advance(Duration::from_secs(3601));
     while stream.next().await.0 != "end" {}
     desk.provider.let_go(3);

@@ -2,210 +2,175 @@
 //! taken up or given up.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use nightporter::clock;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::desk::{PATIENCE, STEPS};
-use crate::provider::{Mood, Provider};
-use crate::told::Told;
-
-/// An appliance in a process of its own.
-struct Appliance {
-    dir: tempfile::TempDir,
-    provider: Provider,
-    child: Option<Child>,
-    address: String,
-    token: String,
-    starts: usize,
-}
-
-impl Appliance {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let provider = Provider::start().await;
-        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/data/flows/identity.toml");
-        let identity = fs::read_to_string(shipped).unwrap().replace("127.0.0.1:9000", provider.address());
-        fs::write(dir.path().join("identity.toml"), identity).unwrap();
-        fs::write(dir.path().join("steps.toml"), STEPS.replace("PROVIDER", provider.address())).unwrap();
-        let config = "[server]\nlisten = \"127.0.0.1:0\"\n[store]\nurl = \"sled:store\"\n\
-            [flows.identity]\nfile = \"identity.toml\"\nsecrets = { provider_key = \"k\" }\n\
-            [flows.steps]\nfile = \"steps.toml\"\n";
-        fs::write(dir.path().join("nightporter.toml"), config).unwrap();
-        let (address, token) = (String::new(), String::new());
-        let mut appliance = Self { dir, provider, child: None, address, token, starts: 0 };
-        appliance.serve().await;
-        let made = appliance.program(&["token", "add", "app", "--scope", "flows"]).output().unwrap();
-        let text = String::from_utf8(made.stdout).unwrap();
-        appliance.token = text.split_whitespace().find(|word| word.starts_with("npt_")).unwrap().to_owned();
-        appliance
-    }
-
-    fn program(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
-        command.args(words).arg("--config").arg(self.dir.path().join("nightporter.toml")).stdin(Stdio::null());
-        command
-    }
-
-    async fn serve(&mut self) {
-        self.starts += 1;
-        let log = self.dir.path().join(format!("log{}", self.starts));
-        let stderr = fs::File::create(&log).unwrap();
-        self.child = Some(self.program(&["serve"]).stderr(stderr).stdout(Stdio::null()).spawn().unwrap());
-        let listening = async {
-            loop {
-                let text = fs::read_to_string(&log).unwrap();
-                if let Some((_, rest)) = text.split_once("listening on http://").filter(|(_, rest)| rest.contains('\n'))
-                {
-                    return rest.split_whitespace().next().unwrap().to_owned();
-                }
-                clock::pause(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        self.address = clock::within(PATIENCE, listening)
-            .await
-            .unwrap_or_else(|_| panic!("{}", fs::read_to_string(&log).unwrap()));
-    }
-
-    /// SIGKILL, and another process on the same store.
-    async fn die_and_come_back(&mut self) {
-        self.kill();
-        self.serve().await;
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// None when the connection broke, or the answer is a refusal.
-    async fn send(&self, client: &Client, method: Method, path: &str, body: &str) -> Option<Told> {
-        self.send_once(client, method, path, body, None).await.filter(|told| told.status < 400)
-    }
-
-    /// None when the connection broke.
-    async fn send_once(
-        &self,
-        client: &Client,
-        method: Method,
-        path: &str,
-        body: &str,
-        key: Option<&str>,
-    ) -> Option<Told> {
-        let url = format!("http://{}/api/flows/{path}", self.address);
-        let mut request = client.request(method, url).bearer_auth(&self.token);
-        if !body.is_empty() {
-            request = request.header("content-type", "application/json").body(body.to_owned());
-        }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        Some(Told::of(request.send().await.ok()?).await)
-    }
-
-    async fn until(&self, client: &Client, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let look = async {
-            loop {
-                let flow = self.send(client, Method::GET, path, "").await.unwrap().body;
-                if wanted(&flow) {
-                    return flow;
-                }
-                clock::pause(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        clock::within(PATIENCE, look).await.expect("it never came to that")
-    }
-}
-
-impl Drop for Appliance {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
+use crate::appliance::Appliance;
+use crate::desk::PATIENCE;
+use crate::provider::Mood;
 
 fn client() -> Client {
     Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
 const WRITERS: usize = 64;
+/// Of those, who repeat what was not answered, with an idempotency key; the others go on with the next.
+const REPEATERS: usize = 4;
 
-/// 64 writers append until the process dies under them; what each was told is kept with its version.
-async fn append_until_it_dies(
-    appliance: &mut Appliance,
-    path: &str,
-    round: usize,
-    told: &Mutex<BTreeMap<u64, String>>,
-) {
-    let (dead, count, client) = (AtomicBool::new(false), AtomicUsize::new(0), client());
-    let mut child = appliance.child.take().unwrap();
-    let shared = &*appliance;
-    let writers = (0..WRITERS).map(|writer| {
-        let (dead, count, client) = (&dead, &count, &client);
-        async move {
-            for number in 0.. {
-                let text = format!("{round}/{writer}/{number} 안녕하세요");
-                let body = json!({"type": "info", "message": text}).to_string();
-                let answer = shared.send(client, Method::POST, &format!("{path}/messages"), &body).await;
-                let Some(answer) = answer.filter(|_| !dead.load(Ordering::SeqCst)) else { return };
-                assert_eq!(told.lock().unwrap().insert(answer.version(), text), None, "one version, one change");
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    });
-    let killer = async {
-        while count.load(Ordering::SeqCst) < 1500 {
-            clock::pause(std::time::Duration::from_millis(1)).await;
-        }
-        child.kill().unwrap();
-    };
-    tokio::join!(join_all(writers), killer);
-    child.wait().unwrap();
-    dead.store(true, Ordering::SeqCst);
-    appliance.serve().await;
+/// 64 writers who append to one flow while the process dies under them again and again.
+struct Siege {
+    /// Messages of each writer.
+    each: usize,
+    /// Where each writer is.
+    next: Vec<AtomicUsize>,
+    acknowledged: AtomicUsize,
+    /// What those who do not repeat were told is kept, by its version: a repeated request is shown the flow as it is, or as
+    /// its first answer did.
+    told: Mutex<BTreeMap<u64, String>>,
+    /// Flags that were set when the last death was over.
+    flags: usize,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_64_writers_were_told_is_there_once_after_kill_9() {
-    let mut appliance = Appliance::start().await;
-    let client = client();
-    let user = r#"{"data":{"user_info":{"name":"홍길동"}}}"#;
-    let begun = appliance.send(&client, Method::POST, "identity", user).await.unwrap();
-    let path = format!("identity/{}", begun.id());
-    let told = Mutex::default();
-    let mut flags = 0;
-    for (round, transition) in ["simple-auth", "manual-auth-complete"].into_iter().enumerate() {
-        let taken = appliance.send(&client, Method::POST, &format!("{path}/{transition}"), "").await.unwrap();
-        assert_eq!(taken.status, 200);
-        append_until_it_dies(&mut appliance, &path, round, &told).await;
-        let flow = appliance.send(&client, Method::GET, &path, "").await.unwrap().body;
-        let set = flow["progress"].as_object().unwrap().values().filter(|set| **set == true).count();
-        assert!(set > flags, "no flag falls back");
-        flags = set;
-        let told = told.lock().unwrap();
-        let messages: Vec<&str> =
-            flow["messages"].as_array().unwrap().iter().map(|message| message["message"].as_str().unwrap()).collect();
+fn flags(flow: &Value) -> usize {
+    flow["progress"].as_object().unwrap().values().filter(|set| **set == true).count()
+}
+
+fn text(writer: usize, number: usize) -> String {
+    format!("{writer}/{number} 안녕하세요")
+}
+
+impl Siege {
+    fn new(each: usize) -> Self {
+        let next = (0..WRITERS).map(|_| AtomicUsize::new(0)).collect();
+        Self { each, next, acknowledged: AtomicUsize::new(0), told: Mutex::default(), flags: 0 }
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Appends what is left of a writer's messages, until the connection breaks.
+    async fn write(&self, appliance: &Appliance, path: &str, writer: usize) {
+        let client = client();
+        loop {
+            let number = self.next[writer].load(Ordering::SeqCst);
+            if number == self.each {
+                return;
+            }
+            let text = text(writer, number);
+            let body = json!({"type": "info", "message": text}).to_string();
+            let repeats = writer < REPEATERS;
+            let (path, key) = (format!("{path}/messages"), format!("{writer}-{number}"));
+            let answer = appliance.send_once(&client, Method::POST, &path, &body, repeats.then_some(&key)).await;
+            if answer.is_some() || !repeats {
+                self.next[writer].store(number + 1, Ordering::SeqCst);
+            }
+            let Some(answer) = answer else { return };
+            assert_eq!(answer.status, 201, "{}", answer.text);
+            self.acknowledged.fetch_add(1, Ordering::SeqCst);
+            if !repeats {
+                assert!(flags(&answer.body) >= self.flags, "no flag falls back");
+                assert_eq!(self.told.lock().unwrap().insert(answer.version(), text), None, "one version, one change");
+            }
+        }
+    }
+
+    /// Lets all write until so many messages are acknowledged, and the process dies, or until all are written.
+    async fn write_until(&self, appliance: &mut Appliance, path: &str, acknowledged: Option<usize>) {
+        let mut child = appliance.child.take().unwrap();
+        let shared = &*appliance;
+        let killer = async {
+            let Some(wanted) = acknowledged else { return std::future::pending().await };
+            while self.acknowledged() < wanted {
+                clock::pause(std::time::Duration::from_millis(1)).await;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
+        let writers = async {
+            join_all((0..WRITERS).map(|writer| self.write(shared, path, writer))).await;
+        };
+        match acknowledged {
+            Some(_) => {
+                tokio::join!(killer, writers);
+                appliance.serve().await;
+            }
+            None => {
+                tokio::select! { () = killer => {} () = writers => {} }
+                appliance.child = Some(child);
+            }
+        }
+    }
+
+    /// Everything that was acknowledged is there, nothing twice, in the order of the versions, and no version was spent on
+    /// anything else than a message or one of the `others`, which left `said` messages.
+    fn check(&mut self, flow: &Value, (first, others, said): (u64, u64, usize)) {
+        assert!(flags(flow) >= self.flags, "no flag falls back");
+        self.flags = flags(flow);
+        let messages = flow["messages"].as_array().unwrap().iter().map(|message| message["message"].as_str().unwrap());
         let mut places = BTreeMap::new();
-        for (place, text) in messages.iter().enumerate() {
-            assert_eq!(places.insert(*text, place), None, "{text} is there twice");
+        for (place, text) in messages.enumerate() {
+            assert_eq!(places.insert(text, place), None, "{text} is there twice");
         }
         let mut last = None;
-        for text in told.values() {
+        for text in self.told.lock().unwrap().values() {
             let place = places.get(text.as_str()).unwrap_or_else(|| panic!("{text} was acknowledged and is gone"));
             assert!(last < Some(place), "{text}: the order of versions is the order of messages");
             last = Some(place);
         }
-        // A claim and its end, the other transition, and otherwise messages: no version is spent on nothing.
-        let changes = [2, 3][round] + messages.len() as u64 - [1, 2][round];
-        assert_eq!(flow["version"].as_u64().unwrap(), begun.version() + changes);
+        for (writer, next) in self.next.iter().enumerate().take(REPEATERS) {
+            let gone = (0..next.load(Ordering::SeqCst)).find(|number| !places.contains_key(&*text(writer, *number)));
+            assert_eq!(gone, None, "who repeats until it is answered loses nothing");
+        }
+        let appended = (places.len() - said) as u64;
+        assert_eq!(flow["version"].as_u64().unwrap(), first + others + appended, "the versions have no gap");
     }
+}
+
+/// 64 writers append `each` messages while the process dies so many times and the flow goes from state to state. How many
+/// appends were acknowledged, and how many are stored.
+async fn besiege(each: usize, deaths: usize) -> (usize, usize) {
+    let mut appliance = Appliance::start().await;
+    let client = client();
+    let begun = appliance.send(&client, Method::POST, "identity", crate::desk::USER).await.unwrap();
+    let path = format!("identity/{}", begun.id());
+    let mut siege = Siege::new(each);
+    // A claim and its end, then one change more; a message from each.
+    let (mut others, mut said) = (0, 0);
+    for death in 0..deaths {
+        if let Some((transition, changes)) = [("simple-auth", 2), ("manual-auth-complete", 1)].get(death) {
+            let taken = appliance.send(&client, Method::POST, &format!("{path}/{transition}"), "").await.unwrap();
+            assert_eq!((taken.status, flags(&taken.body)), (200, death + 1));
+            siege.flags = death + 1;
+            (others, said) = (others + changes, said + 1);
+        }
+        let wanted = WRITERS * each * (death + 1) / (deaths + 1);
+        siege.write_until(&mut appliance, &path, Some(wanted)).await;
+        let flow = appliance.send(&client, Method::GET, &path, "").await.unwrap().body;
+        siege.check(&flow, (begun.version(), others, said));
+    }
+    siege.write_until(&mut appliance, &path, None).await;
+    let flow = appliance.send(&client, Method::GET, &path, "").await.unwrap().body;
+    siege.check(&flow, (begun.version(), others, said));
+    let stored = flow["messages"].as_array().unwrap().len() - said;
+    (siege.acknowledged(), stored)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_64_writers_were_told_is_there_once_after_kill_9() {
+    besiege(50, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "64,000 appends: part of make torture"]
+async fn long_64_writers_append_a_thousand_times_each_under_kill_9() {
+    let (acknowledged, stored) = besiege(1000, 8).await;
+    println!("8 deaths, {acknowledged} appends were acknowledged, {stored} are stored");
 }
 
 #[tokio::test(flavor = "multi_thread")]

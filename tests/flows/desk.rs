@@ -1,5 +1,6 @@
 //! An appliance in this process with flows, an application that uses them, and their provider.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nightporter::app::{self, App, Setup};
@@ -8,11 +9,13 @@ use nightporter::config::Sources;
 use nightporter::http::metrics::Metrics;
 use nightporter::ids::Random;
 use nightporter::operators::Scope;
+use nightporter::store::space::Room;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
+use tokio::sync::watch;
 
-use crate::events::Stream;
 use crate::provider::Provider;
+use crate::stream::Stream;
 use crate::told::Told;
 
 /// What no test waits longer for; only a hang reaches it.
@@ -76,11 +79,17 @@ impl Desk {
     /// With the shipped identity flow and one of three calls, both at a provider of its own.
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        Self::keeping(dir, &store, "").await
+    }
+
+    /// The same, with its store at `store` and further settings of it.
+    pub(crate) async fn keeping(dir: tempfile::TempDir, store: &Path, settings: &str) -> Self {
         let clock = Clock::held(Time::from_millis(1_800_000_000_000));
         let provider = Provider::start().await;
-        let store = dir.path().join("store").display().to_string();
+        let store = store.display();
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"10m\"\n[store]\nurl = \"sled:{store}\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"10m\"\n[store]\nurl = \"sled:{store}\"\n{settings}\n\
              [flows.identity]\nfile = \"identity.toml\"\nsecrets = {{ provider_key_file = \"key\" }}\n\
              [flows.steps]\nfile = \"steps.toml\"\n"
         );
@@ -106,7 +115,7 @@ impl Desk {
 
     /// The flow, as soon as it is as wanted.
     pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut stream = Stream::open(self, path, None).await;
+        let mut stream = self.follow(path, None).await;
         loop {
             let (kind, _, data) = stream.next().await;
             let flow: Value = serde_json::from_str(&data).unwrap();
@@ -115,6 +124,11 @@ impl Desk {
             }
             assert_ne!(kind, "end", "{data}");
         }
+    }
+
+    /// The flow's versions, from behind the version `last` if there is one.
+    pub(crate) async fn follow(&self, path: &str, last: Option<&str>) -> Stream {
+        Stream::of(self.ask(Method::GET, &format!("{path}/events")), last).await
     }
 
     /// What the command line says, asked of this appliance.
@@ -131,6 +145,17 @@ impl Desk {
         let file = self.dir.path().join(name);
         std::fs::write(&file, change(std::fs::read_to_string(&file).unwrap())).unwrap();
         self.app().reload().await.map_err(|error| error.to_string())
+    }
+
+    /// The room that the store has.
+    pub(crate) fn room(&self) -> watch::Receiver<Room> {
+        self.app().parts().store.room()
+    }
+
+    /// The page of the metrics.
+    pub(crate) async fn metrics(&self, token: &str) -> String {
+        let url = format!("http://{}/metrics", self.app().address());
+        self.client.get(url).bearer_auth(token).send().await.unwrap().text().await.unwrap()
     }
 
     fn app(&self) -> &App {

@@ -2,70 +2,15 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use nightporter::clock;
 use nightporter::operators::Scope;
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::desk::{Desk, PATIENCE};
+use crate::desk::Desk;
+use crate::stream::{Event, Stream};
 
-/// A reader of server-sent events.
-pub(crate) struct Stream {
-    answer: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
-    text: String,
-}
-
-/// An event: its kind, its id, its data.
-pub(crate) type Event = (String, String, String);
-
-impl Stream {
-    pub(crate) async fn open(desk: &Desk, path: &str, last: Option<&str>) -> Self {
-        let request = desk.ask(Method::GET, &format!("{path}/events"));
-        Self::of(last.into_iter().fold(request, |request, last| request.header("last-event-id", last))).await
-    }
-
-    pub(crate) async fn open_as(desk: &Desk, path: &str, token: &str) -> Self {
-        Self::of(desk.ask_as(token, Method::GET, &format!("{path}/events"))).await
-    }
-
-    async fn of(request: RequestBuilder) -> Self {
-        let answer = request.send().await.unwrap();
-        assert_eq!(
-            (answer.status().as_u16(), &answer.headers()["content-type"]),
-            (200, &"text/event-stream".parse().unwrap())
-        );
-        Self { answer: answer.bytes_stream().boxed(), text: String::new() }
-    }
-
-    pub(crate) async fn next(&mut self) -> Event {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_start().to_owned()
-                };
-                let found = (field("event:"), field("id:"), field("data:"));
-                self.text = rest.to_owned();
-                if !found.0.is_empty() {
-                    return found;
-                }
-                continue;
-            }
-            let piece = clock::within(PATIENCE, self.answer.next()).await.expect("no event").expect("the end").unwrap();
-            self.text += std::str::from_utf8(&piece).unwrap();
-        }
-    }
-
-    /// Waits for the end; true when nothing came before it.
-    pub(crate) async fn ended(&mut self) -> bool {
-        let end = async {
-            while let Some(Ok(piece)) = self.answer.next().await {
-                self.text += std::str::from_utf8(&piece).unwrap();
-            }
-        };
-        clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
-    }
-}
+/// Who may follow flows at once: half of the connections that there may be.
+const READERS: usize = 512;
 
 fn version(event: &Event) -> u64 {
     let flow: Value = serde_json::from_str(&event.2).unwrap();
@@ -78,7 +23,7 @@ async fn every_version_comes_in_order_and_from_where_one_left_off() {
     let mut desk = Desk::new().await;
     let begun = desk.begin().await;
     let (path, first) = (format!("identity/{}", begun.id()), begun.version());
-    let mut stream = Stream::open(&desk, &path, None).await;
+    let mut stream = desk.follow(&path, None).await;
     let event = stream.next().await;
     assert_eq!((event.0.as_str(), version(&event)), ("version", first));
     let appends = (0..30).map(|number| {
@@ -91,15 +36,15 @@ async fn every_version_comes_in_order_and_from_where_one_left_off() {
         let event = stream.next().await;
         assert_eq!((event.0.as_str(), version(&event)), ("version", next));
     }
-    let mut resumed = Stream::open(&desk, &path, Some(&(first + 10).to_string())).await;
+    let mut resumed = desk.follow(&path, Some(&(first + 10).to_string())).await;
     for next in first + 11..=first + 30 {
         assert_eq!(version(&resumed.next().await), next);
     }
     // Another process has no versions in memory: nothing was missed, or all of it is told at once.
     desk.restart().await;
     assert!(stream.ended().await, "a stop ends the streams");
-    let mut current = Stream::open(&desk, &path, Some(&(first + 30).to_string())).await;
-    let mut behind = Stream::open(&desk, &path, Some(&(first + 10).to_string())).await;
+    let mut current = desk.follow(&path, Some(&(first + 30).to_string())).await;
+    let mut behind = desk.follow(&path, Some(&(first + 10).to_string())).await;
     let event = behind.next().await;
     assert_eq!((event.0.as_str(), version(&event)), ("reset", first + 30));
     desk.send(Method::POST, &format!("{path}/messages"), r#"{"type":"info","message":"x"}"#).await;
@@ -107,7 +52,7 @@ async fn every_version_comes_in_order_and_from_where_one_left_off() {
         let event = stream.next().await;
         assert_eq!((event.0.as_str(), version(&event)), ("version", first + 31));
     }
-    let mut ahead = Stream::open(&desk, &path, Some("99999")).await;
+    let mut ahead = desk.follow(&path, Some("99999")).await;
     assert_eq!(ahead.next().await.0, "reset", "no such version has been");
     let bad = desk.ask(Method::GET, &format!("{path}/events")).header("last-event-id", "7-7").send().await.unwrap();
     assert_eq!(bad.status().as_u16(), 400);
@@ -122,7 +67,7 @@ async fn whoever_missed_too_much_is_given_the_whole_flow() {
     for _ in 0..70 {
         desk.send(Method::POST, &format!("{path}/messages"), r#"{"type":"info","message":"x"}"#).await;
     }
-    let mut stream = Stream::open(&desk, &path, Some(begun.header("etag").trim_matches('"'))).await;
+    let mut stream = desk.follow(&path, Some(begun.header("etag").trim_matches('"'))).await;
     let event = stream.next().await;
     assert_eq!((event.0.as_str(), version(&event)), ("reset", begun.version() + 70));
     desk.send(Method::POST, &format!("{path}/messages"), r#"{"type":"info","message":"x"}"#).await;
@@ -135,8 +80,7 @@ async fn a_stream_ends_with_its_flow_and_with_its_token() {
     let desk = Desk::new().await;
     let flows = [desk.begin().await, desk.begin().await, desk.begin().await];
     let path = |number: usize| format!("identity/{}", flows[number].id());
-    let (mut deleted, mut expired) =
-        (Stream::open(&desk, &path(0), None).await, Stream::open(&desk, &path(1), None).await);
+    let (mut deleted, mut expired) = (desk.follow(&path(0), None).await, desk.follow(&path(1), None).await);
     deleted.next().await;
     expired.next().await;
     desk.send(Method::DELETE, &path(0), "").await;
@@ -144,7 +88,7 @@ async fn a_stream_ends_with_its_flow_and_with_its_token() {
     assert_eq!((end.0.as_str(), end.2.as_str()), ("end", r#"{"reason":"deleted"}"#));
     assert!(deleted.ended().await);
     let token = desk.token("reader", &[Scope::Flows]).await;
-    let mut watched = Stream::open_as(&desk, &path(2), &token).await;
+    let mut watched = Stream::of(desk.ask_as(&token, Method::GET, &format!("{}/events", path(2))), None).await;
     watched.next().await;
     desk.revoke("reader").await;
     desk.send(Method::POST, &format!("{}/messages", path(2)), r#"{"type":"info","message":"x"}"#).await;
@@ -160,7 +104,7 @@ async fn a_flow_in_its_last_state_is_over() {
     let desk = Desk::new().await;
     let begun = desk.send(Method::POST, "steps", "").await;
     let path = format!("steps/{}", begun.id());
-    let mut stream = Stream::open(&desk, &path, None).await;
+    let mut stream = desk.follow(&path, None).await;
     desk.send(Method::POST, &format!("{path}/go"), "").await;
     let mut last = 0;
     let end = loop {
@@ -175,5 +119,40 @@ async fn a_flow_in_its_last_state_is_over() {
     assert!(stream.ended().await);
     let again = desk.ask(Method::GET, &format!("{path}/events")).header("last-event-id", last.to_string());
     assert_eq!(again.send().await.unwrap().status().as_u16(), 204, "an EventSource stops coming back");
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_stream_ends_with_its_token_and_one_token_does_not_take_every_place() {
+    let desk = Desk::new().await;
+    let begun = desk.begin().await;
+    let path = format!("identity/{}", begun.id());
+    for method in [Method::PATCH, Method::DELETE] {
+        let known = [("if-match", "\"1\""), ("if-none-match", "W/\"1\"")];
+        let refused = desk.send_if(method, &path, r#"{"data":{}}"#, &known).await;
+        assert_eq!(refused.problem(), (412, "precondition_failed", ""));
+    }
+    let (token, events) = (desk.token("reader", &[Scope::Flows]).await, format!("{path}/events"));
+    let mut streams = Vec::new();
+    for _ in 0..READERS - READERS / 4 {
+        streams.push(Stream::of(desk.ask_as(&token, Method::GET, &events), None).await);
+    }
+    let refused = desk.ask_as(&token, Method::GET, &events).send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 429);
+    Stream::of(desk.ask(Method::GET, &events), None).await.next().await;
+    let mut quiet = streams.pop().unwrap();
+    drop(streams);
+    quiet.next().await;
+    desk.revoke("reader").await;
+    let time_passes = async {
+        loop {
+            desk.clock.advance(Duration::from_secs(15));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = quiet.ended() => assert!(ended),
+        () = time_passes => {}
+    }
     desk.stop().await;
 }

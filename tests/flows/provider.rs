@@ -1,6 +1,8 @@
 //! A provider on loopback, like the identity providers of the stories: it can be slow, wrong, huge and down, and remembers
 //! what it was asked.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +11,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +58,7 @@ pub(crate) struct Provider(Arc<Inner>);
 
 struct Inner {
     address: String,
+    scheme: &'static str,
     moods: Mutex<Vec<Mood>>,
     asked: Mutex<Vec<Asked>>,
     arrived: Semaphore,
@@ -61,17 +69,36 @@ struct Inner {
 impl Provider {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let provider = Self(Arc::new(Inner {
-            address: listener.local_addr().unwrap().to_string(),
+        let provider = Self::at(listener.local_addr().unwrap().to_string(), "http");
+        let router = Router::new().fallback(answer).with_state(provider.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        provider
+    }
+
+    /// One that speaks TLS alone, with the certificate of the tests for `localhost`.
+    pub(crate) async fn encrypted() -> Self {
+        let listener = Encrypted::bind().await;
+        let provider = Self::at(format!("localhost:{}", listener.listener.local_addr().unwrap().port()), "https");
+        let router = Router::new().fallback(answer).with_state(provider.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        provider
+    }
+
+    fn at(address: String, scheme: &'static str) -> Self {
+        Self(Arc::new(Inner {
+            address,
+            scheme,
             moods: Mutex::new(vec![Mood::Good]),
             asked: Mutex::default(),
             arrived: Semaphore::new(0),
             gate: Semaphore::new(0),
             count: AtomicUsize::new(0),
-        }));
-        let router = Router::new().fallback(answer).with_state(provider.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        provider
+        }))
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn base(&self) -> String {
+        format!("{}://{}", self.0.scheme, self.0.address)
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -100,6 +127,47 @@ impl Provider {
     /// Lets so many slow answers go.
     pub(crate) fn let_go(&self, count: usize) {
         self.0.gate.add_permits(count);
+    }
+}
+
+/// A listener that hands on connections once they are encrypted.
+struct Encrypted {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Encrypted {
+    async fn bind() -> Self {
+        let file = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name);
+        let certificate = CertificateDer::from_pem_file(file("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(file("key.pem")).unwrap();
+        let settings = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { listener, acceptor: TlsAcceptor::from(Arc::new(settings)) }
+    }
+}
+
+impl axum::serve::Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.unwrap();
+            // Who does not trust the certificate hangs up here.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 

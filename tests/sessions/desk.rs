@@ -11,6 +11,7 @@ use nightporter::ids::Random;
 use nightporter::operators::Scope;
 use reqwest::{Client, Method, RequestBuilder};
 
+use crate::stream::Stream;
 use crate::told::Told;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +52,11 @@ impl Desk {
         let added = desk.app().parts().operators.add("app", scopes, None).await.unwrap();
         desk.token = added.text.expose().to_owned();
         desk
+    }
+
+    /// The changes in a space, from behind the event `last` if there is one.
+    pub(crate) async fn follow(&self, space: &str, last: Option<&str>) -> Stream {
+        Stream::of(self.ask(Method::GET, &format!("{space}/changes")), last).await
     }
 
     fn app(&self) -> &App {

@@ -2,74 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use nightporter::clock;
 use nightporter::operators::Scope;
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 
-use crate::desk::{Desk, PATIENCE};
-
-/// A reader of server-sent events.
-struct Stream {
-    answer: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
-    text: String,
-}
-
-/// An event: its kind, its id, its data.
-type Event = (String, String, String);
-
-impl Stream {
-    async fn open(desk: &Desk, space: &str, last: Option<&str>) -> Self {
-        let request = desk.ask(Method::GET, &format!("{space}/changes"));
-        Self::of(last.into_iter().fold(request, |request, last| request.header("last-event-id", last))).await
-    }
-
-    async fn open_as(desk: &Desk, space: &str, token: &str) -> Self {
-        Self::of(desk.ask_as(token, Method::GET, &format!("{space}/changes"))).await
-    }
-
-    async fn of(request: RequestBuilder) -> Self {
-        let answer = request.send().await.unwrap();
-        assert_eq!(
-            (answer.status().as_u16(), &answer.headers()["content-type"]),
-            (200, &"text/event-stream".parse().unwrap())
-        );
-        Self { answer: answer.bytes_stream().boxed(), text: String::new() }
-    }
-
-    async fn next(&mut self) -> Event {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_start().to_owned()
-                };
-                let found = (field("event:"), field("id:"), field("data:"));
-                self.text = rest.to_owned();
-                if !found.0.is_empty() {
-                    return found;
-                }
-                continue;
-            }
-            let piece = clock::within(PATIENCE, self.answer.next()).await.expect("no event").expect("the end").unwrap();
-            self.text += std::str::from_utf8(&piece).unwrap();
-        }
-    }
-
-    /// Waits for the end; true when nothing came before it.
-    async fn ended(&mut self) -> bool {
-        let end = async {
-            while let Some(Ok(piece)) = self.answer.next().await {
-                self.text += std::str::from_utf8(&piece).unwrap();
-            }
-        };
-        clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
-    }
-}
+use crate::desk::Desk;
+use crate::stream::Stream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_come_in_order_and_from_where_one_left_off() {
     let desk = Desk::new("").await;
-    let mut stream = Stream::open(&desk, "a", None).await;
+    let mut stream = desk.follow("a", None).await;
     let (kind, start, _) = stream.next().await;
     assert_eq!(kind, "ready");
     let id = desk.send(Method::POST, "a", r#"{"data":{"비밀":1},"ttl":"1m"}"#).await.id().to_owned();
@@ -92,10 +34,10 @@ async fn changes_come_in_order_and_from_where_one_left_off() {
     assert_eq!(kind, "expired");
     assert!(data.starts_with(r#"{"id":"short","#), "{data}");
 
-    let mut resumed = Stream::open(&desk, "a", Some(&ids[0])).await;
+    let mut resumed = desk.follow("a", Some(&ids[0])).await;
     resumed.next().await;
     assert_eq!(resumed.next().await.0, "changed");
-    let mut from_start = Stream::open(&desk, "a", Some(&start)).await;
+    let mut from_start = desk.follow("a", Some(&start)).await;
     from_start.next().await;
     assert_eq!(from_start.next().await.1, ids[0]);
     let bad = desk.ask(Method::GET, "a/changes").header("last-event-id", "7").send().await.unwrap();
@@ -108,7 +50,7 @@ async fn changes_come_in_order_and_from_where_one_left_off() {
 async fn a_token_that_has_ended_hears_nothing_more() {
     let desk = Desk::new("").await;
     let token = desk.token("reader", &[Scope::Sessions]).await;
-    let mut stream = Stream::open_as(&desk, "a", &token).await;
+    let mut stream = Stream::of(desk.ask_as(&token, Method::GET, "a/changes"), None).await;
     stream.next().await;
     desk.send(Method::POST, "a", r#"{"data":{}}"#).await;
     assert_eq!(stream.next().await.0, "created");
@@ -119,22 +61,58 @@ async fn a_token_that_has_ended_hears_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_stream_ends_with_its_token_too() {
+    let desk = Desk::new("").await;
+    let token = desk.token("reader", &[Scope::Sessions]).await;
+    let mut stream = Stream::of(desk.ask_as(&token, Method::GET, "a/changes"), None).await;
+    assert_eq!(stream.next().await.0, "ready");
+    desk.revoke("reader").await;
+    let time_passes = async {
+        loop {
+            desk.clock.advance(Duration::from_secs(15));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = stream.ended() => assert!(ended),
+        () = time_passes => {}
+    }
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_leaves_places_for_the_others() {
+    let desk = Desk::new("").await;
+    let (greedy, modest) =
+        (desk.token("greedy", &[Scope::Sessions]).await, desk.token("modest", &[Scope::Sessions]).await);
+    let mut streams = Vec::new();
+    for _ in 0..576 {
+        streams.push(Stream::of(desk.ask_as(&greedy, Method::GET, "a/changes"), None).await);
+    }
+    let refused = desk.ask_as(&greedy, Method::GET, "a/changes").send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "5"));
+    assert!(refused.text().await.unwrap().contains("\"too_many_readers\""));
+    Stream::of(desk.ask_as(&modest, Method::GET, "a/changes"), None).await.next().await;
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_missed_too_much_is_told_to_start_anew() {
     let mut desk = Desk::new("").await;
-    let mut stream = Stream::open(&desk, "a", None).await;
+    let mut stream = desk.follow("a", None).await;
     let start = stream.next().await.1;
     drop(stream);
     let path = format!("a/{}", desk.send(Method::POST, "a", r#"{"data":{}}"#).await.id());
     for _ in 0..1000 {
         assert_eq!(desk.send(Method::PATCH, &path, r#"{"data":{}}"#).await.status, 200);
     }
-    let mut stream = Stream::open(&desk, "a", Some(&start)).await;
+    let mut stream = desk.follow("a", Some(&start)).await;
     stream.next().await;
     let (kind, end, _) = stream.next().await;
     assert_eq!(kind, "reset");
     drop(stream);
     desk.restart().await;
-    let mut stream = Stream::open(&desk, "a", Some(&end)).await;
+    let mut stream = desk.follow("a", Some(&end)).await;
     stream.next().await;
     assert_eq!(stream.next().await.0, "reset", "another process does not know what this one had told");
     desk.send(Method::PATCH, &path, r#"{"data":{}}"#).await;

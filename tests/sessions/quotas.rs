@@ -59,7 +59,9 @@ async fn the_last_place_goes_to_one_however_late_the_disk_is() {
 async fn what_was_refused_takes_no_place_and_what_has_ended_gives_it_back() {
     let desk = Desk::new("max_records = 1\nmax_spaces = 1").await;
     for _ in 0..3 {
-        assert_eq!(desk.send(Method::POST, "a", r#"{"data":{},"ttl":"9999d"}"#).await.status, 422);
+        let long = desk.send(Method::POST, "a", r#"{"data":{},"ttl":"9999d"}"#).await;
+        let detail = "ttl is between 1ms and 366d, which is sessions.max_ttl";
+        assert_eq!((long.problem(), &long.body["detail"]), ((422, "invalid_field", "ttl"), &detail.into()));
         let large = format!(r#"{{"data":{{"x":"{}"}}}}"#, "x".repeat(65_000));
         assert_eq!(desk.send(Method::POST, "a", &large).await.status, 413);
     }

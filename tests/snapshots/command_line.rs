@@ -66,6 +66,28 @@ fn a_file_that_exists_is_replaced_only_when_told_to() {
 }
 
 #[test]
+fn what_a_killed_backup_has_left_goes_with_the_next_one_and_nothing_else_does() {
+    let house = House::new();
+    house.ok(&["token", "add", "first", "--scope", "metrics"]);
+    house.ok(&["backup", "whole.snapshot"]);
+    let half = std::fs::read(house.path("whole.snapshot")).unwrap()[..64].to_vec();
+    let dead = {
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    };
+    let left = |name: &str, pid: u32, content: &[u8]| {
+        let name = format!(".{name}.{pid}.unfinished");
+        std::fs::write(house.path(&name), content).unwrap();
+        name
+    };
+    let gone = [left("monday.snapshot", dead, &half), left("tuesday.snapshot", dead, b"")];
+    let kept = [left("living", std::process::id(), &half), left("notes", dead, b"somebody else's")];
+    house.ok(&["backup", "new.snapshot"]);
+    assert!(gone.iter().all(|name| !house.path(name).exists()) && kept.iter().all(|name| house.path(name).exists()));
+}
+
+#[test]
 fn a_full_disk_leaves_the_old_file_and_no_other() {
     let house = House::new();
     house.ok(&["token", "add", "first", "--scope", "metrics"]);

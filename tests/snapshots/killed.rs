@@ -1,18 +1,17 @@
 //! A restore killed at every step that it takes: the store opens, and is the old one or the new one.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nightporter::clock::{Clock, Time};
 use nightporter::store::Expires;
 use nightporter::store::snapshot::{Existing, restore_into};
 
 use super::shelf::{Shelf, names};
+use crate::kill::killed_at;
 
 const STORE: &str = "NIGHTPORTER_TEST_RESTORE_STORE";
 const FILE: &str = "NIGHTPORTER_TEST_RESTORE_FILE";
-/// The calls that change what a directory holds, or make sure of it.
-const STEPS: &str = "mkdir,rename,unlinkat,rmdir,fsync";
+const RESTORER: &str = "snapshots::killed::restorer";
 
 /// The process that is killed.
 #[test]
@@ -21,16 +20,6 @@ fn restorer() {
     let [store, file] = [STORE, FILE].map(|name| std::env::var_os(name).expect("run by the other test"));
     let existing = Existing::Aside(Time::from_millis(1_700_000_000_000));
     restore_into(Path::new(&file), Path::new(&store), existing, &mut |_| true).unwrap();
-}
-
-/// Runs the restorer until it makes its `step`th call of [`STEPS`]; false when it ended before that.
-fn killed_at(step: usize, store: &Path, file: &Path) -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={STEPS}")]);
-    strace.args(["-e", &format!("inject={STEPS}:signal=KILL:when={step}")]);
-    strace.arg(std::env::current_exe().unwrap());
-    strace.args(["--ignored", "--exact", "snapshots::killed::restorer"]).env(STORE, store).env(FILE, file);
-    !strace.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
 #[tokio::test]
@@ -47,7 +36,7 @@ async fn a_restore_that_is_killed_leaves_the_old_store_or_the_new_one() {
         shelf.put("a", 2, Expires::Never).await;
         shelf.close().await;
         std::fs::write(store.join("store.key"), "an operator's file").unwrap();
-        let killed = killed_at(step, &store, &file);
+        let killed = killed_at(step, RESTORER, &[(STORE, &store), (FILE, &file)]);
         let shelf = Shelf::open(&store);
         match shelf.get("a") {
             Some((_, 2)) => old += 1,

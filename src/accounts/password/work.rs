@@ -170,7 +170,7 @@ impl Worker {
         let version = kept.version.map_or(Ok(Version::V0x13), Version::try_from).map_err(|_| Failure::Hash)?;
         let params = Params::try_from(&kept).map_err(|_| Failure::Hash)?;
         let mut output = vec![0; expected.as_bytes().len()];
-        self.fill(Argon2::new(algorithm, version, params.clone()), password, old_salt.as_ref(), &mut output)?;
+        self.fill(&Argon2::new(algorithm, version, params.clone()), password, old_salt.as_ref(), &mut output)?;
         if !same(&output, expected.as_bytes()) {
             return Ok(Done::default());
         }
@@ -187,14 +187,14 @@ impl Worker {
     fn hash(&mut self, password: &Secret, salt: &[u8; 16]) -> Result<String, Failure> {
         let params = self.cost.params().map_err(|_| Failure::Hash)?;
         let mut output = [0; OUTPUT];
-        self.fill(Argon2::new(Algorithm::Argon2id, Version::V0x13, params), password, salt, &mut output)?;
+        self.fill(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), password, salt, &mut output)?;
         let Cost { memory, passes } = self.cost;
         let salt = Salt::new(salt).map_err(|_| Failure::Hash)?;
         let output = data_encoding::BASE64_NOPAD.encode(&output);
         Ok(format!("$argon2id$v=19$m={memory},t={passes},p=1${}${output}", salt.to_salt_string()))
     }
 
-    fn fill(&mut self, argon2: Argon2<'_>, password: &Secret, salt: &[u8], output: &mut [u8]) -> Result<(), Failure> {
+    fn fill(&mut self, argon2: &Argon2<'_>, password: &Secret, salt: &[u8], output: &mut [u8]) -> Result<(), Failure> {
         let blocks = argon2.params().block_count();
         // A hash that was brought along may be of another cost, but not of one that nobody has configured.
         if blocks > MOST_BLOCKS {

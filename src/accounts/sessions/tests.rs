@@ -1,3 +1,5 @@
+//! Sessions and refresh tokens as they live in a record.
+
 use std::path::Path;
 use std::sync::Arc;
 

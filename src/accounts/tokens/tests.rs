@@ -1,3 +1,5 @@
+//! What a token says, and everything that is refused: other algorithms, keys, kinds and claims, and Wycheproof's vectors.
+
 use std::path::Path;
 
 use jsonwebtoken::{EncodingKey, Header};
@@ -127,7 +129,7 @@ async fn no_other_algorithm_key_or_kind_of_token_passes() {
         }
     }
     // The public key as the secret of an HMAC, in each form in which somebody may have it.
-    for secret in [public.clone(), x.clone().into_bytes(), bench.tokens.key_set()["keys"][0].to_string().into_bytes()] {
+    for secret in [public, x.clone().into_bytes(), bench.tokens.key_set()["keys"][0].to_string().into_bytes()] {
         let mut header = Header::new(Algorithm::HS256);
         (header.typ, header.kid) = (Some("at+jwt".to_owned()), head["kid"].as_str().map(str::to_owned));
         let forged = jsonwebtoken::encode(&header, &part(&token, 1), &EncodingKey::from_secret(&secret)).unwrap();

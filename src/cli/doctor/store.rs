@@ -24,6 +24,9 @@ pub(super) fn look(config: &config::Store, server: Option<&Status>) -> Vec<Findi
     let usable = findings[0].state == super::State::Good && config.path.exists();
     findings.push(match server {
         Some(server) => Finding::good("store lock", format!("held by the running server, process {}", server.pid)),
+        None if usable && !space::opens(&config.path, space::LEAST_RESERVE) => {
+            Finding::skipped("store lock", "opening the store takes room, and the disk is full")
+        }
         None if usable => open(&config.path),
         None => Finding::skipped("store lock", "there is no store that could be opened"),
     });
@@ -103,6 +106,7 @@ fn open(path: &Path) -> Finding {
             let remedy = "it does not answer on its control socket: look at that process, end it if it hangs";
             Finding::failed(CHECK, error.to_string(), remedy)
         }
+        Err(error) if error.is_full() => Finding::failed(CHECK, error.to_string(), "make room on the store's disk"),
         Err(error) if error.is_damage() => Finding::failed(CHECK, error.to_string(), "restore the store from a backup"),
         Err(error) => Finding::failed(CHECK, error.to_string(), "look at the disk, the files' owner and the limits"),
     }

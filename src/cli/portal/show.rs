@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::output;
-use crate::clock::Time;
+use crate::cli::output::{self, time, word};
 
 /// The portals of a list.
 pub(super) fn portals(answer: &Value) -> impl Iterator<Item = &Value> {
@@ -99,16 +98,6 @@ pub(super) fn events(answer: &Value) -> String {
     };
     let rows: Vec<_> = answer["events"].as_array().into_iter().flatten().map(event).collect();
     if rows.is_empty() { "nothing has happened yet\n".to_owned() } else { output::table(&rows) }
-}
-
-fn word(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
-}
-
-/// In the host's zone.
-fn time(value: &Value) -> String {
-    let text = value.as_str().unwrap_or("-");
-    text.parse::<Time>().map_or_else(|_| text.to_owned(), Time::local)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "[streams.identity]\nfile = \"x\"",
         "nightporter.toml:1: streams: unknown key; known: server, store, backup, log, mail, alerts, limits, browser, \
-             sessions, phones, portals and flows",
+             sessions, phones, portals, flows and accounts",
     ),
     ("server = 3", "nightporter.toml:1: server: expected a table, got an integer"),
     ("[server]\nlisten = 8080", "nightporter.toml:2: server.listen: expected text, got an integer"),
@@ -65,7 +65,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "nightporter.toml:2: store.url: expected \"sled:DIRECTORY\", the embedded store\n\
              nightporter.toml:3: store.durability: unknown value \"interva\", did you mean \"interval\"?",
     ),
-    ("[store]\nkey = \"abc\"", "nightporter.toml:1: store.key: expected 64 hexadecimal digits"),
+    ("[store]\nkey = \"abc\"", "nightporter.toml:2: store.key: expected 64 hexadecimal digits"),
+    (
+        "[sessions]\nmax_ttl = \"2h\"\nttl = \"3h\"",
+        "nightporter.toml:3: sessions.ttl: does not go with max_ttl: ttl is 3h, and max_ttl is 2h",
+    ),
+    (
+        "[sessions]\nmax_ttl = \"2h\"",
+        "nightporter.toml:2: sessions.max_ttl: does not go with ttl: ttl is 1d, and max_ttl is 2h",
+    ),
     ("[log]\nformat = \"xml\"", "nightporter.toml:2: log.format: unknown value \"xml\"; known: text and json"),
     (
         "[mail]\nurl = \"http://x\"\nfrom = \"Porter <p@x.example>\"",
@@ -132,6 +140,13 @@ const MISTAKES: &[(&str, &str)] = &[
              nightporter.toml:3: portals.acme.username: must not be empty\n\
              nightporter.toml:4: portals.acme.password_file: cannot read gone: No such file or directory (os error 2)\n\
              nightporter.toml:5: portals.acme.phone: unknown phone \"home\"",
+    ),
+    (
+        "[accounts]\nlocale = \"kr\"\nresend_after = \"0s\"\npassword_memory = \"8 MiB\"\nclient_per_minute = 0",
+        "nightporter.toml:2: accounts.locale: unknown value \"kr\"; known: en and ko\n\
+             nightporter.toml:3: accounts.resend_after: expected between 1s and 1h, got \"0s\"\n\
+             nightporter.toml:4: accounts.password_memory: expected between 19 MiB and 1024 MiB, got 8 MiB\n\
+             nightporter.toml:5: accounts.client_per_minute: expected between 1 and 60000000, got 0",
     ),
     (
         "[limits]\nrelay_per_minute = 0\nrelay_concurrency = \"many\"\nrelay_per_hour = 1",

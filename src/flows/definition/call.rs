@@ -29,6 +29,11 @@ impl Place {
             |name: &String| !name.is_empty() && !name.contains(['{', '}']) && !name.chars().any(char::is_control);
         (names.iter().all(fits) && (1..=16).contains(&names.len())).then_some(Self(names))
     }
+
+    /// Whether one is within the other.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(one, other)| one == other)
+    }
 }
 
 impl fmt::Display for Place {
@@ -169,16 +174,6 @@ impl Call {
         let body = self.json.as_ref().map(|json| json.fill(values)).transpose()?;
         Ok(Request { method: self.method.clone(), url, headers, body })
     }
-
-    /// Every gap of it.
-    pub(super) fn gaps(&self) -> Vec<&Name> {
-        let mut gaps: Vec<&Name> = self.url.variables().collect();
-        gaps.extend(self.headers.iter().flat_map(|(_, template)| template.variables()));
-        if let Some(json) = &self.json {
-            json.gaps(&mut gaps);
-        }
-        gaps
-    }
 }
 
 fn missing_value(gap: &Name) -> Unfilled {
@@ -252,13 +247,14 @@ impl Json {
         })
     }
 
-    fn gaps<'a>(&'a self, found: &mut Vec<&'a Name>) {
+    /// Every gap of it.
+    pub(super) fn gaps(&self) -> Vec<&Name> {
         match self {
-            Self::Literal(_) => {}
-            Self::Gap(gap) => found.push(gap),
-            Self::Text(template) => found.extend(template.variables()),
-            Self::List(items) => items.iter().for_each(|item| item.gaps(found)),
-            Self::Object(members) => members.iter().for_each(|(_, value)| value.gaps(found)),
+            Self::Literal(_) => Vec::new(),
+            Self::Gap(gap) => vec![gap],
+            Self::Text(template) => template.variables().collect(),
+            Self::List(items) => items.iter().flat_map(Self::gaps).collect(),
+            Self::Object(members) => members.iter().flat_map(|(_, value)| value.gaps()).collect(),
         }
     }
 }

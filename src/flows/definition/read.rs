@@ -22,6 +22,8 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 /// Transitions of a flow, and calls of one of them: a flow is not a program.
 const MOST: usize = 100;
+/// Flags of a flow: every record carries the names of those that are set.
+pub(in crate::flows) const FLAGS: usize = 32;
 
 const KINDS: &[(&str, Kind)] =
     &[("info", Kind::Info), ("success", Kind::Success), ("warning", Kind::Warning), ("error", Kind::Error)];
@@ -46,6 +48,9 @@ pub(super) fn definition(root: &Section<'_>, secrets: &mut Vec<SecretUse>) -> Op
     let initial = root.required("initial", word);
     walk.mention(root, "initial", Role::Initial, initial.as_deref());
     let progress = words(root, "progress", &mut walk, Role::Flag);
+    if let Some(flags) = progress.as_ref().filter(|flags| flags.len() > FLAGS) {
+        root.problem(format!("progress: {} flags, a flow has at most {FLAGS}", flags.len()));
+    }
     let finals = words(root, "final", &mut walk, Role::Final);
     let transitions = match root.field("transition") {
         None => {
@@ -174,12 +179,7 @@ fn call(field: &Field<'_>, waited: bool, walk: &mut Walk<'_>) -> Option<Call> {
     };
     let (method, url, headers, save) = (method?, url?, headers?, save?);
     let call = Call { method, url, headers, json, expect, save, timeout: timeout?, retries: retries? };
-    for gap in call.gaps() {
-        if let Name::Secret(name) = gap {
-            let (place, key) = (field.place().clone(), field.key().to_owned());
-            walk.secrets.push(SecretUse { name: name.clone(), place, key });
-        }
-    }
+    walk.secrets_of(&section, &call);
     Some(call)
 }
 
@@ -254,18 +254,20 @@ fn word(field: &Field<'_>) -> Result<String, String> {
     Err("a name is 1 to 64 of a-z, 0-9, \"_\" and \"-\", and starts with a letter or a digit".to_owned())
 }
 
-/// A list of names, each of which is noted.
+/// A list of names, none twice, each of which is noted.
 fn words(section: &Section<'_>, key: &str, walk: &mut Walk<'_>, role: Role) -> Option<Vec<String>> {
     let words = section.list(key, word)?;
-    for item in section.field(key).into_iter().flat_map(|field| field.items().unwrap_or_default()) {
-        if let Ok(word) = word(&item) {
-            walk.note(&item, role, &word);
+    let items = section.field(key).into_iter().flat_map(|field| field.items().unwrap_or_default());
+    for (index, (item, word)) in items.zip(&words).enumerate() {
+        if words[..index].contains(word) {
+            item.problem(format!("\"{word}\" is there already"));
         }
+        walk.note(&item, role, word);
     }
     Some(words)
 }
 
-/// A table from places in the data to something else.
+/// A table from places in the data, none within another, to something else.
 fn pairs<T>(
     section: &Section<'_>,
     key: &str,
@@ -274,7 +276,13 @@ fn pairs<T>(
     let place = |_: &Field<'_>, name: &str| {
         Place::parse(name).ok_or_else(|| format!("\"{name}\" is no place in the data: names with dots between"))
     };
-    pairs_of(section, key, place, value)
+    let pairs = pairs_of(section, key, place, value)?;
+    for (index, (place, _)) in pairs.iter().enumerate() {
+        if let Some((other, _)) = pairs[..index].iter().find(|(other, _)| other.overlaps(place)) {
+            section.problem(format!("{key}: {place} and {other} are one within the other"));
+        }
+    }
+    Some(pairs)
 }
 
 fn pairs_of<K, T>(
@@ -299,6 +307,24 @@ impl Walk<'_> {
         if let (Some(field), Some(word)) = (section.field(key), word) {
             self.note(&field, role, word);
         }
+    }
+
+    /// Notes where a call asks for secrets.
+    fn secrets_of(&mut self, section: &Section<'_>, call: &Call) {
+        let headers = section.section_or_empty("headers").map(|headers| headers.entries()).unwrap_or_default();
+        let headers = headers.into_iter().map(|(_, field)| field).zip(call.headers.iter().map(|(_, value)| value));
+        for (field, template) in section.field("url").into_iter().zip([&call.url]).chain(headers) {
+            self.secrets_in(&field, template.variables());
+        }
+        if let (Some(field), Some(json)) = (section.field("json"), &call.json) {
+            self.secrets_in(&field, json.gaps().into_iter());
+        }
+    }
+
+    fn secrets_in<'n>(&mut self, field: &Field<'_>, gaps: impl Iterator<Item = &'n Name>) {
+        let secrets = gaps.filter_map(|gap| if let Name::Secret(name) = gap { Some(name.clone()) } else { None });
+        let used = |name| SecretUse { name, place: field.place().clone(), key: field.key().to_owned() };
+        self.secrets.extend(secrets.map(used));
     }
 
     fn note(&mut self, field: &Field<'_>, role: Role, word: &str) {

@@ -80,6 +80,7 @@ fn states_and_flags_that_do_not_agree_are_told() {
             ("set = [\"asked\"]", "set = [\"asked\", \"tol\"]"),
             "flow.toml:9: transition[0].set[1]: unknown flag \"tol\", did you mean \"told\"?",
         ),
+        (("\"told\"]\n[[", "\"told\", \"told\"]\n[["), "flow.toml:4: progress[2]: \"told\" is there already"),
         (
             (
                 "[[transition]]\nname = \"tell\"",
@@ -118,6 +119,10 @@ fn what_a_call_cannot_be_is_told() {
         (
             ("\"{{secret.key}}\"", "\"열쇠\""),
             "flow.toml:10: transition[0].call.headers.Key: a header's value is one line of",
+        ),
+        (
+            ("save = { \"a.b\"", "save = { \"a.b.c\" = \"/y\", \"a.b\""),
+            "flow.toml:10: transition[0].call: save: a.b.c and a.b are one within the other",
         ),
         (("\"/x\"", "\"x\""), "flow.toml:10: transition[0].call.save.a.b: a JSON pointer starts with \"/\""),
         (("\"a.b\" =", "\"a..b\" ="), "flow.toml:10: transition[0].call.save.a..b: \"a..b\" is no place in the data"),
@@ -166,6 +171,9 @@ fn what_a_flow_or_a_transition_cannot_be_is_told() {
         let problems = told(change);
         assert!(problems.iter().any(|told| told.starts_with(problem)), "{change:?}: {problems:#?}");
     }
+    let flags: Vec<String> = (0..33).map(|number| format!("\"f{number}\"")).collect();
+    let problems = told(("progress = [\"asked\", \"told\"]", &format!("progress = [{}]", flags.join(", "))));
+    assert_eq!(problems[0], "flow.toml: progress: 33 flags, a flow has at most 32");
     let (_, problems, ..) = parse("initial = \"a\"\n", Path::new("flow.toml"));
     assert_eq!(problems[0].to_string(), "flow.toml: no [[transition]] is declared");
 }
@@ -186,8 +194,10 @@ fn a_secret_that_is_not_given_is_told_where_it_is_used() {
     let (errors, _) = check("");
     assert_eq!(
         errors,
-        ["flow.toml:10: transition[0].call: no secret \"key\" is given to this flow: set flows.a.secrets.key or \
-          flows.a.secrets.key_file, or the credential \"flows.a.secrets.key\""]
+        [
+            "flow.toml:10: transition[0].call.headers.Key: no secret \"key\" is given to this flow: set flows.a.secrets.key or \
+          flows.a.secrets.key_file, or the credential \"flows.a.secrets.key\""
+        ]
     );
     let (errors, shown) = check("secrets = { key = \"hunter2\" }\n");
     assert!(errors.is_empty() && !shown.contains("hunter2"), "{errors:?} {shown}");

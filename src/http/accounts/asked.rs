@@ -4,16 +4,14 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::Api;
 use crate::accounts::Device;
-use crate::http::body::Raw;
 use crate::http::client::ClientIp;
 use crate::http::idempotency::{Asked, Once};
 use crate::http::json;
@@ -45,29 +43,29 @@ pub(super) fn device(parts: &Parts) -> Device {
 #[derive(Debug)]
 pub(super) struct Post {
     pub(super) device: Device,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: Bytes,
+    asked: Asked,
 }
 
 impl FromRequest<Api> for Post {
-    type Rejection = Problem;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
-        let (method, path, headers) = (parts.method.clone(), parts.uri.path().to_owned(), parts.headers.clone());
-        let Raw(body) = Raw::from_request(Request::from_parts(parts, body), api).await?;
-        Ok(Self { device, method, path, headers, body })
+        let guest = Guest::from_request_parts(&mut parts, api).await;
+        let Guest(device) = guest.map_err(IntoResponse::into_response)?;
+        let client = device.ip.map_or_else(|| "local".to_owned(), |ip| ip.to_string());
+        let principal = Principal { id: format!("client {client}"), name: client, scopes: BTreeSet::new() };
+        parts.extensions.insert(principal);
+        let asked = Asked::from_request(Request::from_parts(parts, body), api).await?;
+        Ok(Self { device, asked })
     }
 }
 
 impl Post {
     /// The body.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        json::check_media_type(&self.method, &self.headers)?;
-        json::parse(&self.body)
+        json::check_media_type(&self.asked.method, &self.asked.headers)?;
+        json::parse(&self.asked.body)
     }
 
     /// Carries `work` out with the body, or gives the answer that it had before.
@@ -80,14 +78,10 @@ impl Post {
             Ok(read) => read,
             Err(problem) => return problem.into_response(),
         };
-        let client = self.device.ip.map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        let principal = Principal { id: format!("client {client}"), name: client, scopes: BTreeSet::new() };
-        let Self { method, path, headers, body, .. } = self;
-        let asked = Asked { principal: &principal, method, path, headers, body };
         let work = |once| {
             let work = work(read, once);
             async move { work.await.unwrap_or_else(IntoResponse::into_response) }
         };
-        api.idempotency.once(asked, work).await
+        api.idempotency.once(&self.asked, work).await
     }
 }

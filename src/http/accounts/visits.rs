@@ -184,7 +184,7 @@ async fn end(State(api): State<Api>, entered: Entered, Path(id): Path<String>) -
 /// A JSON Web Key Set (RFC 7517), for services that check our tokens themselves. A new key is in it ten minutes before it signs.
 /// Whoever checks a token by it does not learn that its session has ended: that is what the ten minutes of a token are for.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "accounts",
-    responses((status = 200, description = "May be kept for five minutes", body = serde_json::Value)))]
+    responses((status = 200, description = "May be kept for five minutes", body = Object)))]
 async fn key_set(State(api): State<Api>) -> Response {
     let cached = format!("public, max-age={}", MAX_AGE.as_secs());
     let cached = HeaderValue::try_from(cached).unwrap_or(HeaderValue::from_static("no-cache"));

@@ -14,23 +14,26 @@ use futures_util::stream::{self, Stream, StreamExt};
 use super::view::FlowView;
 use super::{Api, ProblemDocument};
 use crate::flows::{Flow, Reader, Step};
-use crate::http::feed::{RETRY, answer, too_many};
+use crate::http::feed::{HEARTBEAT, RETRY, answer, seat, too_many};
 use crate::http::params::Path;
 use crate::http::problem::Problem;
 use crate::operators::Principal;
+use crate::operators::places::Seat;
 
 /// Every version of a flow
 ///
 /// Server-sent events `version` with the flow as an answer to a change shows it, the present one first, each with its
 /// version as the id. `Last-Event-ID` resumes after that version, after a restart too: with the versions that followed, or,
 /// when those are not kept any more, with the event `reset` and the flow as it stands. The event `end` tells that it is
-/// over (`reason`: `final`, `deleted` or `expired`); who comes back after it is answered 204. Ends with the token.
+/// over (`reason`: `final`, `deleted` or `expired`); who comes back after it is answered 204. Ends with the token, 15 s after
+/// it at the latest. One token follows at most three quarters of the flows that may be followed at once.
 #[utoipa::path(get, path = "/api/flows/{flow}/{id}/events", tag = "flows", security(("operator" = ["flows"])),
     params(("flow" = String, Path), ("id" = String, Path), ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = FlowView),
         (status = 204, description = "It is over, and nothing has followed the version that `Last-Event-ID` names"),
         (status = 400, description = "`invalid_event_id`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_flow` or `unknown_flow_id`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_readers`: so many of this token read already", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 503, description = "`too_many_readers`", body = ProblemDocument, content_type = "application/problem+json")))]
 pub(super) async fn events(
     State(api): State<Api>,
@@ -43,8 +46,9 @@ pub(super) async fn events(
     if seen == Some(now.version) && now.is_over() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    let seat = seat(&api.readers, &principal)?;
     let (first, reader) = api.flows.follow(&flow, &id, seen).await?.ok_or_else(too_many)?;
-    Ok(answer(stream_of(Following { api, principal, flow, id, reader, first })))
+    Ok(answer(stream_of(Following { api, principal, flow, id, reader, first, _seat: seat })))
 }
 
 /// Who follows what.
@@ -55,6 +59,7 @@ struct Following {
     id: String,
     reader: Reader,
     first: Option<Step>,
+    _seat: Seat,
 }
 
 fn version(text: &HeaderValue) -> Result<u64, Problem> {
@@ -79,7 +84,13 @@ impl Following {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let step = match self.api.flows.next(&mut self.reader, &self.flow, &self.id).await {
+        let step = loop {
+            tokio::select! {
+                step = self.api.flows.next(&mut self.reader, &self.flow, &self.id) => break step,
+                () = self.api.clock.sleep(HEARTBEAT) => self.is_welcome().then_some(())?,
+            }
+        };
+        let step = match step {
             Ok(step) => step?,
             Err(error) => {
                 let (flow, id) = (&self.flow, &self.id);
@@ -87,8 +98,12 @@ impl Following {
                 return None;
             }
         };
-        // The client comes back, and hears then what is the matter.
-        self.api.operators.is_good(&self.principal.id).unwrap_or(false).then_some(step)
+        self.is_welcome().then_some(step)
+    }
+
+    /// Otherwise the client comes back, and hears then what is the matter.
+    fn is_welcome(&self) -> bool {
+        self.api.operators.is_good(&self.principal.id).unwrap_or(false)
     }
 }
 

@@ -94,7 +94,8 @@ pub(super) struct FlowSummary<'a> {
     /// How long it has been in its state, in whole seconds.
     age_seconds: u64,
     running: Option<&'a str>,
-    /// `failed` in the background, and may be retried; `overdue`; `unknown_state`: the definition has changed. Null when it
+    /// `failed` in the background, and may be retried; `overdue`; `storage_full`: its call waits for room on the
+    /// disk; `unknown_state`: the definition has changed. Null when it
     /// is not stuck.
     stuck: Option<&'static str>,
     #[schema(value_type = String, format = DateTime)]

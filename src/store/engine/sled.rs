@@ -12,7 +12,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -52,6 +52,8 @@ pub(in crate::store) struct Sled {
     changes: broadcast::Sender<Change>,
     leases: Arc<Leases>,
     path: PathBuf,
+    /// What sled said when it met the end of the disk: it fails now and then from there on, also where it only reads.
+    met: OnceLock<String>,
     // Held, not read: the lock on the data directory goes with it. None: the caller has it.
     _lock: Option<File>,
 }
@@ -89,7 +91,8 @@ impl Sled {
         let (changes, _) = broadcast::channel(BACKLOG);
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
         tell_made(path)?;
-        Ok(Self { db, records, expiry, floors, changes, leases: Arc::default(), path: path.to_owned(), _lock: lock })
+        let (leases, path, met) = (Arc::default(), path.to_owned(), OnceLock::new());
+        Ok(Self { db, records, expiry, floors, changes, leases, path, met, _lock: lock })
     }
 
     /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
@@ -108,11 +111,19 @@ impl Sled {
             Table::Floors => &self.floors,
         }
     }
+
+    fn failed(&self, error: &sled::Error) -> EngineError {
+        let failed = failed(error);
+        if let EngineError::NoSpace(words) = &failed {
+            let _ = self.met.set(words.clone());
+        }
+        failed
+    }
 }
 
 impl Engine for Sled {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.tree(table).get(key).map_err(|error| failed(&error))?.map(|value| value.to_vec()))
+        Ok(self.tree(table).get(key).map_err(|error| self.failed(&error))?.map(|value| value.to_vec()))
     }
 
     fn compare_and_swap(
@@ -122,7 +133,7 @@ impl Engine for Sled {
         old: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<Swap, EngineError> {
-        match self.tree(table).compare_and_swap(key, old, new).map_err(|error| failed(&error))? {
+        match self.tree(table).compare_and_swap(key, old, new).map_err(|error| self.failed(&error))? {
             Ok(()) => Ok(Swap::Done),
             Err(_) => Ok(Swap::Lost),
         }
@@ -133,7 +144,7 @@ impl Engine for Sled {
             .range(from.max(prefix)..)
             .take(limit)
             .take_while(|pair| pair.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)))
-            .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(|error| failed(&error)))
+            .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(|error| self.failed(&error)))
             .collect()
     }
 
@@ -144,21 +155,21 @@ impl Engine for Sled {
                 Some(value) => tree.insert(key, value),
                 None => tree.remove(key),
             }
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| self.failed(&error))?;
         }
         Ok(())
     }
 
     fn note(&self, name: &str, value: &[u8]) -> Result<(), EngineError> {
-        self.db.insert(name, value).map(|_| ()).map_err(|error| failed(&error))
+        self.db.insert(name, value).map(|_| ()).map_err(|error| self.failed(&error))
     }
 
     fn noted(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.db.get(name).map_err(|error| failed(&error))?.map(|value| value.to_vec()))
+        Ok(self.db.get(name).map_err(|error| self.failed(&error))?.map(|value| value.to_vec()))
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        self.db.flush().map(|_| ()).map_err(|error| failed(&error))
+        self.db.flush().map(|_| ()).map_err(|error| self.failed(&error))
     }
 
     fn publish(&self, change: Change) {
@@ -172,6 +183,10 @@ impl Engine for Sled {
 
     fn lease(&self, name: &str) -> Option<Lease> {
         self.leases.take(name)
+    }
+
+    fn goes_on(&self) -> Result<(), EngineError> {
+        self.met.get().map_or(Ok(()), |words| Err(EngineError::NoSpace(words.clone())))
     }
 }
 
@@ -292,8 +307,30 @@ fn open_when_released(files: &Path) -> Result<sled::Db, EngineError> {
                 patience -= 1;
                 std::thread::sleep(RELEASE_PAUSE);
             }
+            Err(sled::Error::Io(error)) if error.to_string().contains(LOCKED) => return Err(taken(files)),
             opened => return opened.map_err(|error| failed(&error)),
         }
+    }
+}
+
+/// Somebody has the database open who does not have our lock: its file was removed, or is of another time.
+fn taken(files: &Path) -> EngineError {
+    EngineError::InUse {
+        path: files.to_owned(),
+        owner: "another process, though nobody has the store's lock".to_owned(),
+    }
+}
+
+/// Whether nobody has the database in the store's directory open, whoever has the lock.
+///
+/// # Errors
+/// [`EngineError::InUse`].
+pub(in crate::store) fn unused(path: &Path) -> Result<(), EngineError> {
+    let files = path.join(DATABASE);
+    match File::open(files.join("db")).map(|file| lock_when_released(&file, RELEASE_TRIES)) {
+        Ok(Err(TryLockError::WouldBlock)) => Err(taken(&files)),
+        // What is not there is nobody's, and what cannot be locked is told by whoever opens it.
+        _ => Ok(()),
     }
 }
 

@@ -1,12 +1,15 @@
 //! Snapshots as files: their names, how one comes to be without ever being half there, and which is the newest good one.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
+use super::format::MAGIC;
 use super::reader::Reader;
 use super::{Damage, Manifest, SnapshotError};
 use crate::clock::Time;
@@ -236,6 +239,7 @@ impl NewFile {
         let failed = |source| SnapshotError::Io { path: unfinished.clone(), source };
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
+        remove_abandoned(directory(path));
         let file = match options.open(&unfinished) {
             // Left by a process that had our number and was killed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -245,6 +249,8 @@ impl NewFile {
             opened => opened,
         };
         let file = file.map_err(failed)?;
+        // For processes that do not see ours. A file system without locks has none to show.
+        let _ = file.try_lock();
         let unfinished = Unfinished { file, path: unfinished, target: path.to_owned(), placed: false };
         Ok(Self { unfinished, replace, written: 0 })
     }
@@ -303,6 +309,29 @@ impl Unfinished {
         File::open(directory(&target)).and_then(|directory| directory.sync_all()).map_err(failed)?;
         Ok(manifest)
     }
+}
+
+/// Removes from `directory` what processes that were killed while they wrote a snapshot there have left, under names of the form
+/// `.NAME.PID.unfinished`. What cannot be looked at stays, and so does what holds anything but the beginning of a snapshot.
+fn remove_abandoned(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(UNFINISHED)?.rsplit_once('.'));
+        let pid = pid.and_then(|(_, pid)| Pid::from_raw(pid.parse().ok()?));
+        let dead = pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        if dead && entry.file_type().is_ok_and(|kind| kind.is_file()) && is_abandoned(&entry.path()).unwrap_or(false) {
+            let removed = fs::remove_file(entry.path());
+            tracing::info!(?removed, "{} was left by a process that is gone", entry.path().display());
+        }
+    }
+}
+
+/// Whether the file is the beginning of a snapshot that nobody writes any more.
+fn is_abandoned(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let mut begins = Vec::new();
+    (&file).take(MAGIC.len() as u64).read_to_end(&mut begins)?;
+    Ok(MAGIC.starts_with(&begins) && file.try_lock().is_ok())
 }
 
 /// Removes from `directory` what snapshots of ours have left unfinished there. For a directory that only one process writes

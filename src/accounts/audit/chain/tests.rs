@@ -1,3 +1,5 @@
+//! What the chain notices, and that its bytes stay.
+
 use std::path::Path;
 
 use super::*;
@@ -140,9 +142,10 @@ async fn one_behind_an_old_head_adds_nothing() {
 
 #[test]
 fn the_bytes_on_disk_are_golden() {
-    golden::<Entry>(&Entry { text: "{}".to_owned(), tag: [1; 32] }, "");
+    golden::<Entry>(&Entry { text: "{}".to_owned(), tag: [1; 32] }, &format!("027b7d{}", "01".repeat(32)));
     let taken = Taken { record: "r".to_owned(), lines: vec![Uuid::from_bytes([3; 16])] };
     let head =
         Head { count: 1, last: [1; 32], tag: [2; 32], taken: BTreeMap::from([("account".to_owned(), vec![taken])]) };
-    golden::<Head>(&head, "");
+    let (last, tag, id) = ("01".repeat(32), "02".repeat(32), "03".repeat(16));
+    golden::<Head>(&head, &format!("01{last}{tag}01076163636f756e740101720110{id}"));
 }

@@ -1,3 +1,5 @@
+//! Lines that a process left behind, and many at once.
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};

@@ -1,29 +1,44 @@
-//! How many sessions each space holds, for its quota. A number here is never below the truth: whoever makes a record takes
-//! its place first, and gives it back only when nothing was made for sure. What expires is not followed; when a space seems
-//! full, its live records are counted before anybody is refused. Counts this process's store; it writes nothing.
+//! How many live records of one kind each space holds (a space is the part of an id before its "/"), for its quota. A
+//! number here is never below the truth: whoever makes a record takes its place first, and gives it back only when nothing
+//! was made for sure. What expires is not followed; when a space seems full, its live records are counted before anybody is
+//! refused. Counts this process's store; it writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Quotas, SessionError, SessionRecord, prefix};
+use super::{Record, Store, StoreError};
 use crate::clock::{Clock, Time};
-use crate::store::Store;
 
 /// A count that took a second is repeated ten seconds later at the earliest: whoever knocks at a full space must not keep
 /// the machine busy.
 const REST: u32 = 10;
 
-/// The counts; clones share them.
-#[derive(Clone, Debug)]
-pub(super) struct Census(Arc<Shared>);
+/// Why a space takes no further record.
+#[derive(Debug, thiserror::Error)]
+pub enum Crowded {
+    /// It holds as many as it may.
+    #[error("the space holds as many records as it may")]
+    Space,
+    /// It would be one more space than there may be.
+    #[error("as many spaces are in use as may be")]
+    Spaces,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
+/// The counts of the records `T`.
 #[derive(Debug)]
-struct Shared {
+pub struct Census<T> {
     store: Store,
     clock: Clock,
-    spaces: Mutex<Spaces>,
+    spaces: Arc<Mutex<Spaces>>,
     /// One counts at a time; spaces are entered by its holder only.
     counting: tokio::sync::Mutex<()>,
+    /// Spaces in use at once.
+    most_spaces: usize,
+    _of: PhantomData<fn() -> T>,
 }
 
 #[derive(Debug, Default)]
@@ -50,82 +65,87 @@ struct Count {
 
 /// A place for a record that is about to be made. Dropped, also by a maker that was called off half-way, it counts as made.
 #[derive(Debug)]
-pub(super) struct Place {
-    census: Census,
+pub struct Place {
+    spaces: Arc<Mutex<Spaces>>,
     space: String,
     unused: bool,
 }
 
 /// A removal under way.
 #[derive(Debug)]
-pub(super) struct Removal<'a> {
-    census: &'a Census,
+pub struct Removal<'a> {
+    spaces: &'a Mutex<Spaces>,
     space: &'a str,
     era: Option<u64>,
 }
 
-impl Census {
-    pub(super) fn new(store: Store, clock: Clock) -> Self {
-        let (spaces, counting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Shared { store, clock, spaces, counting }))
+// Held for map operations only, never across an await.
+fn held(spaces: &Mutex<Spaces>) -> MutexGuard<'_, Spaces> {
+    spaces.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Record> Census<T> {
+    /// Counts in `store`, where at most so many spaces may be in use at once.
+    pub fn new(store: Store, clock: Clock, most_spaces: usize) -> Self {
+        let (spaces, counting) = (Arc::default(), tokio::sync::Mutex::default());
+        Self { store, clock, spaces, counting, most_spaces, _of: PhantomData }
     }
 
-    // Held for map operations only, never across an await.
     fn spaces(&self) -> MutexGuard<'_, Spaces> {
-        self.0.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.spaces)
     }
 
-    /// Takes a place in the space.
+    /// Takes a place in the space, which may hold `most` records.
     ///
     /// # Errors
-    /// [`SessionError::SpaceFull`], [`SessionError::TooManySpaces`], or a failing store.
-    pub(super) async fn reserve(&self, space: &str, limits: &Quotas) -> Result<Place, SessionError> {
-        if let Some(place) = self.take(space, limits) {
+    /// [`Crowded`].
+    pub async fn reserve(&self, space: &str, most: u64) -> Result<Place, Crowded> {
+        if let Some(place) = self.take(space, most) {
             return Ok(place);
         }
-        let _alone = self.0.counting.lock().await;
-        if let Some(place) = self.take(space, limits) {
+        let _alone = self.counting.lock().await;
+        if let Some(place) = self.take(space, most) {
             return Ok(place);
         }
-        self.enter(space, limits).await?;
+        self.enter(space).await?;
         self.count(space).await?;
-        self.take(space, limits).ok_or(SessionError::SpaceFull(limits.max_records))
+        self.take(space, most).ok_or(Crowded::Space)
     }
 
     /// A place if the space was counted and is not full.
-    fn take(&self, space: &str, limits: &Quotas) -> Option<Place> {
+    fn take(&self, space: &str, most: u64) -> Option<Place> {
         let mut spaces = self.spaces();
         let count = spaces.counts.get_mut(space)?;
-        if count.records? + count.taken >= limits.max_records {
+        if count.records? + count.taken >= most {
             return None;
         }
         count.taken += 1;
-        Some(Place { census: self.clone(), space: space.to_owned(), unused: false })
+        Some(Place { spaces: Arc::clone(&self.spaces), space: space.to_owned(), unused: false })
     }
 
     /// Makes the space one of those in use.
-    async fn enter(&self, space: &str, limits: &Quotas) -> Result<(), SessionError> {
-        let full = |spaces: &Spaces| !spaces.counts.contains_key(space) && spaces.counts.len() >= limits.max_spaces;
+    async fn enter(&self, space: &str) -> Result<(), Crowded> {
+        let full = |spaces: &Spaces| !spaces.counts.contains_key(space) && spaces.counts.len() >= self.most_spaces;
         let look = {
             let spaces = self.spaces();
-            spaces.again_from.is_none_or(|from| full(&spaces) && from <= self.0.clock.now())
+            spaces.again_from.is_none_or(|from| full(&spaces) && from <= self.clock.now())
         };
         if look {
             self.look().await?;
         }
         let mut spaces = self.spaces();
         if full(&spaces) {
-            return Err(SessionError::TooManySpaces(limits.max_spaces));
+            return Err(Crowded::Spaces);
         }
         spaces.counts.entry(space.to_owned()).or_default();
         Ok(())
     }
 
     /// Finds the spaces that have live records, from one space's first record to the next space's.
-    async fn look(&self) -> Result<(), SessionError> {
-        let (began, before) = (self.0.clock.now(), self.spaces().counts.clone());
+    async fn look(&self) -> Result<(), StoreError> {
+        let (began, before) = (self.clock.now(), self.spaces().counts.clone());
         let (mut found, mut after) = (BTreeSet::new(), None);
-        while let Some(key) = self.0.store.next_id::<SessionRecord>(after.as_deref()).await? {
+        while let Some(key) = self.store.next_id::<T>(after.as_deref()).await? {
             let space = key.split('/').next().unwrap_or_default();
             // The character after "/", so behind all ids of this space and before those of any other.
             after = Some(format!("{space}0"));
@@ -145,8 +165,8 @@ impl Census {
     }
 
     /// Counts the live records of the space, unless that was done a moment ago.
-    async fn count(&self, space: &str) -> Result<(), SessionError> {
-        let began = self.0.clock.now();
+    async fn count(&self, space: &str) -> Result<(), StoreError> {
+        let began = self.clock.now();
         let made = {
             let mut spaces = self.spaces();
             let Some(count) = spaces.counts.get_mut(space) else { return Ok(()) };
@@ -156,7 +176,7 @@ impl Census {
             count.era += 1;
             count.made
         };
-        let counted = self.0.store.count_under::<SessionRecord>(&prefix(space)?).await;
+        let counted = self.store.count_under::<T>(&format!("{space}/")).await;
         let again_from = self.rested(began);
         if let Some(count) = self.spaces().counts.get_mut(space) {
             count.era += 1;
@@ -164,24 +184,24 @@ impl Census {
             // What was made meanwhile may have been counted or not.
             count.records = counted.as_ref().ok().map(|counted| counted + (count.made - made)).or(count.records);
         }
-        Ok(counted.map(|_| ())?)
+        counted.map(|_| ())
     }
 
     fn rested(&self, began: Time) -> Time {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         now + now.since(began) * REST
     }
 
     /// To be asked for before a record of the space is removed.
-    pub(super) fn removal<'a>(&'a self, space: &'a str) -> Removal<'a> {
-        Removal { census: self, space, era: self.spaces().counts.get(space).map(|count| count.era) }
+    pub fn removal<'a>(&'a self, space: &'a str) -> Removal<'a> {
+        Removal { spaces: &self.spaces, space, era: self.spaces().counts.get(space).map(|count| count.era) }
     }
 }
 
 impl Removal<'_> {
     /// The record is gone. When records were counted meanwhile it may have been left out already, and is not subtracted.
-    pub(super) fn done(self) {
-        let mut spaces = self.census.spaces();
+    pub fn done(self) {
+        let mut spaces = held(self.spaces);
         if let Some(count) = spaces.counts.get_mut(self.space)
             && self.era == Some(count.era)
             && count.era.is_multiple_of(2)
@@ -193,7 +213,7 @@ impl Removal<'_> {
 
 impl Place {
     /// Nothing was made in it.
-    pub(super) fn give_back(mut self) {
+    pub fn give_back(mut self) {
         self.unused = true;
     }
 }
@@ -201,7 +221,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let made = u64::from(!self.unused);
-        if let Some(count) = self.census.spaces().counts.get_mut(&self.space) {
+        if let Some(count) = held(&self.spaces).counts.get_mut(&self.space) {
             count.taken = count.taken.saturating_sub(1);
             count.made += made;
             count.records = count.records.map(|records| records + made);

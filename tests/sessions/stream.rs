@@ -1,0 +1,57 @@
+//! A stream of server-sent events, read event by event.
+
+use futures_util::StreamExt;
+use nightporter::clock;
+use reqwest::RequestBuilder;
+
+use crate::desk::PATIENCE;
+
+/// A reader of server-sent events.
+pub(crate) struct Stream {
+    answer: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    text: String,
+}
+
+/// An event: its kind, its id, its data.
+pub(crate) type Event = (String, String, String);
+
+impl Stream {
+    /// The answer to `request`, from behind the event `last` if there is one.
+    pub(crate) async fn of(request: RequestBuilder, last: Option<&str>) -> Self {
+        let request = last.into_iter().fold(request, |request, last| request.header("last-event-id", last));
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        Self { answer: answer.bytes_stream().boxed(), text: String::new() }
+    }
+
+    pub(crate) async fn next(&mut self) -> Event {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| {
+                    event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim_start().to_owned()
+                };
+                let found = (field("event:"), field("id:"), field("data:"));
+                self.text = rest.to_owned();
+                if !found.0.is_empty() {
+                    return found;
+                }
+                continue;
+            }
+            let piece = clock::within(PATIENCE, self.answer.next()).await.expect("no event").expect("the end").unwrap();
+            self.text += std::str::from_utf8(&piece).unwrap();
+        }
+    }
+
+    /// Waits for the end; true when nothing came before it.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let end = async {
+            while let Some(Ok(piece)) = self.answer.next().await {
+                self.text += std::str::from_utf8(&piece).unwrap();
+            }
+        };
+        clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
+    }
+}
