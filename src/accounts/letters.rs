@@ -227,7 +227,6 @@ impl Writer {
         match self.locale {
             Locale::English => self.plain(
                 "A login of yours was ended",
-<<<<<<< HEAD
                 &[
                     &format!(
                         "One of your logins was used from two places at {at}, as happens when somebody has copied it from a \
@@ -235,13 +234,6 @@ impl Writer {
                     ),
                     "If you do not know why that was, end your other logins as well and set a new password.",
                 ],
-=======
-                &format!(
-                    "A login of your account was used from two places at {at}, as happens when somebody has copied it from a device \
-                     of yours. It has ended on both: log in again where you want to go on.\n\n\
-                     If you do not know why that was, end your other logins as well and set a new password."
-                ),
->>>>>>> accounts
             ),
             Locale::Korean => self.plain(
                 "로그인이 종료되었습니다",
@@ -300,11 +292,7 @@ mod tests {
     #[test]
     fn every_letter_is_in_the_language_and_no_subject_has_the_code() {
         let digits = Secret::new("135790");
-<<<<<<< HEAD
         for locale in [Locale::English, Locale::Korean] {
-=======
-        for (locale, word) in [(Locale::English, "you"), (Locale::Korean, "니다")] {
->>>>>>> accounts
             let writer = Writer::new(locale, Some("https://porter.example.com"));
             let life = Duration::from_secs(900);
             let coded = [

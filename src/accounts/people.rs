@@ -396,3 +396,6 @@ impl AccountRecord {
 fn unknown(user: Uuid) -> PeopleError {
     PeopleError::Unknown(format!("of the id {user}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,15 +78,6 @@ impl Channel {
     }
 }
 
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mail { to } => write!(f, "mail to {to}"),
-            Self::Telegram | Self::Webhook => f.write_str(self.kind().name()),
-        }
-    }
-}
-
 /// What a message says. Made by [`Content::new`] alone, so that no subject can carry a second header line.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
