@@ -114,17 +114,9 @@ impl Parts {
             readers: Places::new(READERS),
             clock: clock.clone(),
         };
-<<<<<<< HEAD
-        let flows = flows(ground, config, &store)?;
-        let accounts = accounts(ground, config, &store, &outbox, &vault).await?;
-        let accounts_api = accounts_http::Api { accounts: accounts.clone(), idempotency: idempotency.clone() };
-        let users_api = users::Api { accounts: accounts.clone(), operators: operators.clone() };
-        let flows_api =
-            flows_http::Api { flows: flows.clone(), idempotency, operators: operators.clone(), clock: clock.clone() };
-=======
         let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
+        let users_api = users::Api { accounts: accounts_api.accounts.clone(), operators: operators.clone() };
         let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
->>>>>>> accounts
         Ok(Self {
             store,
             vault,

@@ -31,8 +31,7 @@ impl Rest {
         let vault = Arc::new(Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap());
         let random = Random::seeded(1);
         let settings = outbox::Settings::default();
-        let outbox =
-            Outbox::at_rest(store.clone(), vault.clone(), clock.clone(), random.clone(), settings).unwrap();
+        let outbox = Outbox::at_rest(store.clone(), vault.clone(), clock.clone(), random.clone(), settings).unwrap();
         let accounts = Config::load(&Sources::default()).unwrap().accounts;
         let settings = Settings { accounts, mail: true, public_url: None };
         let people = People::at_rest(Tools { store, outbox, vault, clock, random }, settings);
