@@ -9,6 +9,7 @@ use super::{Ground, StartError, browser_settings, channels, room, store, vault};
 use crate::accounts::{self, Accounts};
 use crate::alerts::Alerts;
 use crate::browsers::Pool;
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::console;
 use crate::flows::Flows;
@@ -107,13 +108,7 @@ impl Parts {
             portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
-        let sessions_api = sessions::Api {
-            sessions: sessions.clone(),
-            idempotency: idempotency.clone(),
-            operators: operators.clone(),
-            readers: Places::new(READERS),
-            clock: clock.clone(),
-        };
+        let sessions_api = sessions_api(&sessions, &idempotency, &operators, clock);
         let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
         let users_api = users::Api { accounts: accounts_api.accounts.clone(), operators: operators.clone() };
         let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
@@ -198,6 +193,16 @@ pub(super) fn account_settings(config: &Config) -> accounts::Settings {
         accounts: config.accounts.clone(),
         mail: config.mail.is_some(),
         public_url: config.server.public_url.as_ref().map(ToString::to_string),
+    }
+}
+
+fn sessions_api(sessions: &Sessions, idempotency: &Idempotency, operators: &Operators, clock: &Clock) -> sessions::Api {
+    sessions::Api {
+        sessions: sessions.clone(),
+        idempotency: idempotency.clone(),
+        operators: operators.clone(),
+        readers: Places::new(READERS),
+        clock: clock.clone(),
     }
 }
 
