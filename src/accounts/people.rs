@@ -296,7 +296,8 @@ impl People {
         deleted.ok_or_else(|| unknown(user))
     }
 
-    /// Forgets the wrong guesses about the address, and the codes that were sent to it. The id of its user, if there is one.
+    /// Forgets the wrong guesses about the address, and the codes that were sent to it. The id of its user, if there is one. The rate of
+    /// requests about the address is not touched: it comes back by itself within a minute.
     ///
     /// # Errors
     /// [`AccountError::Address`], or a failing store.

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::accounts::{https_only, unkept};
 use super::auth;
-use super::client::{ClientIp, Peer};
+use super::client::ClientIp;
+use super::control::audit::account;
 use super::json::Json;
 use super::params::{Path, Query};
 use super::problem::{Problem, ProblemDocument};
@@ -83,10 +84,7 @@ impl FromRequestParts<Api> for By {
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
         let ClientIp(from) = parts.extensions.get().copied().unwrap_or_default();
         let token = parts.extensions.get::<Principal>().map(|token| format!("token {} ({})", token.name, token.id));
-        let account = || match parts.extensions.get::<Peer>() {
-            Some(Peer::Unix { uid, .. }) => Some(format!("uid {uid}")),
-            _ => None,
-        };
+        let account = || parts.extensions.get().copied().map(account);
         let name = token.or_else(account).ok_or_else(|| {
             tracing::error!("a route of operators was asked by nobody in particular");
             Problem::internal()
