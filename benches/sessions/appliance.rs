@@ -22,6 +22,7 @@ pub(crate) struct Appliance {
 /// An answer, as far as it matters.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) etag: String,
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) location: String,
@@ -148,7 +149,8 @@ impl Connection {
     /// Comes with this token from now on.
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) fn authorize(&mut self, token: &str) {
-        self.token = format!("Bearer {token}");
+        let host = self.common.split_inclusive("\r\n").next().unwrap();
+        self.common = format!("{host}authorization: Bearer {token}\r\n");
     }
 
     /// Opens a stream of events, and reads its first one.

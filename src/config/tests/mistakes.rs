@@ -143,7 +143,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[accounts]\nlocale = \"kr\"\nresend_after = \"0s\"\npassword_memory = \"8 MiB\"\nclient_per_minute = 0",
-        "nightporter.toml:2: accounts.locale: unknown value \"kr\"; known: en and ko\n\
+        "nightporter.toml:2: accounts.locale: unknown value \"kr\", did you mean \"ko\"?\n\
              nightporter.toml:3: accounts.resend_after: expected between 1s and 1h, got \"0s\"\n\
              nightporter.toml:4: accounts.password_memory: expected between 19 MiB and 1024 MiB, got 8 MiB\n\
              nightporter.toml:5: accounts.client_per_minute: expected between 1 and 60000000, got 0",
