@@ -147,8 +147,7 @@ async fn connections(appliance: &Appliance, count: usize) -> Vec<Connection> {
 /// A good token is checked; who asks for themselves also reads the user's record.
 async fn checks(appliance: &Appliance) {
     let token = token(appliance.address(), &known(0)).await;
-    let mut connections = connections(appliance, CONNECTIONS).await;
-    connections.iter_mut().for_each(|connection| connection.authorize(&token));
+    let connections = join_all((0..CONNECTIONS).map(|_| appliance.connect_as(&token))).await;
     let before = appliance.processor();
     let rate = load(connections, async |connection, _| {
         let answer = connection.send(Method::GET, "/api/auth/me", &[], "").await;

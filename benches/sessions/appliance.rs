@@ -76,9 +76,14 @@ impl Appliance {
 
     /// A connection of its own.
     pub(crate) async fn connect(&self) -> Connection {
+        self.connect_as(&self.token).await
+    }
+
+    /// A connection of whoever has this token.
+    pub(crate) async fn connect_as(&self, token: &str) -> Connection {
         let stream = TcpStream::connect(&self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let common = format!("host: {}\r\nauthorization: Bearer {}\r\n", self.address, self.token);
+        let common = format!("host: {}\r\nauthorization: Bearer {token}\r\n", self.address);
         Connection { stream, common, out: Vec::new(), input: Vec::new() }
     }
 
@@ -144,13 +149,6 @@ impl Connection {
                 return answer;
             }
         }
-    }
-
-    /// Comes with this token from now on.
-    #[allow(dead_code, reason = "each bench uses its part of it")]
-    pub(crate) fn authorize(&mut self, token: &str) {
-        let host = self.common.split_inclusive("\r\n").next().unwrap();
-        self.common = format!("{host}authorization: Bearer {token}\r\n");
     }
 
     /// Opens a stream of events, and reads its first one.

@@ -103,9 +103,8 @@ impl Parts {
         };
         let portals = Portals::new(tools, life);
         portals.apply(config).await?;
-        let limiter = Limiter::new(limits(config), clock.clone());
-        let portals_api =
-            portals::Api { portals: portals.clone(), relay: Relay::default(), limiter, clock: clock.clone() };
+        let (limiter, relay) = (Limiter::new(limits(config), clock.clone()), Relay::default());
+        let portals_api = portals::Api { portals: portals.clone(), relay, limiter, clock: clock.clone() };
         let sessions = Sessions::start(store.clone(), clock.clone(), random.clone(), quotas(config.sessions), life);
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
         let sessions_api = sessions_api(&sessions, &idempotency, &operators, clock);
