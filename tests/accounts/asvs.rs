@@ -39,6 +39,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether `path::function` is a function that is run as a test.
+fn is_test(named: &str) -> bool {
+    let (file, function) = named.split_once("::").unwrap_or_default();
+    let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+    let Some((before, _)) = text.split_once(&format!("fn {function}(")) else { return false };
+    let above = before.trim_end().trim_end_matches("async").trim_end().lines().next_back();
+    above.is_some_and(|line| line.trim_start().starts_with("#[test]") || line.contains("#[tokio::test"))
+}
+
 /// What is wrong with a table: its rows, and whether the tests that it names are there.
 fn wrong(table: &str) -> Vec<String> {
     let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
@@ -57,15 +66,7 @@ fn wrong(table: &str) -> Vec<String> {
             wrong.push(format!("{id}: neither a test nor a reason"));
         }
         for test in tests.split_whitespace() {
-            let (file, function) = test.trim_matches('`').split_once("::").unwrap_or_default();
-            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
-            let declared = text.split(&format!("fn {function}(")).next().filter(|before| before.len() < text.len());
-            let tested = declared.is_some_and(|before| {
-                let last: Vec<&str> =
-                    before.trim_end().trim_end_matches("async").trim_end().lines().rev().take(1).collect();
-                last.iter().any(|line| line.contains("#[test]") || line.contains("#[tokio::test"))
-            });
-            if !tested {
+            if !is_test(test.trim_matches('`')) {
                 wrong.push(format!("{id}: there is no test {test}"));
             }
         }
