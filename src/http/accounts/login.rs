@@ -55,10 +55,15 @@ struct LoginCode {
         (status = 503, description = "`busy` with `Retry-After`, or `mail_not_configured`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn login(State(api): State<Api>, post: Post) -> Result<Response, Problem> {
     let Login { email, password } = post.json()?;
-    if let Some(password) = password {
-        return Ok(granted(&api.accounts.login(&email, &password, &post.device).await?));
-    }
     let (accounts, device) = (api.accounts.clone(), post.device.clone());
+    if let Some(password) = password {
+        // A guess is taken before the password is compared: who leaves meanwhile gets it back as well.
+        let work = async move {
+            let login = accounts.login(&email, &password, &device).await;
+            login.map_or_else(|error| Problem::from(error).into_response(), |grant| granted(&grant))
+        };
+        return Ok(api.idempotency.to_its_end(work).await);
+    }
     let work = |asked: Login, _: Once| async move {
         let sent = accounts.send_login_code(&asked.email, &device).await?;
         Ok((StatusCode::ACCEPTED, Json(Sent::from(sent))).into_response())
