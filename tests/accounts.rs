@@ -18,6 +18,10 @@ mod mails;
 mod passwords;
 #[path = "accounts/registration.rs"]
 mod registration;
+#[path = "disk/small.rs"]
+mod small;
+#[path = "accounts/space.rs"]
+mod space;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "sessions/told.rs"]
 mod told;
