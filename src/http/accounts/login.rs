@@ -77,7 +77,8 @@ async fn login(State(api): State<Api>, post: Post) -> Result<Response, Problem> 
     responses((status = 200, body = Granted),
         (status = 403, description = "`account_disabled`, after the right code", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_code`, or a field", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn verify(State(api): State<Api>, post: Post) -> Result<Response, Problem> {
     let LoginCode { email, code } = post.json()?;
     Ok(granted(&api.accounts.login_with_code(&email, &code, &post.device).await?))
