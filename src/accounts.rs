@@ -16,7 +16,9 @@ mod letters;
 mod limits;
 mod login;
 mod password;
+pub mod people;
 mod record;
+mod records;
 mod refresh;
 mod registration;
 mod reset;
@@ -34,9 +36,9 @@ use crate::clock::{Clock, Time};
 use crate::config;
 use crate::ids::Random;
 use crate::lifecycle::Lifecycle;
-use crate::outbox::{Addressee, Channel, Content, Outbox, Pending};
+use crate::outbox::{Content, Outbox, Pending};
 use crate::secret::{Secret, Vault};
-use crate::store::{self, Decision, Store, StoreError, Stored};
+use crate::store::{self, Store, StoreError};
 pub use address::{Address, InvalidAddress};
 use audit::{Audit, Line, What, Who};
 use code::{Print, Purpose};
@@ -48,8 +50,9 @@ use letters::Writer;
 use limits::{Limiter, Rates};
 use password::{Cost, Passwords};
 pub use password::{MAX as MAX_PASSWORD, MIN as MIN_PASSWORD, Unfit};
-use record::Hint;
+use people::People;
 pub use record::{AccountRecord, State, User};
+use records::Records;
 use refresh::Mint;
 pub use registration::{Mailed, Verified, Wish};
 pub use sessions::{Device, InvalidSessionId, LoginSession, MAX_AGENT, SessionId};
@@ -76,6 +79,7 @@ struct Inner {
     vault: Arc<Vault>,
     clock: Clock,
     random: Random,
+    records: Records,
     settings: RwLock<Arc<Settings>>,
     passwords: Passwords,
     limiter: Limiter,
@@ -129,6 +133,12 @@ pub struct Tools {
     pub random: Random,
 }
 
+impl Settings {
+    fn writer(&self) -> Writer {
+        Writer::new(self.accounts.locale, self.public_url.as_deref())
+    }
+}
+
 impl Accounts {
     /// Starts them under `life`: mails that records carry go to the outbox, those left by the last process first.
     ///
@@ -146,7 +156,9 @@ impl Accounts {
         audit.carry::<SigningKeys>(life);
         let passwords = Passwords::start(cost(&settings.accounts), random.clone(), life)?;
         outbox.carry::<AccountRecord>(life);
-        Ok(Self(Arc::new(Inner {
+        let gate_to = Some(gate.clone());
+        let records = Records { store: store.clone(), vault: vault.clone(), clock: clock.clone(), gate: gate_to };
+        let accounts = Self(Arc::new(Inner {
             limiter: Limiter::new(rates(&settings.accounts), clock.clone()),
             settings: RwLock::new(Arc::new(settings)),
             turns: (0..TURNS).map(|_| Mutex::default()).collect(),
@@ -161,7 +173,23 @@ impl Accounts {
             tokens,
             gate,
             audit,
-        })))
+            records,
+        }));
+        accounts.people().finish_under(life);
+        Ok(accounts)
+    }
+
+    /// What operators see and do.
+    pub fn people(&self) -> People {
+        let Inner { store, outbox, vault, clock, random, records, audit, .. } = &*self.0;
+        let tools = Tools {
+            store: store.clone(),
+            outbox: outbox.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        };
+        People::new(records.clone(), tools, audit.clone(), self.settings())
     }
 
     /// Uses other settings for what is asked from now on; the cost of passwords changes with the next start.
@@ -211,10 +239,8 @@ impl Accounts {
         Arc::clone(&self.0.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The key of an address's record: a keyed fingerprint, so that keys may be logged and a copy of the database does not list
-    /// addresses by their keys.
     fn key(&self, address: &Address) -> String {
-        data_encoding::HEXLOWER.encode(&self.0.vault.fingerprint(&[b"account", address.as_str().as_bytes()]))
+        self.0.records.key(address)
     }
 
     /// Lets a request from `device` through, as far as the rates go: to be asked first, before anything of it is looked at.
@@ -237,15 +263,12 @@ impl Accounts {
     }
 
     fn writer(&self, settings: &Settings) -> Writer {
-        Writer::new(settings.accounts.locale, settings.public_url.as_deref())
+        settings.writer()
     }
 
     /// A letter to `address`, for the change that it belongs to.
     fn mail(&self, address: &Address, letter: &Content) -> Result<Pending, AccountError> {
-        let now = self.0.clock.now();
-        let channel = Channel::Mail { to: address.as_str().to_owned() };
-        let to = vec![Addressee { channel, files: Vec::new() }];
-        Ok(self.0.outbox.pend(format!("account-{}", self.0.random.uuid(now)), letter, to, now)?)
+        records::mail(&self.0.outbox, &self.0.random, self.0.clock.now(), address, letter)
     }
 
     /// A line about what somebody on `device` does, who has not shown yet who they are.
@@ -256,6 +279,11 @@ impl Accounts {
 
     fn print(&self, purpose: Purpose, address: &Address, ticket: &str, digits: &Secret) -> Print {
         Print::of(&self.0.vault, purpose, address.as_str(), ticket, digits)
+    }
+
+    /// Whether `password` may be that of `address`.
+    fn check_password(&self, password: &Secret, address: &Address) -> Result<(), AccountError> {
+        Ok(password::check(password, address, &password::names(self.settings().public_url.as_deref()))?)
     }
 
     async fn hash(&self, password: &Secret) -> Result<String, AccountError> {
@@ -269,95 +297,46 @@ impl Accounts {
     }
 
     fn session_limits(&self) -> sessions::Limits {
-        let config::Accounts { session_ttl, idle_ttl, refresh_grace, .. } = *self.settings().accounts;
-        sessions::Limits { session_ttl, idle_ttl, refresh_grace }
+        session_limits(&self.settings().accounts)
     }
 
-    /// What there is about an address, for a look before work that would be in vain.
+    /// As [`Records::peek`].
     fn peek(&self, address: &Address) -> Result<Option<AccountRecord>, AccountError> {
-        Ok(self.0.store.get::<AccountRecord>(&self.key(address))?.map(|stored| stored.value))
+        self.0.records.peek(address)
     }
 
-    /// The user's account as it stands on the disk, if there is one.
+    /// As [`Records::read`].
     async fn read(&self, user: Uuid) -> Result<Option<AccountRecord>, AccountError> {
-        let Some(key) = self.key_of(user)? else { return Ok(None) };
-        let record = self.0.store.read::<AccountRecord>(&key).await?.map(|stored| stored.value);
-        Ok(record.filter(|record| record.user.as_ref().is_some_and(|found| found.id == user)))
+        self.0.records.read(user).await
     }
 
-    /// The key of the record that a user's id leads to; whether the user is there is for the record to say.
-    fn key_of(&self, user: Uuid) -> Result<Option<String>, AccountError> {
-        Ok(self.0.store.get::<Hint>(&user.to_string())?.map(|hint| hint.value.account))
-    }
-
-    /// Changes what there is about `address`, in one step, with the mails and lines that belong to it: the one way. `decide` gets a
-    /// copy without what has expired, changes it or not, and may run again, so it is pure.
+    /// As [`Records::change`].
     async fn change<R>(
         &self,
         address: &Address,
-        mut decide: impl FnMut(&mut AccountRecord, Time) -> R,
+        decide: impl FnMut(&mut AccountRecord, Time) -> R,
     ) -> Result<R, AccountError> {
-        let decide = |record: Option<&AccountRecord>, now| {
-            let mut record = record.cloned().unwrap_or_else(|| AccountRecord::new(address.clone()));
-            // A fingerprint of 256 bits: this is damage, not chance.
-            if record.address != *address {
-                return (None, Err(AccountError::Damaged("a record is not of its address")));
-            }
-            let answer = decide(&mut record, now);
-            (Some(record), Ok(answer))
-        };
-        self.swap(&self.key(address), decide).await?
+        self.0.records.change(address, decide).await
     }
 
-    /// As [`Accounts::change`], for the account of a user; None: there is no such user.
+    /// As [`Records::change_user`].
     async fn change_user<R>(
         &self,
         user: Uuid,
-        mut decide: impl FnMut(&mut AccountRecord, Time) -> R,
+        decide: impl FnMut(&mut AccountRecord, Time) -> R,
     ) -> Result<Option<R>, AccountError> {
-        let Some(key) = self.key_of(user)? else { return Ok(None) };
-        let decide = |record: Option<&AccountRecord>, now| {
-            let is_theirs = |record: &&AccountRecord| record.user.as_ref().is_some_and(|found| found.id == user);
-            let Some(mut record) = record.filter(is_theirs).cloned() else { return (None, None) };
-            let answer = decide(&mut record, now);
-            (Some(record), Some(answer))
-        };
-        self.swap(&key, decide).await
-    }
-
-    /// Stores what `decide` made of the record, unless it made nothing of it.
-    async fn swap<R>(
-        &self,
-        key: &str,
-        mut decide: impl FnMut(Option<&AccountRecord>, Time) -> (Option<AccountRecord>, R),
-    ) -> Result<R, AccountError> {
-        let updated = self.0.store.update(key, |old: Option<&Stored<AccountRecord>>| {
-            let now = self.0.clock.now();
-            let before = old.map(|old| {
-                let mut record = old.value.clone();
-                record.forget(now);
-                record
-            });
-            let (after, answer) = decide(before.as_ref(), now);
-            match after {
-                None => Decision::Keep(answer),
-                Some(after) if before.as_ref() == Some(&after) => Decision::Keep(answer),
-                Some(after) => {
-                    let expires = after.expires(now);
-                    Decision::Put(after, expires, answer)
-                }
-            }
-        });
-        let answer = updated.await?.answer;
-        // Before anybody is answered: a token of a session that has just ended is not let in any more, one of a new session is.
-        self.0.gate.look(key)?;
-        Ok(answer)
+        self.0.records.change_user(user, decide).await
     }
 }
 
 fn cost(settings: &config::Accounts) -> Cost {
     let memory = u32::try_from(settings.password_memory / 1024).unwrap_or(u32::MAX);
     Cost { memory, passes: settings.password_passes }
+}
+
+fn session_limits(settings: &config::Accounts) -> sessions::Limits {
+    let config::Accounts { session_ttl, idle_ttl, refresh_grace, .. } = *settings;
+    sessions::Limits { session_ttl, idle_ttl, refresh_grace }
 }
 
 fn rates(settings: &config::Accounts) -> Rates {

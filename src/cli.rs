@@ -22,6 +22,7 @@ mod sms;
 mod status;
 mod store;
 mod token;
+mod user;
 mod version;
 
 use std::future::Future;
@@ -63,6 +64,8 @@ enum Command {
     Alert(alert::Alert),
     /// Make, list and revoke operator tokens.
     Token(token::Token),
+    /// See the users of the accounts, and shut out, let in, export or delete one.
+    User(user::User),
     /// See and change the keys that sign the users' access tokens.
     Accounts(accounts::Accounts),
     /// Look at the audit log of the accounts.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Flow(flow) => on_runtime(flow.run()),
         Command::Alert(alert) => on_runtime(alert.run()),
         Command::Token(token) => on_runtime(token.run()),
+        Command::User(user) => on_runtime(user.run()),
         Command::Accounts(accounts) => on_runtime(accounts.run()),
         Command::Audit(audit) => on_runtime(audit.run()),
         Command::Backup(backup) => on_runtime(backup.run()),

@@ -36,4 +36,5 @@ pub mod request_id;
 pub mod server;
 pub mod sessions;
 pub mod tls;
+pub mod users;
 mod wire;

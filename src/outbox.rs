@@ -24,7 +24,7 @@ mod webhook;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
@@ -60,6 +60,8 @@ struct Inner {
     random: Random,
     web: Web,
     channels: watch::Sender<Arc<Channels>>,
+    /// Held while messages move from a record to the outbox, or are dropped from it.
+    moving: Mutex<()>,
 }
 
 /// Why the outbox could not do what was asked.
@@ -108,6 +110,22 @@ pub struct Entry {
     pub last_error: Option<String>,
 }
 
+impl Entry {
+    fn new(id: String, subject: String, letter: Letter) -> Self {
+        let waits = matches!(letter.state, State::Queued | State::Sending);
+        Self {
+            id,
+            channel: letter.channel,
+            subject,
+            created_at: letter.created_at,
+            next_at: waits.then_some(letter.next_at),
+            state: letter.state,
+            attempts: letter.attempts,
+            last_error: letter.last_error,
+        }
+    }
+}
+
 impl Outbox {
     /// Starts one delivering task for each kind of channel under `life`, beginning with what the last process left.
     ///
@@ -121,13 +139,28 @@ impl Outbox {
         settings: Settings,
         life: &Lifecycle,
     ) -> Result<Self, OutboxError> {
-        let web = Web::new().map_err(|error| OutboxError::Tls(error.to_string()))?;
-        let channels = watch::Sender::new(Arc::new(Channels::new(settings, &web, &clock)));
-        let outbox = Self(Arc::new(Inner { store, vault, clock, random, web, channels }));
+        let outbox = Self::at_rest(store, vault, clock, random, settings)?;
         for kind in Kind::ALL {
             courier::start(outbox.clone(), kind, life);
         }
         Ok(outbox)
+    }
+
+    /// The outbox while no server runs: it can be looked at, and delivers nothing.
+    ///
+    /// # Errors
+    /// As [`Outbox::start`].
+    pub fn at_rest(
+        store: Store,
+        vault: Arc<Vault>,
+        clock: Clock,
+        random: Random,
+        settings: Settings,
+    ) -> Result<Self, OutboxError> {
+        let web = Web::new().map_err(|error| OutboxError::Tls(error.to_string()))?;
+        let channels = watch::Sender::new(Arc::new(Channels::new(settings, &web, &clock)));
+        let moving = Mutex::default();
+        Ok(Self(Arc::new(Inner { store, vault, clock, random, web, channels, moving })))
     }
 
     /// Uses other settings from now on; a channel that was resting tries again at once.
@@ -142,17 +175,8 @@ impl Outbox {
     /// When the store failed; some may have been taken, and asking again is safe.
     pub async fn enqueue(&self, messages: Vec<Message>) -> Result<(), OutboxError> {
         let takes = messages.into_iter().map(|message| async move {
-            let letter = Letter {
-                sealed: message.content.seal(&self.0.vault, &Letter::context(&message.id))?,
-                channel: message.channel,
-                created_at: message.created_at,
-                files: message.files,
-                state: State::Queued,
-                attempts: 0,
-                next_at: message.created_at,
-                last_error: None,
-                expires_at: message.expires_at,
-            };
+            let sealed = message.content.seal(&self.0.vault, &Letter::context(&message.id))?;
+            let letter = Letter { sealed, ..Letter::new(&message) };
             let absent = |old: Option<&_>| match old {
                 Some(_) => Decision::Keep(()),
                 None => Decision::Put(letter.clone(), Expires::Never, ()),
@@ -182,23 +206,51 @@ impl Outbox {
     /// # Errors
     /// When the store failed or was sealed with another key.
     pub async fn list(&self) -> Result<Vec<Entry>, OutboxError> {
-        let mut entries = Vec::new();
-        for (id, letter) in self.letters().await? {
-            let content = Content::open(&self.0.vault, &Letter::context(&id), &letter.sealed)?;
-            let waits = matches!(letter.state, State::Queued | State::Sending);
-            entries.push(Entry {
-                id,
-                channel: letter.channel,
-                subject: content.subject,
-                created_at: letter.created_at,
-                next_at: waits.then_some(letter.next_at),
-                state: letter.state,
-                attempts: letter.attempts,
-                last_error: letter.last_error,
-            });
+        Ok(newest_first(self.entries(|_| true).await?))
+    }
+
+    /// As [`Outbox::list`], only those to `channel`, with those of `pending` that are on their way here from their record.
+    ///
+    /// # Errors
+    /// As [`Outbox::list`].
+    pub async fn list_to(&self, channel: &Channel, pending: &[Pending]) -> Result<Vec<Entry>, OutboxError> {
+        let mut entries = self.entries(|to| to == channel).await?;
+        for pending in pending {
+            for message in self.unfold(pending)?.into_iter().filter(|message| message.channel == *channel) {
+                if entries.iter().all(|entry| entry.id != message.id) {
+                    let letter = Letter::new(&message);
+                    entries.push(Entry::new(message.id, message.content.subject, letter));
+                }
+            }
         }
-        entries.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        Ok(newest_first(entries))
+    }
+
+    async fn entries(&self, wanted: impl Fn(&Channel) -> bool) -> Result<Vec<Entry>, OutboxError> {
+        let mut entries = Vec::new();
+        for (id, letter) in self.letters().await?.into_iter().filter(|(_, letter)| wanted(&letter.channel)) {
+            let content = Content::open(&self.0.vault, &Letter::context(&id), &letter.sealed)?;
+            entries.push(Entry::new(id, content.subject, letter));
+        }
         Ok(entries)
+    }
+
+    /// Drops every message to `channel` whose id begins with `prefix` and whose reason arose at `until` or before, wherever it
+    /// stands. One that is being sent in this moment may still arrive.
+    ///
+    /// # Errors
+    /// When the store failed; some may be left, and asking again is safe.
+    pub async fn forget(&self, channel: &Channel, prefix: &str, until: Time) -> Result<(), StoreError> {
+        // Nobody brings here meanwhile what their record no longer carries.
+        let _alone = self.0.moving.lock().await;
+        let theirs = |id: &str, letter: &Letter| {
+            letter.channel == *channel && id.starts_with(prefix) && letter.created_at <= until
+        };
+        for (id, letter) in self.letters().await?.into_iter().filter(|(id, letter)| theirs(id, letter)) {
+            self.0.store.update::<Letter, _>(&id, |_| Decision::Delete(())).await?;
+            self.discard(letter.files).await?;
+        }
+        Ok(())
     }
 
     /// Every letter in the store, by id.
@@ -213,4 +265,9 @@ impl Outbox {
             }
         }
     }
+}
+
+fn newest_first(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    entries
 }

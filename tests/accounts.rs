@@ -2,6 +2,8 @@
 //! held. Every attack that the design names is tried by name.
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
+#[path = "accounts/asvs.rs"]
+mod asvs;
 #[path = "accounts/crash.rs"]
 mod crash;
 #[path = "accounts/desk.rs"]
@@ -16,8 +18,12 @@ mod hostile;
 mod mails;
 #[path = "accounts/passwords.rs"]
 mod passwords;
+#[path = "accounts/people.rs"]
+mod people;
 #[path = "accounts/registration.rs"]
 mod registration;
+#[path = "accounts/removal.rs"]
+mod removal;
 #[path = "disk/small.rs"]
 mod small;
 #[path = "accounts/space.rs"]

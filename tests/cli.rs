@@ -28,7 +28,7 @@ fn version_help_and_wrong_usage_have_their_codes() {
     assert_eq!(house.ok(&["version"]), format!("nightporter {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(json(&house.ok(&["version", "--json"]))["version"], env!("CARGO_PKG_VERSION"));
     for command in
-        ["serve", "backup", "restore", "status", "check-config", "doctor", "completions", "portal", "version"]
+        ["serve", "backup", "restore", "status", "check-config", "doctor", "completions", "portal", "user", "version"]
     {
         let help = house.ok(&[command, "--help"]);
         assert!(help.contains("Exit codes:") && help.contains("78"), "{command}: {help}");

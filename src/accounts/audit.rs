@@ -55,7 +55,7 @@ pub enum Who {
     System,
     /// The user of this id.
     User(Uuid),
-    /// An operator: the id of a token, or the account on the machine.
+    /// An operator: a token by name and id, or the account on the machine.
     Operator(String),
 }
 
@@ -93,6 +93,18 @@ pub enum What {
     TokenAdded,
     /// A token of an operator was ended.
     TokenRevoked,
+    /// An operator has shut the user out.
+    UserDisabled,
+    /// An operator has let the user in again.
+    UserEnabled,
+    /// An operator has taken the user's password away and had a code for a new one sent.
+    UserReset,
+    /// An operator was given everything that is held about the user.
+    UserExported,
+    /// An operator has deleted the user.
+    UserDeleted,
+    /// An operator has forgotten the wrong guesses about the user's address.
+    UserUnbanned,
 }
 
 /// A record carries as many lines as it may.

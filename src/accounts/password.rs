@@ -35,6 +35,9 @@ pub enum Unfit {
     /// It is the address.
     #[error("the password is the e-mail address, or what stands before its @; choose another")]
     Address,
+    /// It is what the service is called.
+    #[error("the password is the name of this service with little added; choose another")]
+    Service,
 }
 
 /// What hashing a password costs.
@@ -78,11 +81,11 @@ impl fmt::Debug for Passwords {
     }
 }
 
-/// Whether `password` may be an account's.
+/// Whether `password` may be an account's, at a service that users know by these `names`.
 ///
 /// # Errors
 /// [`Unfit`].
-pub(super) fn check(password: &Secret, address: &Address) -> Result<(), Unfit> {
+pub(super) fn check(password: &Secret, address: &Address, names: &[String]) -> Result<(), Unfit> {
     let text = password.expose();
     if !(MIN..=MAX).contains(&text.len()) {
         return Err(Unfit::Length);
@@ -94,7 +97,19 @@ pub(super) fn check(password: &Secret, address: &Address) -> Result<(), Unfit> {
     if text.eq_ignore_ascii_case(address.as_str()) || text.eq_ignore_ascii_case(local) {
         return Err(Unfit::Address);
     }
+    // Digits and signs around a name make it no secret.
+    let word = text.trim_matches(|letter: char| !letter.is_alphabetic());
+    if names.iter().any(|name| word.eq_ignore_ascii_case(name)) {
+        return Err(Unfit::Service);
+    }
     Ok(())
+}
+
+/// What nobody's password may be made of: the program's name, and the host that users know as a whole and label by label.
+pub(super) fn names(public_url: Option<&str>) -> Vec<String> {
+    let host = public_url.and_then(|url| url::Url::parse(url).ok()?.host_str().map(str::to_owned)).unwrap_or_default();
+    let parts = host.split('.').chain(["nightporter", &host]).filter(|part| !part.is_empty());
+    parts.map(str::to_owned).collect()
 }
 
 impl Passwords {
@@ -135,7 +150,8 @@ mod tests {
     const CHEAP: Cost = Cost { memory: 64, passes: 1 };
 
     fn fit(password: &str) -> Result<(), Unfit> {
-        check(&Secret::new(password), &Address::parse("Minseo.Kim@example.com").unwrap())
+        let names = names(Some("https://porter.example.com:8443/x"));
+        check(&Secret::new(password), &Address::parse("Minseo.Kim@example.com").unwrap(), &names)
     }
 
     #[test]
@@ -148,6 +164,10 @@ mod tests {
             assert_eq!(fit(common), Err(Unfit::Common), "{common}");
         }
         assert_eq!((fit("minseo.kim"), fit("MINSEO.KIM@example.com")), (Err(Unfit::Address), Err(Unfit::Address)));
+        for service in ["Nightporter", "nightporter2026!", "porter.example.com", "Porter123", "##EXAMPLE##"] {
+            assert_eq!(fit(service), Err(Unfit::Service), "{service}");
+        }
+        assert_eq!((fit("the porter sleeps"), fit("12345 67-8901")), (Ok(()), Ok(())));
     }
 
     #[tokio::test]

@@ -45,6 +45,16 @@ pub struct AccountRecord {
     pub(super) mails: Vec<Pending>,
     /// Lines that the audit log has not taken yet.
     pub(super) lines: Vec<Line>,
+    /// Users who were deleted and of whom something may be left elsewhere.
+    pub(super) gone: Vec<Gone>,
+}
+
+/// A user who was deleted: what is left elsewhere goes as well, and then this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gone {
+    pub(super) user: Uuid,
+    /// Mails that were written after this are somebody else's.
+    pub(super) at: Time,
 }
 
 /// A user.
@@ -142,6 +152,7 @@ impl AccountRecord {
             sent: Sent::default(),
             mails: Vec::new(),
             lines: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -159,7 +170,7 @@ impl AccountRecord {
         if self.user.is_some() {
             return Expires::Never;
         }
-        let carries = !(self.mails.is_empty() && self.lines.is_empty());
+        let carries = !(self.mails.is_empty() && self.lines.is_empty() && self.gone.is_empty());
         let codes = self.pending.iter().map(|pending| pending.code.expires_at);
         let ends =
             codes.chain(self.sent.over_at()).chain([self.budget.full_at()]).chain(carries.then(|| now + CARRIED));
@@ -224,6 +235,7 @@ mod tests {
         record.login_code = Some(Code::new(print, at));
         record.budget.take(at).unwrap();
         record.sent.take(at, Duration::ZERO).unwrap();
+        record.gone.push(Gone { user: Uuid::from_u128(9), at });
         record.note(Line::new(Uuid::from_u128(8), at, Who::User(user), What::LoggedIn).about(user)).unwrap();
         record
     }
@@ -237,7 +249,8 @@ mod tests {
              59e70bf44a7fdd3a05fd0068e5cf8b01000004fd0068e5cf8b01000001f153235248b4f6dd7f1064ab3f0e33ac02d1693545\
              ef4b7159e70bf44a7fdd3a05fd0068e5cf8b01000000fd40df00d08b01000001fd0068e5cf8b010000000110000000000000\
              00000000000000000008fd0068e5cf8b010000020210000000000000000000000000000000070110000000000000000000\
-             000000000000070000",
+             000000000000070000\
+             011000000000000000000000000000000009fd0068e5cf8b010000",
         );
         golden::<Hint>(&Hint { account: "ab".to_owned() }, "026162");
     }

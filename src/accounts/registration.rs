@@ -99,7 +99,7 @@ impl Accounts {
         let address = Address::parse(wish.email)?;
         check_name(wish.full_name)?;
         if let Some(password) = wish.password {
-            super::password::check(password, &address)?;
+            self.check_password(password, &address)?;
         }
         self.admit_about(&address)?;
         let settings = self.mailing()?;

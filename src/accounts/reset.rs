@@ -40,7 +40,7 @@ impl Accounts {
         if !code::is_code(digits.expose()) {
             return Err(AccountError::Malformed);
         }
-        password::check(new, &address)?;
+        self.check_password(new, &address)?;
         self.admit_about(&address)?;
         self.look_whether_guessed(&address)?;
         let hash = self.hash(new).await?;
@@ -70,7 +70,7 @@ impl Accounts {
         if old.expose().len() > password::MAX {
             return Err(AccountError::InvalidCredentials);
         }
-        password::check(new, &address)?;
+        self.check_password(new, &address)?;
         self.admit_about(&address)?;
         let Proven { kept, .. } = self.prove(&address, old, device).await?;
         let hash = match self.hash(new).await {

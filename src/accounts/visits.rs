@@ -10,7 +10,7 @@ use super::gate::Visitor;
 use super::record::{AccountRecord, State};
 use super::refresh::{Fresh, Turn};
 use super::registration::Verified;
-use super::sessions::{self, Begun, Device, LoginSession, SessionId};
+use super::sessions::{self, Begun, Device, Limits, LoginSession, SessionId};
 use super::tokens::Grant;
 use super::{AccountError, Accounts};
 use crate::clock::Time;
@@ -30,6 +30,27 @@ pub struct SessionView {
     pub device: Device,
     /// Whether the request came with it.
     pub current: bool,
+}
+
+/// Those of `sessions` that last at `now`, the latest first; `current` is the one that the request came with.
+pub(super) fn lasting(
+    sessions: &[LoginSession],
+    limits: &Limits,
+    now: Time,
+    current: Option<SessionId>,
+) -> Vec<SessionView> {
+    let view = |session: &LoginSession| SessionView {
+        id: session.id,
+        begun_at: session.begun_at,
+        used_at: session.used_at,
+        ends_at: session.over_at(limits),
+        device: session.device.clone(),
+        current: current == Some(session.id),
+    };
+    let mut views: Vec<SessionView> =
+        sessions.iter().filter(|session| session.over_at(limits) > now).map(view).collect();
+    views.sort_by_key(|view| std::cmp::Reverse((view.begun_at, view.id)));
+    views
 }
 
 impl Accounts {
@@ -85,19 +106,7 @@ impl Accounts {
     /// [`AccountError::LoggedOut`] when the user is gone, or a failing store.
     pub async fn sessions(&self, visitor: &Visitor) -> Result<Vec<SessionView>, AccountError> {
         let record = self.read(visitor.user).await?.ok_or(AccountError::LoggedOut)?;
-        let (limits, now) = (self.session_limits(), self.0.clock.now());
-        let view = |session: &LoginSession| SessionView {
-            id: session.id,
-            begun_at: session.begun_at,
-            used_at: session.used_at,
-            ends_at: session.over_at(&limits),
-            device: session.device.clone(),
-            current: session.id == visitor.session,
-        };
-        let lasting = record.sessions.iter().filter(|session| session.over_at(&limits) > now);
-        let mut views: Vec<SessionView> = lasting.map(view).collect();
-        views.sort_by_key(|view| std::cmp::Reverse((view.begun_at, view.id)));
-        Ok(views)
+        Ok(lasting(&record.sessions, &self.session_limits(), self.0.clock.now(), Some(visitor.session)))
     }
 
     /// Ends one of the visitor's sessions: the one that they came with, or another.

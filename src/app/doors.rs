@@ -87,6 +87,7 @@ impl Doors {
             api: parts.portals_api.clone(),
             flows: parts.flows_api.clone(),
             accounts: parts.accounts.clone(),
+            users: parts.users_api.clone(),
             alerts: parts.alerts.clone(),
             store: parts.store.clone(),
         };

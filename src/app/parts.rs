@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::console;
 use crate::flows::Flows;
 use crate::http::idempotency::Idempotency;
-use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions};
+use crate::http::{accounts as accounts_http, flows as flows_http, portals, sessions, users};
 use crate::logs;
 use crate::operators::Operators;
 use crate::operators::limits::{Limiter, Limits};
@@ -55,6 +55,7 @@ pub struct Parts {
     /// The team's own users.
     pub accounts: Accounts,
     accounts_api: accounts_http::Api,
+    pub(super) users_api: users::Api,
     /// The snapshots by the clock.
     pub snapshots: Snapshots,
     pub(super) portals_api: portals::Api,
@@ -108,6 +109,7 @@ impl Parts {
         let idempotency = Idempotency::new(store.clone(), clock.clone(), vault.clone(), random.clone(), life);
         let sessions_api = sessions_api(&sessions, &idempotency, &operators, clock);
         let accounts_api = accounts(ground, config, (&store, &outbox, &vault), &idempotency).await?;
+        let users_api = users::Api { accounts: accounts_api.accounts.clone(), operators: operators.clone() };
         let flows_api = flows(ground, config, (&store, &operators, idempotency))?;
         Ok(Self {
             store,
@@ -122,6 +124,7 @@ impl Parts {
             flows_api,
             accounts: accounts_api.accounts.clone(),
             accounts_api,
+            users_api,
             snapshots,
             portals_api,
             sessions_api,
@@ -131,9 +134,9 @@ impl Parts {
 
     /// The parts' own routes, each behind the scope it asks for, and the pages.
     pub(super) fn routes(&self) -> OpenApiRouter {
-        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, .. } = self.clone();
+        let Self { operators, portals_api, sessions_api, flows_api, accounts_api, users_api, .. } = self.clone();
         let api = portals_api.routes(&operators).merge(sessions_api.routes()).merge(flows_api.routes());
-        let api = api.merge(accounts_api.routes());
+        let api = api.merge(accounts_api.routes()).merge(users_api.routes());
         api.merge(console::routes(&self.portals))
     }
 
@@ -184,7 +187,7 @@ async fn accounts(
     Ok(accounts_http::Api { accounts, idempotency: idempotency.clone() })
 }
 
-fn account_settings(config: &Config) -> accounts::Settings {
+pub(super) fn account_settings(config: &Config) -> accounts::Settings {
     accounts::Settings {
         accounts: config.accounts.clone(),
         mail: config.mail.is_some(),

@@ -9,6 +9,7 @@ mod passwords;
 mod registration;
 mod visits;
 
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
@@ -34,22 +35,42 @@ pub struct Api {
 impl Api {
     /// All routes.
     pub fn routes(self) -> OpenApiRouter {
-        let origins = entry::origins(self.accounts.public_url().as_deref());
+        let public_url = self.accounts.public_url();
+        let origins = entry::origins(public_url.as_deref());
         OpenApiRouter::new()
             .merge(registration::routes())
             .merge(login::routes())
             .merge(passwords::routes())
             .merge(visits::routes())
             .route_layer(middleware::from_fn_with_state(origins, entry::same_site))
-            .route_layer(middleware::map_response(unkept))
+            .route_layer(middleware::map_response_with_state(https_only(public_url.as_deref()), unkept))
             .merge(visits::open_routes())
             .with_state(self)
     }
 }
 
-async fn unkept(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// What a browser must not do with an answer about users: keep it, take it for something else, show it in a frame, tell others
+/// where it came from, and ask without encryption next time where `https` is how users come.
+pub(super) async fn unkept(State(https): State<bool>, mut response: Response) -> Response {
+    let rules = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    let always_https = (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
+    for (name, value) in rules.into_iter().chain(https.then_some(always_https)) {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
+}
+
+/// Whether users come by HTTPS alone.
+pub(super) fn https_only(public_url: Option<&str>) -> bool {
+    public_url.is_some_and(|url| url.starts_with("https://"))
 }
 
 /// A user, as the user sees it.

@@ -132,6 +132,8 @@ pub struct Reach {
     pub flows: super::flows::Api,
     /// Whose audit log is looked at, and whose keys are changed.
     pub accounts: Accounts,
+    /// What operators see of the users, and do about them.
+    pub users: super::users::Api,
     /// Test alerts go out here.
     pub alerts: Alerts,
     /// What snapshots are taken of.
@@ -149,6 +151,7 @@ impl Control {
     pub fn routes(self) -> OpenApiRouter {
         let portals = self.0.reach.api.clone().unguarded();
         let flows = self.0.reach.flows.clone().unguarded();
+        let users = self.0.reach.users.clone().unguarded();
         let routes = OpenApiRouter::new()
             .route("/status", axum::routing::get(status))
             .route("/tokens", axum::routing::get(tokens).post(add_token))
@@ -158,7 +161,7 @@ impl Control {
             .route("/portals/{portal}/trial", axum::routing::post(trial::begin))
             .merge(audit::routes().into())
             .with_state(self);
-        guard(routes.merge(portals).merge(flows))
+        guard(routes.merge(portals).merge(flows).merge(users))
     }
 }
 

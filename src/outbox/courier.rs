@@ -271,7 +271,11 @@ impl Courier {
             }
         }
         self.remember(id, &after);
-        let settled = self.outbox.0.store.update::<Letter, _>(id, |_| Decision::Put(after.clone(), expires, ()));
+        // One that was dropped meanwhile does not come back.
+        let settled = self.outbox.0.store.update::<Letter, _>(id, |old| match old {
+            Some(_) => Decision::Put(after.clone(), expires, ()),
+            None => Decision::Keep(()),
+        });
         settled.await?;
         if after.files.is_empty() {
             self.outbox.discard(letter.files.iter().cloned()).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::message::Kind;
-use super::{Channel, File};
+use super::{Channel, File, Message};
 use crate::clock::Time;
 use crate::ids::Random;
 use crate::store::{self, Record};
@@ -67,6 +67,22 @@ impl Record for Letter {
 }
 
 impl Letter {
+    /// One that nobody has tried to deliver yet, without its content.
+    pub(super) fn new(message: &Message) -> Self {
+        let Message { channel, files, created_at, expires_at, .. } = message.clone();
+        Self {
+            channel,
+            created_at,
+            sealed: Vec::new(),
+            files,
+            state: State::Queued,
+            attempts: 0,
+            next_at: created_at,
+            last_error: None,
+            expires_at,
+        }
+    }
+
     /// The place that the sealed content of letter `id` is bound to.
     pub(super) fn context(id: &str) -> String {
         format!("{}/{id}", Self::SPACE)

@@ -78,15 +78,6 @@ impl Channel {
     }
 }
 
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mail { to } => write!(f, "mail to {to}"),
-            Self::Telegram | Self::Webhook => f.write_str(self.kind().name()),
-        }
-    }
-}
-
 /// What a message says. Made by [`Content::new`] alone, so that no subject can carry a second header line.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
@@ -136,6 +127,11 @@ impl Content {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same in HTML; empty when there is none.
+    pub fn html(&self) -> &str {
+        &self.html
     }
 
     pub(super) fn seal(&self, vault: &Vault, context: &str) -> Result<Vec<u8>, OutboxError> {

@@ -75,6 +75,7 @@ impl Outbox {
     }
 
     async fn move_one<T: Carrier>(&self, id: &str) -> Result<(), StoreError> {
+        let _alone = self.0.moving.lock().await;
         let Some(record) = self.0.store.get::<T>(id)? else { return Ok(()) };
         let mut moved = Vec::new();
         for pending in record.value.pending() {

@@ -2,7 +2,7 @@
 //! is never without its change nor a change without its mail.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nightporter::clock::{self, Clock};
@@ -15,9 +15,9 @@ use crate::desk::{PASSWORD, PATIENCE, code, other};
 use crate::told::Told;
 
 /// An appliance in a process of its own, and its mail server, which outlives it.
-struct Appliance {
+pub(crate) struct Appliance {
     dir: tempfile::TempDir,
-    mailbox: Mailbox,
+    pub(crate) mailbox: Mailbox,
     client: Client,
     child: Option<Child>,
     address: String,
@@ -25,7 +25,7 @@ struct Appliance {
 }
 
 impl Appliance {
-    async fn start(life: &Lifecycle) -> Self {
+    pub(crate) async fn start(life: &Lifecycle) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mailbox = Mailbox::start(None, &Clock::system(), life).await.unwrap();
         let config = format!(
@@ -40,7 +40,7 @@ impl Appliance {
         appliance
     }
 
-    async fn serve(&mut self) {
+    pub(crate) async fn serve(&mut self) {
         self.starts += 1;
         let log = self.dir.path().join(format!("log{}", self.starts));
         let stderr = fs::File::create(&log).unwrap();
@@ -62,7 +62,7 @@ impl Appliance {
             .unwrap_or_else(|_| panic!("{}", fs::read_to_string(&log).unwrap()));
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -75,7 +75,7 @@ impl Appliance {
         self.serve().await;
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Told {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Told {
         let url = format!("http://{}/api/auth/{path}", self.address);
         Told::to(self.client.post(url), &body.to_string(), &[]).await
     }
@@ -166,13 +166,33 @@ async fn a_kill_in_the_middle_leaves_a_user_whole_or_none() {
 
 impl Appliance {
     /// What a command says, with its exit code.
-    fn command(&self, words: &[&str]) -> (i32, Value) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
-        command.args(words).args(["--json", "--config"]).arg(self.dir.path().join("nightporter.toml"));
-        let output = command.current_dir(self.dir.path()).output().unwrap();
+    pub(crate) fn command(&self, words: &[&str]) -> (i32, Value) {
+        let output = self.output(words);
         let told = serde_json::from_slice(&output.stdout);
         let told = told.unwrap_or_else(|_| panic!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
         (output.status.code().unwrap(), told)
+    }
+
+    /// What the process that was started last has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join(format!("log{}", self.starts))).unwrap()
+    }
+
+    /// What a command leaves behind.
+    pub(crate) fn output(&self, words: &[&str]) -> Output {
+        self.asking(words).output().unwrap()
+    }
+
+    /// A command that goes on by itself.
+    pub(crate) fn begun(&self, words: &[&str]) -> Child {
+        self.asking(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn asking(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nightporter"));
+        command.args(words).args(["--json", "--config"]).arg(self.dir.path().join("nightporter.toml"));
+        command.current_dir(self.dir.path());
+        command
     }
 }
 

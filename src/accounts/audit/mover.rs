@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::chain::{self, Numbered, Taken, Verdict};
-use super::{Carrier, Line};
+use super::{Carrier, Line, Who};
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::secret::Vault;
@@ -61,6 +62,34 @@ impl Audit {
         life.supervise(format!("audit mover {}", T::SPACE), async move {
             following.run(&Mover::<T>(audit, std::marker::PhantomData), &stop).await;
         });
+    }
+
+    /// Moves the lines of one record into the chain; when this returns they are there.
+    ///
+    /// # Errors
+    /// When the store failed; they move later.
+    pub(in crate::accounts) async fn bring<T: Carrier>(&self, record: &str) -> Result<(), StoreError> {
+        self.take::<T>(&BTreeSet::from([record.to_owned()])).await
+    }
+
+    /// The last lines about a user, or of theirs, newest first, at most `limit`; and whether these are all.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn about(&self, user: Uuid, limit: usize) -> Result<(Vec<Numbered>, bool), StoreError> {
+        let (mut found, mut before) = (Vec::new(), None);
+        loop {
+            let page = self.list(before, MAX_PAGE).await?;
+            let Some(last) = page.last() else { return Ok((found, true)) };
+            before = Some(last.number);
+            let theirs = |line: &Line| line.user == Some(user) || line.who == Who::User(user);
+            for numbered in page.into_iter().filter(|numbered| theirs(&numbered.line)) {
+                if found.len() == limit {
+                    return Ok((found, false));
+                }
+                found.push(numbered);
+            }
+        }
     }
 
     /// Looks at the whole chain: a second for some hundred thousand lines.

@@ -52,9 +52,14 @@ pub(super) fn routes() -> Router<Control> {
 
 /// Who is at the other end of the socket, as the audit log names them.
 pub(super) fn operator(peer: Peer) -> Who {
+    Who::Operator(account(peer))
+}
+
+/// The account on the machine that is at the other end.
+pub(in crate::http) fn account(peer: Peer) -> String {
     match peer {
-        Peer::Unix { uid, .. } => Who::Operator(format!("uid {uid}")),
-        Peer::Tcp(address) => Who::Operator(address.to_string()),
+        Peer::Unix { uid, .. } => format!("uid {uid}"),
+        Peer::Tcp(address) => address.to_string(),
     }
 }
 
