@@ -260,7 +260,7 @@ mod tests {
         let (random, now) = (Random::seeded(1), Time::from_millis(1_800_000_000_000));
         let mint = Mint::new(Arc::new(Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap()));
         let mut before = whole();
-        let mut begin = |record: &mut AccountRecord| {
+        let begin = |record: &mut AccountRecord| {
             let draft = Draft::new(&random, Device::default());
             sessions::begin(&mut record.sessions, &draft, Uuid::from_u128(7), now, &Limits::default(), &mint);
         };
