@@ -24,6 +24,10 @@ mod people;
 mod registration;
 #[path = "accounts/removal.rs"]
 mod removal;
+#[path = "disk/small.rs"]
+mod small;
+#[path = "accounts/space.rs"]
+mod space;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "sessions/told.rs"]
 mod told;

@@ -27,9 +27,7 @@ pub enum AccountError {
     #[error("a code is {} digits", super::code::DIGITS)]
     Malformed,
     /// The code is wrong, was used, has expired, or belongs to another registration.
-    #[error(
-        "the code is wrong, was used or has expired; without its registration_id it counts only while one registration is pending"
-    )]
+    #[error("the code is wrong, was used or has expired")]
     InvalidCode {
         /// Guesses that the ticket still has, for who holds it.
         tries_left: Option<u8>,

@@ -99,6 +99,14 @@ pub(super) const KINDS: &[Kind] = &[Kind::of::<AccountRecord>(), Kind::of::<Hint
 impl Record for AccountRecord {
     const SPACE: &'static str = "account";
     const SCHEMA: u8 = 1;
+
+    /// A logout, a disabled user, a new password: a thief must not stay because the disk is full.
+    fn ends(before: &Self, after: &Self) -> bool {
+        let active = |record: &Self| record.user.as_ref().is_some_and(|user| user.state == State::Active);
+        let is_old = |session: &LoginSession| before.sessions.iter().any(|old| old.id == session.id);
+        let fewer = after.sessions.len() < before.sessions.len() || (active(before) && !active(after));
+        fewer && after.sessions.iter().all(is_old)
+    }
 }
 
 impl Record for Hint {
@@ -190,10 +198,14 @@ impl AccountRecord {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
     use crate::accounts::audit::{What, Who};
     use crate::accounts::code::{Print, Purpose};
+    use crate::accounts::refresh::Mint;
+    use crate::accounts::sessions::{self, Device, Draft, Limits};
+    use crate::ids::Random;
     use crate::secret::{Secret, Vault};
     use crate::store::golden;
 
@@ -241,6 +253,34 @@ mod tests {
              011000000000000000000000000000000009fd0068e5cf8b010000",
         );
         golden::<Hint>(&Hint { account: "ab".to_owned() }, "026162");
+    }
+
+    #[test]
+    fn only_what_ends_a_login_needs_no_room() {
+        let (random, now) = (Random::seeded(1), Time::from_millis(1_800_000_000_000));
+        let mint = Mint::new(Arc::new(Vault::from_hex(&"ab".repeat(32), Path::new("test")).unwrap()));
+        let mut before = whole();
+        let begin = |record: &mut AccountRecord| {
+            let draft = Draft::new(&random, Device::default());
+            sessions::begin(&mut record.sessions, &draft, Uuid::from_u128(7), now, &Limits::default(), &mint);
+        };
+        begin(&mut before);
+        before.user.as_mut().unwrap().state = State::Active;
+        let changed = |change: &mut dyn FnMut(&mut AccountRecord)| {
+            let mut after = before.clone();
+            change(&mut after);
+            AccountRecord::ends(&before, &after)
+        };
+        assert!(changed(&mut |record| record.sessions.clear()));
+        assert!(changed(&mut |record| record.user.as_mut().unwrap().state = State::Disabled));
+        assert!(!changed(&mut |record| record.budget.give_back()));
+        assert!(!changed(&mut |record| begin(record)));
+        let mut traded = |record: &mut AccountRecord| {
+            record.sessions.clear();
+            begin(record);
+        };
+        assert!(!changed(&mut traded), "another session takes its place");
+        assert!(!AccountRecord::ends(&AccountRecord::new(before.address.clone()), &before));
     }
 
     #[test]

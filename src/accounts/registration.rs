@@ -248,11 +248,12 @@ impl Accounts {
             match self.judge(&mut tried, address, guess, at) {
                 Ok(_) if !seems_right => Outcome::Moved,
                 Ok(registration) => {
+                    let ticket = registration.id.clone();
                     let user = registration.becomes(id, now);
                     let line = Line { who: Who::User(id), ..verified.clone() };
                     match record.note(line.about(id)) {
                         Ok(()) => {
-                            record.settle_user(user.clone());
+                            record.settle_user(user.clone(), &ticket);
                             Outcome::Made(Box::new(user))
                         }
                         Err(full) => Outcome::Refused(full.into()),
@@ -329,10 +330,14 @@ impl AccountRecord {
         }
     }
 
-    /// The address has its user: what else was pending is void, and the mail has done its work.
-    fn settle_user(&mut self, user: User) {
+    /// The address has its user, and the mail has done its work. What else is pending is opened by no code any more; those who
+    /// hold such tickets must not see by them when the owner came, so they stay to their end, without their passwords.
+    fn settle_user(&mut self, user: User, ticket: &str) {
         self.user = Some(user);
-        self.pending.clear();
+        self.pending.retain(|pending| pending.id != ticket);
+        for pending in &mut self.pending {
+            pending.password = None;
+        }
         self.sent.give_back();
     }
 }

@@ -1,9 +1,10 @@
 //! The doors: every socket that somebody can knock at. Opened last, closed first.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -22,6 +23,9 @@ use crate::http::metrics::Metrics;
 use crate::http::server::Server;
 use crate::http::tls::Tls;
 use crate::operators::Scope;
+
+/// Connections that may wait in the kernel until they are accepted: a burst of clients that all come back at once.
+const WAITING: u32 = 1024;
 
 /// The open doors.
 #[derive(Debug)]
@@ -142,7 +146,15 @@ fn limits(server: &config::Server) -> Limits {
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+    listener(address).map_err(|source| StartError::Listen { key, address, source })
+}
+
+/// Like [`TcpListener::bind`], with a longer queue: that has 128, and of a burst of more the rest tries again a second later.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }
 
 fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::body::Raw;
 use super::problem::Problem;
@@ -221,17 +222,19 @@ impl Idempotency {
 
     /// The client may leave; the work, and the note of its answer, do not.
     async fn carry_out(&self, id: String, work: impl Future<Output = Response> + Send + 'static) -> Response {
-        let (tell, told) = oneshot::channel();
         let this = self.clone();
-        self.life.spawn("idempotent request", async move {
-            let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-                let reason = panic_message(&*panic);
-                tracing::error!(reason, "a request with an idempotency key panicked: {reason}");
-                Problem::internal().into_response()
-            });
+        self.to_its_end(async move { this.remember(&id, caught(work).await).await }).await
+    }
+
+    /// Carries `work` out to its end also when its client leaves meanwhile: for what must not stop halfway, whether or not its
+    /// answer may be kept.
+    pub async fn to_its_end(&self, work: impl Future<Output = Response> + Send + 'static) -> Response {
+        let (tell, told) = oneshot::channel();
+        let work = async move {
             // Nobody waits for it any more if the client has left.
-            let _ = tell.send(this.remember(&id, answer).await);
-        });
+            let _ = tell.send(caught(work).await);
+        };
+        self.life.spawn("request that is carried to its end", work.in_current_span());
         told.await.unwrap_or_else(|_| Problem::internal().into_response())
     }
 
@@ -325,6 +328,15 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
     let detail = format!("Idempotency-Key is one header of 1 to {LONGEST} printable ASCII characters.");
     Err(Problem::bad_request("invalid_idempotency_key", detail).field(KEY.as_str()))
+}
+
+/// What `work` answers; a panic is an answer of ours, not the end of the process.
+async fn caught(work: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let reason = panic_message(&*panic);
+        tracing::error!(reason, "a request that is carried to its end panicked: {reason}");
+        Problem::internal().into_response()
+    })
 }
 
 fn failed(error: &StoreError) -> Response {

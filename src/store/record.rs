@@ -42,6 +42,13 @@ pub trait Record: Serialize + DeserializeOwned + Send + 'static {
     /// tells a person of the trouble: small, and as many as the configuration makes; never what a client may send at will.
     const URGENT: bool = false;
 
+    /// Whether this change only ends what was begun while there was room, such as a login: it is stored also when the disk is nearly
+    /// full. So there are never more of these than there was room for beginnings.
+    fn ends(before: &Self, after: &Self) -> bool {
+        let _ = (before, after);
+        false
+    }
+
     /// Reads the payload of an older schema. The default knows none.
     fn migrate(schema: u8, payload: &[u8]) -> Option<Self> {
         let _ = (schema, payload);

@@ -5,7 +5,7 @@
 //! there is room.
 //!
 //! - Below the *reserve* nothing new is stored but the house's own records ([`super::Record::URGENT`]); deletions go on, and
-//!   changes that leave at most half of a record.
+//!   changes that leave at most half of a record or only end something ([`super::Record::ends`]).
 //! - Below a quarter of it nothing is written at all.
 //! - Above the reserve and an eighth more all is well again: a disk that hovers must not make the answers flicker.
 //!

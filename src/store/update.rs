@@ -104,7 +104,8 @@ impl Store {
                 }
             };
             let new = record.as_ref().map(|record| record::encode(key, record)).transpose()?;
-            self.0.space.admit(T::URGENT || gives_room(old.as_deref(), new.as_deref()))?;
+            let ends = physical.as_ref().zip(record.as_ref()).is_some_and(|(old, new)| T::ends(&old.value, &new.value));
+            self.0.space.admit(T::URGENT || ends || gives_room(old.as_deref(), new.as_deref()))?;
             let writing = self.0.tally.writing();
             match &record {
                 Some(record) => {

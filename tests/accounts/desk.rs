@@ -11,6 +11,7 @@ use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::told::Told;
 
@@ -29,6 +30,8 @@ pub(crate) struct Desk {
     pub(crate) clock: Clock,
     pub(crate) mailbox: Mailbox,
     dir: tempfile::TempDir,
+    /// `[store]`.
+    store: String,
     client: Client,
     life: Lifecycle,
     starts: u64,
@@ -38,21 +41,27 @@ pub(crate) struct Desk {
 impl Desk {
     /// With what `[accounts]` says.
     pub(crate) async fn new(settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = format!("url = \"sled:{}\"", dir.path().join("store").display());
+        Self::keeping(dir, store, settings).await
+    }
+
+    /// With what `[store]` and `[accounts]` say.
+    pub(crate) async fn keeping(dir: tempfile::TempDir, store: String, settings: &str) -> Self {
         let (clock, life) = (Clock::held(Time::from_millis(1_800_000_000_000)), Lifecycle::new());
         let mailbox = Mailbox::start(None, &clock, &life).await.unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let mut desk = Self { clock, mailbox, dir, client, life, starts: 0, app: None };
+        let mut desk = Self { clock, mailbox, dir, store, client, life, starts: 0, app: None };
         desk.configure(&desk.mail_section(), settings);
         desk.start().await;
         desk
     }
 
     fn configure(&self, mail: &str, settings: &str) {
-        let store = self.dir.path().join("store").display().to_string();
+        let store = &self.store;
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\ndrain = \"10m\"\npublic_url = \"https://porter.example.com\"\n\
-             trusted_proxies = [\"127.0.0.1/32\"]\n[store]\nurl = \"sled:{store}\"\n{mail}[accounts]\n{settings}\n"
+             trusted_proxies = [\"127.0.0.1/32\"]\n[store]\n{store}\n{mail}[accounts]\n{settings}\n"
         );
         std::fs::write(self.dir.path().join("nightporter.toml"), config).unwrap();
     }
@@ -111,6 +120,18 @@ impl Desk {
             assert!(told.header("retry-after").parse::<u64>().unwrap() > 0, "{}", told.text);
         }
         told
+    }
+
+    /// A POST that waits for no answer; its client leaves when the connection is dropped.
+    pub(crate) async fn begin(&self, path: &str, body: &Value) -> tokio::net::TcpStream {
+        let (address, body) = (self.app().address(), body.to_string());
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /api/auth/{path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Told {

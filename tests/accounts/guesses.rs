@@ -1,6 +1,9 @@
 //! Guessing: many at once, over every door, at addresses that are known and at those that are not.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use nightporter::clock;
 use serde_json::json;
 
 use crate::desk::{Desk, MINUTE, PASSWORD, UNLIMITED, other};
@@ -64,6 +67,21 @@ async fn two_hundred_wrong_passwords_at_once_are_compared_ten_times_known_or_not
     assert_eq!(desk.login(USER, PASSWORD).await.status, 200, "one guess is back, and given back by the right one");
     assert_eq!(desk.login(USER, "wrong wrong wrong").await.problem().1, "invalid_credentials");
     assert_eq!(desk.login(USER, PASSWORD).await.problem().1, "too_many_guesses");
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_a_right_password_is_compared_has_lost_no_guess() {
+    let desk = Desk::new(UNLIMITED).await;
+    desk.user(USER, PASSWORD).await;
+    for _ in 0..30 {
+        let connection = desk.begin("login", &json!({"email": USER, "password": PASSWORD})).await;
+        // Whenever it leaves, it has lost nothing; about here the guess is taken.
+        clock::pause(Duration::from_millis(10)).await;
+        drop(connection);
+    }
+    let told = desk.login(USER, PASSWORD).await;
+    assert_eq!(told.status, 200, "{}", told.text);
     desk.stop().await;
 }
 

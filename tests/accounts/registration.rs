@@ -23,7 +23,8 @@ async fn taking_over_a_registration() {
     assert_eq!(desk.verify(VICTIM, &right, None).await.problem(), (422, "invalid_code", ""));
     // The owner types the code of the first mail into the page that has the ticket.
     assert_eq!(desk.verify(VICTIM, &right, Some(&ticket)).await.status, 201);
-    assert_eq!(desk.verify(VICTIM, &second, Some(&stranger)).await.problem().1, "invalid_code");
+    let late = desk.verify(VICTIM, &second, Some(&stranger)).await;
+    assert_eq!((late.problem().1, &late.body["tries_left"]), ("invalid_code", &json!(3)), "nor do they see it");
     assert_eq!(desk.login(VICTIM, THEIRS).await.status, 401);
     assert_eq!(desk.login(VICTIM, PASSWORD).await.status, 200);
     desk.stop().await;

@@ -47,6 +47,23 @@ async fn a_login_shows_who_it_is_until_it_is_logged_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_rate_keeps_in_who_wants_to_leave() {
+    let desk = Desk::new("client_per_minute = 3\n").await;
+    let login = desk.visitor(EMAIL).await;
+    assert_eq!(desk.post("refresh", &json!({})).await.problem(), (429, "rate_limited", ""));
+    assert_eq!(
+        desk.post("logout", &json!({ "refresh_token": login.refresh })).await.status,
+        429,
+        "who that is, is not shown"
+    );
+    let bearer = format!("Bearer {}", login.access);
+    let left = desk.post_from("203.0.113.7", "logout", "", &[("authorization", &bearer)]).await;
+    assert_eq!(left.status, 204, "{}", left.text);
+    assert_eq!(desk.me(&login.access).await, 401);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_after_the_token_has_expired_shows_the_refresh_token() {
     let desk = Desk::new("").await;
     let login = desk.visitor(EMAIL).await;

@@ -171,10 +171,13 @@ impl Worker {
         let params = Params::try_from(&kept).map_err(|_| Failure::Hash)?;
         let mut output = vec![0; expected.as_bytes().len()];
         self.fill(&Argon2::new(algorithm, version, params.clone()), password, old_salt.as_ref(), &mut output)?;
+        let current = self.cost.params().map_err(|_| Failure::Hash)?;
         if !same(&output, expected.as_bytes()) {
+            if let Some(rest) = rest(&params, &current) {
+                self.fill(&Argon2::new(Algorithm::Argon2id, Version::V0x13, rest), password, salt, &mut output)?;
+            }
             return Ok(Done::default());
         }
-        let current = self.cost.params().map_err(|_| Failure::Hash)?;
         let same_cost = params.m_cost() == current.m_cost()
             && params.t_cost() == current.t_cost()
             && params.p_cost() == current.p_cost();
@@ -209,5 +212,31 @@ impl Worker {
     }
 }
 
+/// What a comparison with a hash that was made at less cost has to do besides, to take as long as one with none: or users from
+/// before the cost was raised could be told from addresses without a user. The time of a hash is that of its passes over memory.
+fn rest(kept: &Params, current: &Params) -> Option<Params> {
+    let work = |params: &Params| params.m_cost().saturating_mul(params.t_cost());
+    let memory = work(current).checked_sub(work(kept))? / current.t_cost();
+    Params::new(memory, current.t_cost(), 1, None).ok()
+}
+
 /// The most memory that a configuration may ask for, in blocks of 1 KiB: 1 GiB.
 const MOST_BLOCKS: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_password_takes_the_same_work_whenever_the_right_one_was_set() {
+        let params = |memory, passes| Cost { memory, passes }.params().unwrap();
+        let rest = |kept: (u32, u32), current: (u32, u32)| {
+            let rest = rest(&params(kept.0, kept.1), &params(current.0, current.1))?;
+            Some((rest.m_cost(), rest.t_cost()))
+        };
+        assert_eq!(rest((19_456, 2), (65_536, 2)), Some((46_080, 2)));
+        assert_eq!(rest((19_456, 2), (19_456, 4)), Some((9_728, 4)));
+        assert_eq!((rest((19_456, 2), (19_456, 2)), rest((65_536, 2), (19_456, 2))), (None, None));
+        assert_eq!(rest((19_456, 2), (1_048_576, 100)).map(|rest| rest.1), Some(100));
+    }
+}

@@ -55,10 +55,15 @@ struct LoginCode {
         (status = 503, description = "`busy` with `Retry-After`, or `mail_not_configured`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn login(State(api): State<Api>, post: Post) -> Result<Response, Problem> {
     let Login { email, password } = post.json()?;
-    if let Some(password) = password {
-        return Ok(granted(&api.accounts.login(&email, &password, &post.device).await?));
-    }
     let (accounts, device) = (api.accounts.clone(), post.device.clone());
+    if let Some(password) = password {
+        // A guess is taken before the password is compared: who leaves meanwhile gets it back as well.
+        let work = async move {
+            let login = accounts.login(&email, &password, &device).await;
+            login.map_or_else(|error| Problem::from(error).into_response(), |grant| granted(&grant))
+        };
+        return Ok(api.idempotency.to_its_end(work).await);
+    }
     let work = |asked: Login, _: Once| async move {
         let sent = accounts.send_login_code(&asked.email, &device).await?;
         Ok((StatusCode::ACCEPTED, Json(Sent::from(sent))).into_response())
@@ -72,7 +77,8 @@ async fn login(State(api): State<Api>, post: Post) -> Result<Response, Problem> 
     responses((status = 200, body = Granted),
         (status = 403, description = "`account_disabled`, after the right code", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_code`, or a field", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn verify(State(api): State<Api>, post: Post) -> Result<Response, Problem> {
     let LoginCode { email, code } = post.json()?;
     Ok(granted(&api.accounts.login_with_code(&email, &code, &post.device).await?))

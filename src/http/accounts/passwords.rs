@@ -104,15 +104,24 @@ async fn reset(State(api): State<Api>, post: Post) -> Response {
         (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn change(State(api): State<Api>, entered: Entered, post: Post) -> Result<Response, Problem> {
     let Change { current_password, new_password } = post.json()?;
-    let user = entered.visitor.user;
-    match api.accounts.change_password(user, &current_password, &new_password, &entered.device).await {
-        Ok(()) => Ok(forgotten(StatusCode::NO_CONTENT.into_response())),
-        // The token is good, so this is no 401, which programs take for a lost login.
-        Err(AccountError::InvalidCredentials) => {
-            let detail = "The current password is wrong.";
-            Err(Problem::forbidden("wrong_password", detail).field("current_password"))
+    let (accounts, Entered { visitor, device }) = (api.accounts.clone(), entered);
+    // As with a login: a guess is taken meanwhile.
+    let work = async move {
+        match accounts.change_password(visitor.user, &current_password, &new_password, &device).await {
+            Ok(()) => forgotten(StatusCode::NO_CONTENT.into_response()),
+            Err(error) => of_change(error).into_response(),
         }
-        Err(error) => Err(of_new(error)),
+    };
+    Ok(api.idempotency.to_its_end(work).await)
+}
+
+/// The token is good, so a wrong password is no 401, which programs take for a lost login.
+fn of_change(error: AccountError) -> Problem {
+    match error {
+        AccountError::InvalidCredentials => {
+            Problem::forbidden("wrong_password", "The current password is wrong.").field("current_password")
+        }
+        error => of_new(error),
     }
 }
 

@@ -97,7 +97,8 @@ async fn register(State(api): State<Api>, post: Post) -> Response {
     responses((status = 201, body = UserView),
         (status = 409, description = "`idempotency_running`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_code`, with `tries_left` for a ticket; `code_spent`; a field; `idempotency_mismatch`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 429, description = "`too_many_guesses` or `rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn verify(State(api): State<Api>, post: Post) -> Response {
     let (accounts, device) = (api.accounts.clone(), post.device.clone());
     let work = |asked: Verify, once: Once| async move {
@@ -106,6 +107,10 @@ async fn verify(State(api): State<Api>, post: Post) -> Response {
         let made = accounts.verify_registration(email, verification_code, ticket, &device, once.seed.as_ref()).await;
         match made {
             Ok(verified) => Ok((StatusCode::CREATED, Json(UserView::from(verified))).into_response()),
+            Err(error @ AccountError::InvalidCode { .. }) if ticket.is_none() => {
+                let only_one = "without its registration_id it counts only while one registration is pending";
+                Err(Problem::unprocessable("invalid_code", format!("{error}; {only_one}")))
+            }
             Err(error @ AccountError::Malformed) => Err(Problem::from(error).field("verification_code")),
             Err(error) => Err(error.into()),
         }

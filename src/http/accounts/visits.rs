@@ -57,11 +57,15 @@ impl FromRequest<Api> for Refreshing {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (mut parts, body) = request.into_parts();
         let Guest(device) = Guest::from_request_parts(&mut parts, api).await?;
-        let cookie = refresh_cookie(&parts.headers).map(Secret::new);
-        let body = Option::<Json<Refresh>>::from_request(Request::from_parts(parts, body), api).await?;
-        let Refresh { refresh_token } = body.map(|Json(body)| body).unwrap_or_default();
-        Ok(Self { token: refresh_token.or(cookie), device })
+        Ok(Self { token: refresh_token(Request::from_parts(parts, body), api).await?, device })
     }
+}
+
+async fn refresh_token(request: Request, api: &Api) -> Result<Option<Secret>, Problem> {
+    let cookie = refresh_cookie(request.headers()).map(Secret::new);
+    let body = Option::<Json<Refresh>>::from_request(request, api).await?;
+    let Refresh { refresh_token } = body.map(|Json(body)| body).unwrap_or_default();
+    Ok(refresh_token.or(cookie))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -114,7 +118,8 @@ async fn me(State(api): State<Api>, entered: Entered) -> Result<Json<UserView>, 
     responses((status = 200, body = Granted),
         (status = 401, description = "`unauthorized` without a token, `invalid_token`: log in again", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "`rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 429, description = "`rate_limited`, with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn refresh(State(api): State<Api>, asked: Refreshing) -> Result<Response, Problem> {
     let missing = || Problem::unauthorized("Send the refresh token as `refresh_token`.");
     let token = asked.token.ok_or_else(missing)?;
@@ -128,21 +133,27 @@ async fn refresh(State(api): State<Api>, asked: Refreshing) -> Result<Response, 
     request_body(content = Refresh, description = "Not needed with a good access token, or a cookie"),
     responses((status = 204, description = "From now on none of its tokens is good"),
         (status = 401, description = "`unauthorized` or `invalid_token`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`, with `Retry-After`: without a good access token", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn logout(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let entered = Entered::from_request_parts(&mut parts, &api).await;
-    let Refreshing { token, device } = Refreshing::from_request(Request::from_parts(parts, body), &api).await?;
-    match (entered, token) {
-        (Ok(Entered { visitor, .. }), _) => {
+    let request = Request::from_parts(parts, body);
+    match entered {
+        // No rate keeps anybody in who has shown who they are.
+        Ok(Entered { visitor, device }) => {
+            refresh_token(request, &api).await?;
             match api.accounts.end_session(&visitor, visitor.session, &device).await {
                 // Another request of the same page was faster.
                 Ok(()) | Err(AccountError::UnknownSession | AccountError::LoggedOut) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        (Err(_), Some(token)) => api.accounts.leave(token.expose(), &device).await?,
-        (Err(problem), None) => return Err(problem),
+        Err(problem) => {
+            let Refreshing { token, device } = Refreshing::from_request(request, &api).await?;
+            api.accounts.leave(token.ok_or(problem)?.expose(), &device).await?;
+        }
     }
     Ok(forgotten(StatusCode::NO_CONTENT.into_response()))
 }
@@ -151,7 +162,8 @@ async fn logout(State(api): State<Api>, request: Request) -> Result<Response, Pr
 #[utoipa::path(post, path = "/api/auth/logout-all", tag = "accounts", security(("user" = [])),
     responses((status = 204, description = "From now on no token of the user is good"),
         (status = 401, description = "`unauthorized` or `invalid_token`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn logout_all(State(api): State<Api>, entered: Entered) -> Result<Response, Problem> {
     api.accounts.end_all_sessions(&entered.visitor, &entered.device).await?;
     Ok(forgotten(StatusCode::NO_CONTENT.into_response()))
@@ -172,7 +184,8 @@ async fn list(State(api): State<Api>, entered: Entered) -> Result<Json<LoginList
     responses((status = 204, description = "From now on none of its tokens is good"),
         (status = 401, description = "`unauthorized` or `invalid_token`", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 403, description = "`cross_site`", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json")))]
+        (status = 404, description = "`unknown_session`", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "`busy` with `Retry-After`", body = ProblemDocument, content_type = "application/problem+json")))]
 async fn end(State(api): State<Api>, entered: Entered, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id: SessionId = id.parse().map_err(|_| AccountError::UnknownSession)?;
     api.accounts.end_session(&entered.visitor, id, &entered.device).await?;
