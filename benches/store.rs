@@ -1,11 +1,13 @@
 //! The store beside Redis, which it replaces: durable updates from one to many clients, hot keys, readings, and what a
 //! million sessions take. Both are on the same disk and in turns within one run, so that whatever else the machine does
 //! befalls both. The store is in this process, as it is for every part of Nightporter; Redis is behind its Unix socket, as
-//! near as it can be. `README.md` beside this file holds a run; the words `acknowledged`, `interval` and `million` on the
+//! near as it can be, spoken to straight and through a client library. `README.md` beside this file holds a run; the words `acknowledged`, `interval` and `million` on the
 //! command line run that part alone. `nightporter.example.toml` tells what "interval" means.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures and tells")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what cannot be measured ends the run")]
 
+#[path = "store/library.rs"]
+mod library;
 #[path = "store/load.rs"]
 mod load;
 #[path = "store/million.rs"]
@@ -16,7 +18,7 @@ mod redis_server;
 use std::path::Path;
 use std::time::Duration;
 
-use load::{Client, ROUNDS, SIZE};
+use load::{Client, ROUNDS, SIZE, Side};
 use nightporter::clock::Clock;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::{Decision, Durability, Expires, Record, Store};
@@ -87,22 +89,38 @@ impl Pair {
 
     async fn updates(&self, what: &str, clients: usize, keys: usize) {
         let name = |client: usize| format!("{clients}-{keys}-{}", client % keys);
-        let mut theirs = Vec::new();
+        let mut straight = Vec::new();
         for client in 0..clients {
-            theirs.push(Swapper::new(&self.redis, name(client), 0).await);
+            straight.push(Swapper::new(&self.redis, name(client), 0).await);
         }
+        let shared = library::connect(&self.redis).await;
+        let through = (0..clients).map(|client| library::Swapper::new(&shared, name(client))).collect();
         let ours = (0..clients).map(|client| Updater { store: self.store.clone(), key: name(client) }).collect();
-        load::in_turns(SPAN, what, theirs, ours).await;
+        in_turns(what, straight, through, ours).await;
     }
 
     async fn readings(&self, what: &str, clients: usize) {
-        let mut theirs = Vec::new();
+        let mut straight = Vec::new();
         for _ in 0..clients {
-            theirs.push(Reader(self.redis.connect().await));
+            straight.push(Reader(self.redis.connect().await));
         }
+        let shared = library::connect(&self.redis).await;
+        let through = (0..clients).map(|_| library::Reader(shared.clone())).collect();
         let ours = (0..clients).map(|_| Looker(self.store.clone())).collect();
-        load::in_turns(SPAN, what, theirs, ours).await;
+        in_turns(what, straight, through, ours).await;
     }
+}
+
+/// Redis straight over its socket, Redis through the library, the store, and again. Two rows: the store beside each.
+async fn in_turns<A: Client, B: Client, C: Client>(what: &str, straight: Vec<A>, through: Vec<B>, ours: Vec<C>) {
+    let (mut straight, mut through, mut ours) = (Side::new(straight), Side::new(through), Side::new(ours));
+    for round in 0..=ROUNDS {
+        straight.turn(SPAN, round).await;
+        through.turn(SPAN, round).await;
+        ours.turn(SPAN, round).await;
+    }
+    load::row(&format!("{what}; Redis straight over its socket"), &straight.turns, &ours.turns);
+    load::row(&format!("{what}; Redis through its client library"), &through.turns, &ours.turns);
 }
 
 /// Changes a record in the store.

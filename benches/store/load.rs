@@ -70,27 +70,42 @@ fn cpu() -> Duration {
     Duration::from_millis(10) * fields.skip(11).take(2).map(|field| field.parse::<u32>().unwrap()).sum()
 }
 
-/// Theirs, ours, theirs, ours, each for `span`; the first of each warms up and does not count. Prints a [`row`]; returns the
-/// turns of both.
+/// One of those that are compared: its clients, and what their turns came to.
+pub(crate) struct Side<C> {
+    clients: Vec<C>,
+    pub(crate) turns: Vec<Turn>,
+}
+
+impl<C: Client> Side<C> {
+    pub(crate) fn new(clients: Vec<C>) -> Self {
+        Self { clients, turns: Vec::new() }
+    }
+
+    /// Lets its clients act for `span`. The first turn warms up and does not count.
+    pub(crate) async fn turn(&mut self, span: Duration, round: usize) {
+        let (turn, clients) = turn(std::mem::take(&mut self.clients), span).await;
+        self.clients = clients;
+        if round > 0 {
+            self.turns.push(turn);
+        }
+    }
+}
+
+/// Theirs, ours, theirs, ours, each for `span`. Prints a [`row`]; returns the turns of both.
+#[allow(dead_code, reason = "each bench uses its part of it")]
 pub(crate) async fn in_turns<A: Client, B: Client>(
     span: Duration,
     what: &str,
-    mut theirs: Vec<A>,
-    mut ours: Vec<B>,
+    theirs: Vec<A>,
+    ours: Vec<B>,
 ) -> (Vec<Turn>, Vec<Turn>) {
-    let (mut their_turns, mut our_turns): (Vec<Turn>, Vec<Turn>) = (Vec::new(), Vec::new());
+    let (mut theirs, mut ours) = (Side::new(theirs), Side::new(ours));
     for round in 0..=ROUNDS {
-        let (their_turn, again) = turn(theirs, span).await;
-        theirs = again;
-        let (our_turn, again) = turn(ours, span).await;
-        ours = again;
-        if round > 0 {
-            their_turns.push(their_turn);
-            our_turns.push(our_turn);
-        }
+        theirs.turn(span, round).await;
+        ours.turn(span, round).await;
     }
-    row(what, &their_turns, &our_turns);
-    (their_turns, our_turns)
+    row(what, &theirs.turns, &ours.turns);
+    (theirs.turns, ours.turns)
 }
 
 /// The middle, the least and the greatest.

@@ -1,9 +1,9 @@
-//! The peer: a real redis-server from the distribution, its data in a directory of its own. It is spoken to in its own
+//! The peer: a real redis-server from the distribution, its data in a directory of its own. It is spoken to here in its own
 //! protocol straight over the socket, without a library: the load comes from the machine that is measured, and must cost as
 //! little of it as can be.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) struct Connection {
 /// Compare-and-swap of a record with a version, as an application that shares sessions in Redis writes it: `KEYS[1]`, the
 /// version that the caller has seen, the new value, its life in milliseconds (0: none). Returns the new version, or the
 /// negated version that stands there, and one less, so that it is never 0.
-const SWAP: &str = "local v = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
+pub(crate) const SWAP: &str = "local v = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
     if v ~= tonumber(ARGV[1]) then return -v - 1 end
     redis.call('HSET', KEYS[1], 'v', v + 1, 'd', ARGV[2])
     if ARGV[3] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
@@ -174,7 +174,7 @@ impl Redis {
 
     async fn reach(&self) -> std::io::Result<Box<dyn Stream>> {
         let Some(port) = self.port else {
-            return Ok(Box::new(UnixStream::connect(self.dir.path().join(SOCKET)).await?));
+            return Ok(Box::new(UnixStream::connect(self.socket()).await?));
         };
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
@@ -184,6 +184,10 @@ impl Redis {
     /// A connection of its own.
     pub(crate) async fn connect(&self) -> Connection {
         Connection { stream: self.reach().await.unwrap(), out: Vec::new(), input: Vec::new() }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
     }
 
     pub(crate) fn pid(&self) -> u32 {

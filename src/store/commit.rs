@@ -3,7 +3,7 @@
 //! Each change takes a ticket after its swap; the thread flushes up to the highest ticket it sees, tells the news of those
 //! changes in the order of their tickets, and then publishes that number. While one flush runs, the next group gathers. A
 //! flush costs the processor as much as ten changes (sled wakes seven threads for it), so after one that several have
-//! waited for, the next begins when as many have come again, or a moment later. Who changes alone is never kept waiting.
+//! waited for, the next begins when as many wait again, or a moment later. Who changes alone is never kept waiting.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -170,7 +170,9 @@ impl Commit {
                 if closed {
                     return ledger.seal();
                 }
-                if let Err(error) = gathering.between(&mut ledger, &tallied, durability, std::mem::take(&mut told)) {
+                let again = if told > 1 { flushed + told } else { 0 };
+                told = 0;
+                if let Err(error) = gathering.between(&mut ledger, &tallied, durability, again) {
                     return fail(flushed, EngineError::Failed(error.to_string()), error.to_string());
                 }
             }
@@ -264,7 +266,7 @@ impl Commit {
 
 impl Teller {
     /// Tells those whom it concerns; returns how many they are.
-    fn tell(&self, progress: Progress) -> usize {
+    fn tell(&self, progress: Progress) -> u64 {
         let upto = if progress.failure.is_some() { u64::MAX } else { progress.flushed };
         if let Some(tell) = &self.progress {
             tell.send_replace(progress);
@@ -273,7 +275,7 @@ impl Teller {
         let told: Vec<_> = waiting.extract_if(.., |(ticket, _)| *ticket <= upto).collect();
         drop(waiting);
         // Who has left meanwhile need not be told.
-        told.into_iter().filter_map(|(_, tell)| tell.send(()).ok()).count()
+        told.into_iter().filter_map(|(_, tell)| tell.send(()).ok()).count() as u64
     }
 }
 
@@ -337,14 +339,14 @@ impl Shared {
     }
 
     /// The pause between two flushes, which is also when a store that was just opened is compared with its sum. It ends
-    /// early when so much has been changed that whoever changes more would soon have to wait. The last flush has let `told`
-    /// go on.
+    /// early when so much has been changed that whoever changes more would soon have to wait. With ticket `again` as many wait
+    /// as the last flush has let go on.
     fn between(
         &self,
         ledger: &mut Ledger,
         tally: &Tally,
         durability: Durability,
-        told: usize,
+        again: u64,
     ) -> Result<(), StoreError> {
         let since = Stopwatch::start();
         while ledger.is_auditing() {
@@ -359,8 +361,7 @@ impl Shared {
         }
         if durability == Durability::Interval {
             drop(self.sleep(gathering, Sleep::Pause, INTERVAL.saturating_sub(since.elapsed())));
-        } else if told > 1 && !REST.is_zero() {
-            let again = gathering.taken + told as u64;
+        } else if gathering.taken < again && !REST.is_zero() {
             drop(self.sleep(gathering, Sleep::Rest(again), REST));
         }
         Ok(())

@@ -17,8 +17,8 @@ mod chosen {
     use crate::lifecycle::Lifecycle;
     use crate::store::StoreError;
 
-    /// How long the commit thread waits for those whom its last flush has let go on. About two flushes of a fast disk; of
-    /// 100 µs to 1 ms this gave the most changes a second over 64 connections.
+    /// How long the commit thread waits, at most, until as many wait again as its last flush has let go on. About two flushes of
+    /// a fast disk.
     pub(in crate::store) const REST: Duration = Duration::from_micros(300);
 
     /// Runs `work` on a thread of its own, whose panic ends the process.
