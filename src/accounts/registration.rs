@@ -348,9 +348,15 @@ fn user_id(made_at: Time, seed: &[u8; 32]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(made_at.as_millis(), &random).into_uuid()
 }
 
+/// Control characters, and those of Unicode that begin a line or turn the direction of what stands beside them: in a list of users
+/// a name would write over its neighbours.
+fn is_control(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn check_name(name: &str) -> Result<(), AccountError> {
     let long = name.chars().count() > MAX_NAME;
-    if name.trim().is_empty() || long || name.chars().any(char::is_control) {
+    if name.trim().is_empty() || long || name.chars().any(is_control) {
         return Err(AccountError::Name);
     }
     Ok(())

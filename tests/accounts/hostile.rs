@@ -78,7 +78,9 @@ async fn line_breaks_and_null_bytes_reach_no_header_and_no_record() {
             assert_eq!(desk.post(path, &body).await.problem(), (422, "invalid_field", "email"), "{path} {email:?}");
         }
     }
-    for name in ["김\r\nBcc: all@b.example", "김\0", "", "   ", "김\u{85}", &"김".repeat(201)] {
+    for name in
+        ["김\r\nBcc: all@b.example", "김\0", "", "   ", "김\u{85}", "김\u{202e}nimda", "김\u{2028}", &"김".repeat(201)]
+    {
         let body = json!({"email": "a@b.example", "password": PASSWORD, "full_name": name});
         assert_eq!(desk.post("register", &body).await.problem(), (422, "invalid_field", "full_name"), "{name:?}");
     }
