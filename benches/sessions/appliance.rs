@@ -103,12 +103,16 @@ impl Appliance {
     /// The processor's time that it has used so far.
     #[allow(dead_code, reason = "each bench uses its part of it")]
     pub(crate) fn processor(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The second field is a name in parentheses, which may hold spaces; user and system time are the 14th and 15th.
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-        // Linux tells them in hundredths of a second on every machine that we run on.
-        Duration::from_millis(ticks * 10)
+        used(&format!("/proc/{}", self.child.id()))
+    }
+
+    /// What its threads whose names begin like this have used of it.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn processor_of(&self, name: &str) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let threads = threads.map(|thread| thread.unwrap().path().display().to_string());
+        let named = |thread: &String| fs::read_to_string(format!("{thread}/comm")).unwrap().starts_with(name);
+        threads.filter(named).map(|thread| used(&thread)).sum()
     }
 
     /// Where it listens.
@@ -183,4 +187,15 @@ impl Answer {
         let status = StatusCode::from_u16(head.code.unwrap()).unwrap();
         Some((Self { status, etag: told("etag"), location: told("location") }, end + length))
     }
+}
+
+/// The processor's time of a process or thread.
+#[allow(dead_code, reason = "each bench uses its part of it")]
+fn used(place: &str) -> Duration {
+    let stat = fs::read_to_string(format!("{place}/stat")).unwrap();
+    // The second field is a name in parentheses, which may hold spaces; user and system time are the 14th and 15th.
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    // Linux tells them in hundredths of a second on every machine that we run on.
+    Duration::from_millis(ticks * 10)
 }
