@@ -1,9 +1,9 @@
 //! Accounts: the team's own users. They sign up with a code by e-mail, log in by password or by a code, and prove it with
 //! tokens.
 //!
-//! One record an address, changed in one step by [`Accounts::change`] alone: a user is never without the mail that belongs to
-//! the change, nor a mail without its change. What is answered about an address does not tell whether it has an account:
-//! the same status, the same body, the same work. Nothing here knows HTTP; no code, no password and no address reaches a log.
+//! One record an address, changed in one step and by one function alone: a user is never without the mail that belongs to the
+//! change, nor a mail without its change. What is answered about an address does not tell whether it has an account: the same
+//! status, the same body, the same work. Nothing here knows HTTP; no code, no password and no address reaches a log.
 
 mod address;
 pub mod audit;

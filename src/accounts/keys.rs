@@ -98,7 +98,7 @@ pub struct KeyView {
 /// How a new key takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// After [`LEAD`]; what the old one signed stays good.
+    /// In ten minutes, when everybody has seen it; what the old one signed stays good.
     Overlap,
     /// Now, and what the old ones signed is good no more: they may be in wrong hands.
     AtOnce,

@@ -307,11 +307,13 @@ impl People {
         let unban = |record: Option<&AccountRecord>, _: Time| {
             // Nothing is known of the address, and nothing held against it.
             let Some(mut record) = record.cloned() else { return (None, Ok(None)) };
-            if let Err(full) = record.note_about(&line) {
+            let user = record.user.as_ref().map(|user| user.id);
+            // An operator's deed is kept, whomever it was for.
+            let line = user.map_or_else(|| line.clone(), |user| line.clone().about(user));
+            if let Err(full) = record.note(line) {
                 return (None, Err(AccountError::from(full)));
             }
             (record.budget, record.sent) = (Budget::default(), Sent::default());
-            let user = record.user.as_ref().map(|user| user.id);
             (Some(record), Ok(user))
         };
         let user = self.records.swap(&key, unban).await??;

@@ -185,13 +185,13 @@ impl AccountRecord {
         audit::push(&mut self.lines, line)
     }
 
-    /// As [`AccountRecord::note`], about the user, if there is one.
+    /// As [`AccountRecord::note`], about the user. What strangers do about an address without one is not kept: the log has no
+    /// end, and they could fill the disk with it.
     pub(super) fn note_about(&mut self, line: &Line) -> Result<(), Full> {
-        let line = line.clone();
-        self.note(match &self.user {
-            Some(user) => line.about(user.id),
-            None => line,
-        })
+        match &self.user {
+            Some(user) => self.note(line.clone().about(user.id)),
+            None => Ok(()),
+        }
     }
 }
 
