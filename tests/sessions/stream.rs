@@ -10,6 +10,8 @@ use crate::desk::PATIENCE;
 pub(crate) struct Stream {
     answer: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     text: String,
+    /// The beginning of a letter.
+    begun: Vec<u8>,
 }
 
 /// An event: its kind, its id, its data.
@@ -24,7 +26,7 @@ impl Stream {
             (answer.status().as_u16(), &answer.headers()["content-type"]),
             (200, &"text/event-stream".parse().unwrap())
         );
-        Self { answer: answer.bytes_stream().boxed(), text: String::new() }
+        Self { answer: answer.bytes_stream().boxed(), text: String::new(), begun: Vec::new() }
     }
 
     pub(crate) async fn next(&mut self) -> Event {
@@ -41,7 +43,7 @@ impl Stream {
                 continue;
             }
             let piece = clock::within(PATIENCE, self.answer.next()).await.expect("no event").expect("the end").unwrap();
-            self.text += std::str::from_utf8(&piece).unwrap();
+            self.take(&piece);
         }
     }
 
@@ -49,9 +51,17 @@ impl Stream {
     pub(crate) async fn ended(&mut self) -> bool {
         let end = async {
             while let Some(Ok(piece)) = self.answer.next().await {
-                self.text += std::str::from_utf8(&piece).unwrap();
+                self.take(&piece);
             }
         };
         clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
+    }
+
+    /// A piece may end in the middle of a letter.
+    fn take(&mut self, piece: &[u8]) {
+        self.begun.extend_from_slice(piece);
+        let whole = std::str::from_utf8(&self.begun).map_or_else(|error| error.valid_up_to(), str::len);
+        self.text += std::str::from_utf8(&self.begun[..whole]).unwrap();
+        self.begun.drain(..whole);
     }
 }
