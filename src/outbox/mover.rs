@@ -3,17 +3,12 @@
 //! First the messages are made in the outbox, then they are removed from the record that carried them. A crash between
 //! the two makes them again under the same ids, which does nothing.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
-use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
-
-use super::{Outbox, OutboxError, PAGE, Pending};
+use super::{Outbox, OutboxError, Pending};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Decision, Expires, Record, StoreError};
-
-/// The pause after the store failed.
-const PAUSE: Duration = Duration::from_secs(5);
+use crate::store::{Decision, Expires, Follower, Record, StoreError};
 
 /// A record that carries messages until the outbox has them.
 pub trait Carrier: Record + Clone + Sync {
@@ -27,51 +22,10 @@ impl Outbox {
     /// Moves the pending messages of all records of the kind `T` on, those left by the last process first.
     pub fn carry<T: Carrier>(&self, life: &Lifecycle) {
         let (outbox, stop) = (self.clone(), life.stopping());
-        life.supervise(format!("outbox mover {}", T::SPACE), async move { outbox.run_mover::<T>(&stop).await });
-    }
-
-    async fn run_mover<T: Carrier>(&self, stop: &CancellationToken) {
-        let mut changes = self.0.store.changes();
-        let mut look_at_all = true;
-        loop {
-            let moved = if look_at_all { self.move_all::<T>().await } else { Ok(()) };
-            look_at_all = false;
-            let moved = match moved {
-                Ok(()) => tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    change = changes.recv() => match change {
-                        Ok(change) if change.key.space() == T::SPACE => self.move_one::<T>(change.key.id()).await,
-                        Ok(_) => Ok(()),
-                        Err(RecvError::Lagged(_)) => { look_at_all = true; Ok(()) }
-                        // The store that we hold a handle to is not closed before we are.
-                        Err(RecvError::Closed) => return stop.cancelled().await,
-                    },
-                },
-                failed => failed,
-            };
-            if let Err(error) = moved {
-                tracing::error!(kind = T::SPACE, %error, "messages of {} wait for the store: {error}", T::SPACE);
-                look_at_all = true;
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.0.clock.sleep(PAUSE) => {}
-                }
-            }
-        }
-    }
-
-    async fn move_all<T: Carrier>(&self) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.0.store.list::<T>(after.as_deref(), PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let carrying = page.into_iter().filter(|(_, record)| !record.value.pending().is_empty());
-            for id in carrying.map(|(id, _)| id).collect::<Vec<_>>() {
-                self.move_one::<T>(&id).await?;
-            }
-        }
+        let following = self.0.store.following::<T>();
+        life.supervise(format!("outbox mover {}", T::SPACE), async move {
+            following.run(&Mover::<T>(outbox, PhantomData), &stop).await;
+        });
     }
 
     async fn move_one<T: Carrier>(&self, id: &str) -> Result<(), StoreError> {
@@ -99,5 +53,16 @@ impl Outbox {
             Decision::Put(record, Expires::Unchanged, ())
         };
         self.0.store.update(id, clear).await.map(|_| ())
+    }
+}
+
+struct Mover<T>(Outbox, PhantomData<fn() -> T>);
+
+impl<T: Carrier> Follower for Mover<T> {
+    async fn look(&self, ids: &BTreeSet<String>) -> Result<(), StoreError> {
+        for id in ids {
+            self.0.move_one::<T>(id).await?;
+        }
+        Ok(())
     }
 }
