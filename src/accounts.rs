@@ -262,10 +262,6 @@ impl Accounts {
         if settings.mail { Ok(settings) } else { Err(AccountError::NoMail) }
     }
 
-    fn writer(&self, settings: &Settings) -> Writer {
-        settings.writer()
-    }
-
     /// A letter to `address`, for the change that it belongs to.
     fn mail(&self, address: &Address, letter: &Content) -> Result<Pending, AccountError> {
         records::mail(&self.0.outbox, &self.0.random, self.0.clock.now(), address, letter)
@@ -292,7 +288,7 @@ impl Accounts {
 
     /// The turn of a password about `address`.
     async fn turn(&self, address: &Address) -> MutexGuard<'_, ()> {
-        let print = self.0.vault.fingerprint(&[b"account", address.as_str().as_bytes()]);
+        let print = self.0.records.print(address);
         self.0.turns[usize::from(u16::from_le_bytes([print[0], print[1]])) % TURNS].lock().await
     }
 

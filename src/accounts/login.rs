@@ -95,7 +95,7 @@ impl Accounts {
         line: Line,
     ) -> Result<Mailed, AccountError> {
         let settings = self.mailing()?;
-        let (digits, writer) = (code::draw(&self.0.random), self.writer(&settings));
+        let (digits, writer) = (code::draw(&self.0.random), settings.writer());
         let (ttl, letter) = match purpose {
             Purpose::Login => {
                 let ttl = settings.accounts.login_code_ttl;

@@ -30,7 +30,12 @@ impl Records {
     /// The key of an address's record: a keyed fingerprint, so that keys may be logged and a copy of the database does not list
     /// addresses by their keys.
     pub(super) fn key(&self, address: &Address) -> String {
-        data_encoding::HEXLOWER.encode(&self.vault.fingerprint(&[b"account", address.as_str().as_bytes()]))
+        data_encoding::HEXLOWER.encode(&self.print(address))
+    }
+
+    /// What tells the address from all others without telling it.
+    pub(super) fn print(&self, address: &Address) -> [u8; 32] {
+        self.vault.fingerprint(&[b"account", address.as_str().as_bytes()])
     }
 
     /// What there is about an address, for a look before work that would be in vain.

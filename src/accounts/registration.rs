@@ -117,7 +117,7 @@ impl Accounts {
         };
         let (digits, ttl) = (code::draw(&self.0.random), settings.accounts.code_ttl);
         let print = self.print(Purpose::Registration, &address, &id, &digits);
-        let writer = self.writer(&settings);
+        let writer = settings.writer();
         // Both are prepared whoever it is, for the same work.
         let code = self.mail(&address, &writer.registration_code(&digits, ttl))?;
         let known = self.mail(&address, &writer.already_registered())?;
@@ -157,7 +157,7 @@ impl Accounts {
         self.admit_about(&address)?;
         let settings = self.mailing()?;
         let (digits, ttl) = (code::draw(&self.0.random), settings.accounts.code_ttl);
-        let writer = self.writer(&settings);
+        let writer = settings.writer();
         let code = self.mail(&address, &writer.registration_code(&digits, ttl))?;
         let known = self.mail(&address, &writer.already_registered())?;
         let resend_after = settings.accounts.resend_after;

@@ -94,7 +94,7 @@ impl Accounts {
     }
 
     fn changed_letter(&self, address: &Address) -> Result<Pending, AccountError> {
-        let letter = self.writer(&self.settings()).password_changed(self.0.clock.now());
+        let letter = self.settings().writer().password_changed(self.0.clock.now());
         self.mail(address, &letter)
     }
 

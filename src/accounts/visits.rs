@@ -76,7 +76,7 @@ impl Accounts {
         let (fresh, limits) = (Fresh::draw(&self.0.random), self.session_limits());
         let line = self.line(device, What::RefreshReplayed).about(user).detail(session.to_string());
         let (settings, now) = (self.settings(), self.0.clock.now());
-        let letter = self.writer(&settings).session_stolen(now);
+        let letter = settings.writer().session_stolen(now);
         let mail = if settings.mail { Some(self.mail(&owner, &letter)?) } else { None };
         let turned = self.change_user(user, |record, now| {
             let turn = sessions::refresh(&mut record.sessions, &presented, &fresh, now, &limits, &self.0.mint);
