@@ -1,7 +1,9 @@
 //! A stream of server-sent events, read event by event.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
-use nightporter::clock;
+use nightporter::clock::{self, Clock};
 use reqwest::RequestBuilder;
 
 use crate::desk::PATIENCE;
@@ -55,6 +57,20 @@ impl Stream {
             }
         };
         clock::within(PATIENCE, end).await.is_ok() && !self.text.contains("event:")
+    }
+
+    /// As [`Stream::ended`], while time passes in steps of 15 s.
+    pub(crate) async fn ended_in_time(&mut self, clock: &Clock) -> bool {
+        let time_passes = async {
+            loop {
+                clock.advance(Duration::from_secs(15));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            ended = self.ended() => ended,
+            () = time_passes => false,
+        }
     }
 
     /// A piece may end in the middle of a letter.
