@@ -68,6 +68,7 @@ pub use record::{MAX_PAYLOAD, Record, Stored};
 use snapshot::Cutting;
 use space::{Room, Space};
 use sync::blocking;
+pub use tally::CROWD;
 use tally::Tally;
 pub use update::{Decision, Expires, Updated};
 
@@ -265,10 +266,11 @@ impl Store {
         Ok(stored)
     }
 
-    /// What changes from now on, in the order of commitment, told when it is on the disk, also when nobody waits for that
-    /// any more. A receiver that lags by more than one flush can make known is told so and must look at the records itself.
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.engine.subscribe()
+    /// What changes in one kind of records from now on, in the order of commitment, told when it is on the disk, also when
+    /// nobody waits for that any more. A receiver that lags by more than [`Record::BACKLOG`] is told so and must look at the records
+    /// itself.
+    pub fn changes<T: Record>(&self) -> broadcast::Receiver<Change> {
+        self.0.engine.subscribe(T::SPACE, T::BACKLOG)
     }
 
     /// How much room the disk has; told anew when new records begin or end to be refused.

@@ -165,7 +165,7 @@ impl Keys {
         let inner = Inner { store, vault, clock, random, age: RwLock::new(age), ring: RwLock::default() };
         let keys = Self(Arc::new(inner));
         // Heard from now on, so that nothing falls between the first look and the first wait.
-        let changes = keys.0.store.changes();
+        let changes = keys.0.store.changes::<SigningKeys>();
         keys.turn_if_due().await?;
         keys.load()?;
         let (this, stop) = (keys.clone(), life.stopping());
@@ -221,9 +221,7 @@ impl Keys {
         loop {
             let looked = tokio::select! {
                 change = changes.recv() => match change {
-                    Ok(change) if change.key.space() == SigningKeys::SPACE => self.load(),
-                    Ok(_) => Ok(()),
-                    Err(RecvError::Lagged(_)) => self.load(),
+                    Ok(_) | Err(RecvError::Lagged(_)) => self.load(),
                     Err(RecvError::Closed) => return std::future::pending().await,
                 },
                 () = self.0.clock.sleep(LOOK) => self.turn_if_due().await,

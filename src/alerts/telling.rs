@@ -201,7 +201,7 @@ pub(super) fn start(alerts: Alerts, life: &Lifecycle) {
 
 /// Runs until it is dropped; every await in it may be cut off, because a release is one update.
 async fn watch_held(alerts: &Alerts) {
-    let mut changes = alerts.0.store.changes();
+    let mut changes = alerts.0.store.changes::<Incident>();
     let mut due: Option<BTreeMap<String, Time>> = None;
     loop {
         let round = async {
@@ -247,13 +247,11 @@ async fn sleep_until(alerts: &Alerts, moment: Option<Time>) {
 
 /// What is due by subject, with one change taken in; None when its record cannot be read and a full look shall tell why.
 fn note(alerts: &Alerts, change: &Change, mut due: BTreeMap<String, Time>) -> Option<BTreeMap<String, Time>> {
-    if change.key.space() == Incident::SPACE {
-        let subject = change.key.id();
-        match alerts.0.store.get::<Incident>(subject).ok()?.and_then(|incident| incident.value.due()) {
-            Some(at) => due.insert(subject.to_owned(), at),
-            None => due.remove(subject),
-        };
-    }
+    let subject = change.key.id();
+    match alerts.0.store.get::<Incident>(subject).ok()?.and_then(|incident| incident.value.due()) {
+        Some(at) => due.insert(subject.to_owned(), at),
+        None => due.remove(subject),
+    };
     Some(due)
 }
 

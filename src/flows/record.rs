@@ -62,6 +62,7 @@ impl Record for FlowRecord {
     const SCHEMA: u8 = 1;
     // What a call has come to must be noted, or it is made again; what is new asks for room first.
     const URGENT: bool = true;
+    const BACKLOG: usize = store::CROWD;
 }
 
 /// Something that a flow has said.

@@ -11,7 +11,7 @@ use super::feed::Ended;
 use super::metrics::{self, Numbers};
 use super::record::FlowRecord;
 use super::{Flow, FlowError, Flows};
-use crate::store::{ChangeKind, Record, StoreError};
+use crate::store::{ChangeKind, StoreError};
 
 /// Flows read in one hop.
 const AT_ONCE: usize = 64;
@@ -95,7 +95,7 @@ impl Flows {
 
     /// Follows the store: flows that are gone need no calls any more, and their readers are told.
     pub(super) fn listen(&self) {
-        let (this, stop, mut changes) = (self.clone(), self.0.life.stopping(), self.0.store.changes());
+        let (this, stop, mut changes) = (self.clone(), self.0.life.stopping(), self.0.store.changes::<FlowRecord>());
         self.0.life.supervise("flow feed", async move {
             loop {
                 let change = tokio::select! {
@@ -104,8 +104,7 @@ impl Flows {
                     change = changes.recv() => change,
                 };
                 let change = match change {
-                    Ok(change) if change.key.space() == FlowRecord::SPACE => change,
-                    Ok(_) => continue,
+                    Ok(change) => change,
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "the feed of flows missed {missed} changes; its readers start anew");
                         this.0.feed.lose_all();

@@ -17,7 +17,7 @@ use super::message::Kind;
 use super::{Content, Outbox, OutboxError};
 use crate::clock::{Time, within};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Change, Decision, Expires, Record, StoreError};
+use crate::store::{Change, Decision, Expires, StoreError};
 
 /// The pause after the store failed, or while another process has the right to deliver.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Courier {
                 return;
             }
         };
-        let mut changes = self.outbox.0.store.changes();
+        let mut changes = self.outbox.0.store.changes::<Letter>();
         let mut look_at_all = true;
         while !self.stop.is_cancelled() {
             let round = async {
@@ -126,9 +126,6 @@ impl Courier {
 
     /// Takes in one change; true when its record cannot be read and a full look shall tell why.
     fn note(&mut self, change: &Change) -> bool {
-        if change.key.space() != Letter::SPACE {
-            return false;
-        }
         let id = change.key.id();
         match self.outbox.0.store.get::<Letter>(id) {
             Ok(Some(letter)) => self.remember(id, &letter.value),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SessionRecord;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Change, ChangeKind, Record, Store};
+use crate::store::{Change, ChangeKind, Store};
 
 /// Events kept of one space.
 const KEPT: usize = 1000;
@@ -270,7 +270,7 @@ impl Reader {
 
 /// Follows the store's changes until the process stops.
 pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
-    let (feed, stop, mut changes) = (feed.clone(), life.stopping(), store.changes());
+    let (feed, stop, mut changes) = (feed.clone(), life.stopping(), store.changes::<SessionRecord>());
     life.supervise("session feed", async move {
         loop {
             let change = tokio::select! {
@@ -279,8 +279,7 @@ pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
                 change = changes.recv() => change,
             };
             match change {
-                Ok(change) if change.key.space() == SessionRecord::SPACE => feed.note(&change),
-                Ok(_) => {}
+                Ok(change) => feed.note(&change),
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
                     feed.lose();

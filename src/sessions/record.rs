@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::store::{Kind, Record};
+use crate::store::{self, Kind, Record};
 
 /// A session's record, by `space/id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,7 @@ pub const KINDS: &[Kind] = &[Kind::of::<SessionRecord>()];
 impl Record for SessionRecord {
     const SPACE: &'static str = "session";
     const SCHEMA: u8 = 1;
+    const BACKLOG: usize = store::CROWD;
 }
 
 impl SessionRecord {

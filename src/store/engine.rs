@@ -141,11 +141,12 @@ pub trait Engine: Send + Sync + Debug {
     /// When the disk failed; what is on it is unknown then.
     fn flush(&self) -> Result<(), EngineError>;
 
-    /// Tells subscribers of a change that is durable.
+    /// Tells those who listen to its kind of a change that is durable.
     fn publish(&self, change: Change);
 
-    /// Hears of changes made through any handle to this engine, from now on.
-    fn subscribe(&self) -> broadcast::Receiver<Change>;
+    /// Hears of changes of one kind of records made through any handle to this engine, from now on. Whoever listens first
+    /// decides how far all who listen may lag.
+    fn subscribe(&self, space: &'static str, backlog: usize) -> broadcast::Receiver<Change>;
 
     /// Takes the exclusive right `name`, or None when it is taken.
     fn lease(&self, name: &str) -> Option<Lease>;

@@ -40,7 +40,7 @@ pub struct Following<T> {
 impl Store {
     /// Hears of the changes of one kind of records, from now on.
     pub fn following<T: Record>(&self) -> Following<T> {
-        Following { store: self.clone(), changes: self.changes(), kind: PhantomData }
+        Following { store: self.clone(), changes: self.changes::<T>(), kind: PhantomData }
     }
 }
 
@@ -100,8 +100,7 @@ impl<T: Record> Following<T> {
             };
             loop {
                 match next {
-                    Ok(change) if change.key.space() == T::SPACE => ids.extend([change.key.id().to_owned()]),
-                    Ok(_) => {}
+                    Ok(change) => ids.extend([change.key.id().to_owned()]),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Lagged(_)) => return Ok(()),
                     // The store that we hold a handle to is not closed before we are.

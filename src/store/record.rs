@@ -41,6 +41,9 @@ pub trait Record: Serialize + DeserializeOwned + Send + 'static {
     /// Whether a record may still be stored when the disk is nearly full. For what keeps the portals' sessions alive and what
     /// tells a person of the trouble: small, and as many as the configuration makes; never what a client may send at will.
     const URGENT: bool = false;
+    /// How many changes whoever listens to this kind may lag behind ([`Store::changes`](super::Store::changes)) before he is told to look for
+    /// himself. Each takes 100 bytes as soon as somebody listens.
+    const BACKLOG: usize = 1024;
 
     /// Whether this change only ends what was begun while there was room, such as a login: it is stored also when the disk is nearly
     /// full. So there are never more of these than there was room for beginnings.

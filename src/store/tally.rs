@@ -24,6 +24,9 @@ const ROOM: u64 = 8 << 20;
 /// How many changes may lie between two sums written into the database: what has room, and one for each thread that was
 /// on its way.
 pub(super) const IN_FLIGHT: u64 = ROOM / CHANGE + 1024;
+/// How many changes one flush can make known: each may be the end of one record and the beginning of another. A
+/// [`Record::BACKLOG`](super::Record::BACKLOG) of this loses nothing to a crowd; it takes 1.6 MB.
+pub const CROWD: usize = 2 * IN_FLIGHT as usize;
 
 /// What a database holds. All three wrap around together; nothing but differences is computed with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,11 +8,12 @@
 //! - Opening happens under guard: a damaged file can make sled panic or never return.
 //! - sled never flushes by itself here (`flush_every_ms(None)`); the commit thread says when.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -20,14 +21,9 @@ use tokio::sync::broadcast;
 use super::{Batch, Change, DATABASE, Engine, EngineError, Lease, Leases, Pair, Swap, Table, power};
 use crate::store::fresh;
 use crate::store::guard::guarded;
-use crate::store::tally::IN_FLIGHT;
 
 /// sled's page cache in bytes; its resident size is about six times that.
 const CACHE: u64 = 4 << 20;
-/// What a slow subscriber may lag behind before it is told to look for itself: all that one flush can make known, where each
-/// change may be the end of one record and the beginning of another. 100 bytes each are taken at once, 1.6 MB; the keys of
-/// what lags come to as much again.
-const BACKLOG: usize = 2 * IN_FLIGHT as usize;
 /// How often opening tries again while sled's own lock is being let go, and the pause between: five seconds in all. Seen to
 /// take a few milliseconds, on a busy machine, in one reopening of seventy.
 const RELEASE_TRIES: u32 = 500;
@@ -49,7 +45,8 @@ pub(in crate::store) struct Sled {
     records: sled::Tree,
     expiry: sled::Tree,
     floors: sled::Tree,
-    changes: broadcast::Sender<Change>,
+    /// Who listens to which kind of records.
+    news: RwLock<HashMap<&'static str, broadcast::Sender<Change>>>,
     leases: Arc<Leases>,
     path: PathBuf,
     /// What sled said when it met the end of the disk: it fails now and then from there on, also where it only reads.
@@ -88,11 +85,10 @@ impl Sled {
             Ok(Err(error)) => return Err(error),
             Err(lost) => return Err(EngineError::lost(&files, lost)),
         };
-        let (changes, _) = broadcast::channel(BACKLOG);
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
         tell_made(path)?;
-        let (leases, path, met) = (Arc::default(), path.to_owned(), OnceLock::new());
-        Ok(Self { db, records, expiry, floors, changes, leases, path, met, _lock: lock })
+        let (news, leases, path, met) = (RwLock::default(), Arc::default(), path.to_owned(), OnceLock::new());
+        Ok(Self { db, records, expiry, floors, news, leases, path, met, _lock: lock })
     }
 
     /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
@@ -173,12 +169,16 @@ impl Engine for Sled {
     }
 
     fn publish(&self, change: Change) {
-        // Nobody listening is not an error.
-        let _ = self.changes.send(change);
+        let news = self.news.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listeners) = news.get(change.key.space()) {
+            // Nobody listening any more is not an error.
+            let _ = listeners.send(change);
+        }
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+    fn subscribe(&self, space: &'static str, backlog: usize) -> broadcast::Receiver<Change> {
+        let mut news = self.news.write().unwrap_or_else(PoisonError::into_inner);
+        news.entry(space).or_insert_with(|| broadcast::Sender::new(backlog)).subscribe()
     }
 
     fn lease(&self, name: &str) -> Option<Lease> {

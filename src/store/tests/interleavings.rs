@@ -191,7 +191,7 @@ impl Engine for Memory {
         let _ = self.news.send(change);
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Change> {
+    fn subscribe(&self, _: &'static str, _: usize) -> broadcast::Receiver<Change> {
         self.news.subscribe()
     }
 
