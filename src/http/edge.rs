@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tower::{Layer, Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -125,7 +125,7 @@ where
         let refusal = request.extensions_mut().remove::<Refusal>();
         let id = id_of(&request, refusal.as_ref(), &self.settings);
         let line = Line::new(&request, refusal.is_some());
-        let span = tracing::info_span!("request", method = line.method, path = line.path, id);
+        let span = tracing::info_span!("request", method = line.method(), path = line.path(), id);
         let refused = match refusal {
             Some(refusal) => Some(refusal.problem()),
             None => check_path(request.uri().path()).err(),
@@ -193,31 +193,39 @@ fn loggable(path: &str) -> &str {
 
 /// The log line and the metrics of one request; holds what is known before the request is handed on.
 struct Line {
-    method: String,
-    path: String,
-    route: String,
+    /// None: the request that arrived here only stands for one that could not be read.
+    request: Option<(Method, Uri)>,
+    route: Option<MatchedPath>,
 }
 
 impl Line {
     fn new(request: &Request, refused: bool) -> Self {
-        if refused {
-            // The request that arrived here only stands for one that could not be read.
-            return Self { method: "-".to_owned(), path: "-".to_owned(), route: "refused".to_owned() };
-        }
-        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-        Self {
-            method: request.method().as_str().to_owned(),
-            path: loggable(request.uri().path()).to_owned(),
-            route: route.to_owned(),
+        let shown = (!refused).then(|| (request.method().clone(), request.uri().clone()));
+        Self { request: shown, route: request.extensions().get::<MatchedPath>().cloned() }
+    }
+
+    fn method(&self) -> &str {
+        self.request.as_ref().map_or("-", |(method, _)| method.as_str())
+    }
+
+    fn path(&self) -> &str {
+        self.request.as_ref().map_or("-", |(_, uri)| loggable(uri.path()))
+    }
+
+    fn route(&self) -> &str {
+        match (&self.request, &self.route) {
+            (None, _) => "refused",
+            (Some(_), None) => "unmatched",
+            (Some(_), Some(route)) => route.as_str(),
         }
     }
 
     fn write(&self, status: StatusCode, code: Option<&'static str>, watch: Stopwatch) {
         let elapsed = watch.elapsed();
-        metrics::count(&self.method, &self.route, status.as_u16(), elapsed);
-        let Self { method, path, .. } = self;
+        let (method, path, route) = (self.method(), self.path(), self.route());
+        metrics::count(method, route, status.as_u16(), elapsed);
         let (status, millis) = (status.as_u16(), elapsed.as_millis());
-        if QUIET.contains(&self.route.as_str()) {
+        if QUIET.contains(&route) {
             tracing::debug!(status, millis, code, "{method} {path} answered {status} in {millis} ms");
         } else {
             tracing::info!(status, millis, code, "{method} {path} answered {status} in {millis} ms");

@@ -4,9 +4,11 @@
 
 mod portals;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use ::metrics::{Counter, Histogram};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -147,8 +149,44 @@ pub(super) fn count(method: &str, route: &str, status: u16, elapsed: Duration) {
         "OPTIONS" => "OPTIONS",
         _ => "other",
     };
-    let route = route.to_owned();
-    ::metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status.to_string())
-        .increment(1);
-    ::metrics::histogram!(SECONDS, "method" => method, "route" => route).record(elapsed.as_secs_f64());
+    let numbers = SERIES.read().unwrap_or_else(PoisonError::into_inner).of(method, route, status);
+    let Numbers { requests, seconds } = numbers.unwrap_or_else(|| {
+        let numbers = Numbers::new(method, route, status);
+        // Before there is a recorder, numbers go nowhere and must not be kept.
+        if RECORDER.get().is_some() {
+            SERIES.write().unwrap_or_else(PoisonError::into_inner).keep(method, route, status, &numbers);
+        }
+        numbers
+    });
+    requests.increment(1);
+    seconds.record(elapsed.as_secs_f64());
+}
+
+/// What the recorder has for each route, method and status that was answered: to ask it for them takes longer than to count.
+static SERIES: RwLock<Series> = RwLock::new(Series(BTreeMap::new()));
+
+struct Series(BTreeMap<(&'static str, u16), BTreeMap<String, Numbers>>);
+
+#[derive(Clone)]
+struct Numbers {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl Numbers {
+    fn new(method: &'static str, route: &str, status: u16) -> Self {
+        let (route, status) = (route.to_owned(), status.to_string());
+        let requests = ::metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status);
+        Self { requests, seconds: ::metrics::histogram!(SECONDS, "method" => method, "route" => route) }
+    }
+}
+
+impl Series {
+    fn of(&self, method: &'static str, route: &str, status: u16) -> Option<Numbers> {
+        self.0.get(&(method, status))?.get(route).cloned()
+    }
+
+    fn keep(&mut self, method: &'static str, route: &str, status: u16, numbers: &Numbers) {
+        self.0.entry((method, status)).or_default().insert(route.to_owned(), numbers.clone());
+    }
 }
