@@ -62,6 +62,11 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn freely"))]
 
+/// For the program, its tests and benches alike. What sled builds on one thread it frees on another, and in glibc's allocator
+/// the two wait for one another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod accounts;
 pub mod alerts;
 pub mod app;
