@@ -4,7 +4,7 @@
 # missing, neither the network nor sudo is asked for anything.
 #
 # The demo is built like the tests, not with --release: measured on 2 cores from nothing, with other builds beside it, the
-# dev profile took 3 minutes and the release profile (optimised, thin LTO) 8. The demo waits for a browser, not for us, and
+# dev profile took 3 minutes and the release profile (optimised as a whole) 7. The demo waits for a browser, not for us, and
 # what it builds the tests use again.
 
 SHELL := /bin/bash
