@@ -2,8 +2,8 @@
 //!
 //! Each change takes a ticket after its swap; the thread flushes up to the highest ticket it sees, tells the news of those
 //! changes in the order of their tickets, and then publishes that number. While one flush runs, the next group gathers. A
-//! flush costs the processor as much as ten changes (sled wakes seven threads for it), so after one that several have
-//! waited for, the next begins when as many wait again, or a moment later. Who changes alone is never kept waiting.
+//! flush costs the processor as much as several changes, so after one that several have waited for, the next begins when as
+//! many wait again, or a moment later. Who changes alone is never kept waiting.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

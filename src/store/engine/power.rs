@@ -9,7 +9,7 @@
 //! After a crash sled writes what it has recovered to a new file, gives it its name with `rename(2)` and then overwrites
 //! the parts of the log that the file stands for. A power cut that kept the overwriting and lost the name left a store that
 //! did not open: here a rename returns when the name is on the disk. [`renames`] proves it as [`syncs`] does.
-#![expect(unsafe_code, reason = "overrides a C symbol; the only way short of a vendored sled")]
+#![expect(unsafe_code, reason = "overrides a C symbol, for sled as it was published too")]
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
