@@ -87,11 +87,12 @@ pub fn compact(store: &Path, wishes: Wishes, watch: &mut Watch<'_>) -> Result<Co
             return Err(error);
         }
     };
-    let mut aside = site.put_in_place(Why::Asked, &stamp(wishes.now))?;
+    let why = if wishes.keep { Why::Asked } else { Why::Unwanted };
+    let mut aside = site.put_in_place(why, &stamp(wishes.now))?;
     if !wishes.keep
         && let Some(old) = aside.take()
     {
-        fresh::discard(store, &old)?;
+        fresh::remove(&old)?;
     }
     Ok(Compacted { records: sum.count, before, after: size(&database)?, aside })
 }

@@ -7,9 +7,9 @@
 //! .nightporter-building/sled      is being written; worth nothing           a start removes it
 //! .nightporter-built-NAME/sled    whole and on the disk: it shall be used   a start goes on from here
 //!   sled → sled.NAME,  .nightporter-built-NAME/sled → sled                  NAME: before-STAMP or damaged-STAMP
-//! ```
-//!
+//!   sled → .nightporter-old-NAME,  the same                                 NAME: unwanted-STAMP
 //! .nightporter-old-NAME           replaced, and nobody wants it             a start removes it
+//! ```
 //!
 //! The step from `building` to `built` is one rename, and it decides: killed before it, the old database is found,
 //! afterwards the new one. The old one keeps its name until it is whole under another or nobody's any more: what is half
@@ -148,7 +148,7 @@ impl Site {
         first.map_or(true, |first| !first.is_empty())
     }
 
-    /// Puts the new database in the old one's place; tells where the old one is now.
+    /// Puts the new database in the old one's place; tells where the old one is now. One that is unwanted goes with the next start.
     pub(super) fn put_in_place(self, why: Why, stamp: &str) -> Result<Option<PathBuf>, EngineError> {
         let name = format!("{}{stamp}", why.name());
         let built = self.store.join(format!("{BUILT}{name}"));
@@ -162,6 +162,8 @@ impl Site {
 pub(super) enum Why {
     /// Somebody wanted another one.
     Asked,
+    /// The new one says the same.
+    Unwanted,
     /// It was damaged, and nobody was asked.
     Damaged,
 }
@@ -171,17 +173,10 @@ impl Why {
     const fn name(self) -> &'static str {
         match self {
             Self::Asked => "before-",
+            Self::Unwanted => "unwanted-",
             Self::Damaged => "damaged-",
         }
     }
-}
-
-/// Removes a database that was put aside, under a name that nobody would trust.
-pub(super) fn discard(store: &Path, aside: &Path) -> Result<(), EngineError> {
-    let name = aside.file_name().unwrap_or_default().to_string_lossy();
-    let old = store.join(format!("{OLD}{name}"));
-    rename(aside, &old)?;
-    remove(&old)
 }
 
 /// How many databases lie aside for that reason.
@@ -224,7 +219,8 @@ pub(super) fn settle(store: &Path) -> Result<(), EngineError> {
 /// The two renames, or what is left of them.
 fn exchange(store: &Path, built: &Path, name: &str) -> Result<Option<PathBuf>, EngineError> {
     let (database, fresh) = (store.join(DATABASE), built.join(DATABASE));
-    let before = store.join(format!("{ASIDE}{name}"));
+    let prefix = if name.starts_with(Why::Unwanted.name()) { OLD } else { ASIDE };
+    let before = store.join(format!("{prefix}{name}"));
     if fresh.exists() {
         if database.exists() {
             rename(&database, &before)?;
@@ -286,23 +282,27 @@ mod tests {
     fn what_a_kill_left_half_removed_is_removed_and_what_was_put_aside_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path();
-        for name in ["sled.before-1", ".nightporter-old-sled.before-2", ".nightporter-building"] {
+        for name in ["sled.before-1", ".nightporter-old-unwanted-2", ".nightporter-building"] {
             fs::create_dir(store.join(name)).unwrap();
             fs::write(store.join(name).join("db"), "x").unwrap();
         }
         drop(Site::claim(store).unwrap());
         assert_eq!(names(store), ["lock", "sled.before-1"]);
-        discard(store, &store.join("sled.before-1")).unwrap();
-        assert_eq!(names(store), ["lock"]);
     }
 
     #[test]
-    fn half_a_removal_has_no_name_to_trust() {
-        let dir = tempfile::tempdir().unwrap();
-        let aside = dir.path().join("sled.before-1");
-        // What is no directory cannot be removed as one, as if the process had ended there.
-        fs::write(&aside, "x").unwrap();
-        discard(dir.path(), &aside).unwrap_err();
-        assert_eq!(names(dir.path()), [".nightporter-old-sled.before-1"]);
+    fn a_kill_in_the_exchange_leaves_nothing_of_what_is_unwanted() {
+        let directory = |path: PathBuf| fs::create_dir_all(path.join("part")).unwrap();
+        // Before the first rename, between the two, and after both.
+        for left in [
+            &["sled", ".nightporter-built-unwanted-1/sled"] as &[_],
+            &[".nightporter-old-unwanted-1", ".nightporter-built-unwanted-1/sled"],
+            &[".nightporter-old-unwanted-1", ".nightporter-built-unwanted-1", "sled"],
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            left.iter().for_each(|name| directory(dir.path().join(name)));
+            settle(dir.path()).unwrap();
+            assert_eq!(names(dir.path()), ["sled"], "{left:?}");
+        }
     }
 }
