@@ -37,13 +37,21 @@ pub(super) async fn wait(config: &config::Store) {
 pub(super) fn watch(store: &Store, alerts: Alerts, ground: &Ground) {
     let (mut room, stop) = (store.room(), ground.life.stopping());
     ground.life.supervise("disk room", async move {
-        let mut told = None;
+        let (mut told, mut logged) = (None, None);
         loop {
             let now = *room.borrow_and_update();
             if told != Some(now.low) {
+                let first = logged.replace(now.low) != Some(now.low);
+                if first && now.low {
+                    let free = now.free >> 20;
+                    tracing::error!(free, "the disk is nearly full ({free} MiB free): new records are refused");
+                }
                 match tell(&alerts, now).await {
                     Ok(()) => told = Some(now.low),
-                    Err(error) => tracing::error!(%error, "nobody could be told of the disk's room: {error}"),
+                    Err(error) if first => {
+                        tracing::error!(%error, "nobody could be told of the disk's room: {error}; trying on");
+                    }
+                    Err(_) => {}
                 }
             }
             tokio::select! {
@@ -61,7 +69,6 @@ async fn tell(alerts: &Alerts, Room { free, reserve, low }: Room) -> Result<(), 
         let body = format!("{free} MiB are free. New records are stored again.");
         return alerts.resolve(SUBJECT, "The disk has room again", &body).await.map(|_| ());
     }
-    tracing::error!(free, reserve, "the disk is nearly full ({free} MiB free): new records are refused");
     let alert = Alert {
         cause: CAUSE.to_owned(),
         title: "The disk is nearly full: new records are refused".to_owned(),
