@@ -178,3 +178,17 @@ fn on_a_full_disk_the_commands_ask_for_room_and_not_for_a_restore() {
     disk.clear();
     house.ok(&["backup", "a.snapshot", "--config", "porter.toml"]);
 }
+
+#[test]
+fn a_disk_that_cannot_be_written_is_told_with_the_path_and_nothing_is_lost() {
+    let house = House::new();
+    let Some(disk) = SmallDisk::mount(house.path("disk"), "48m") else { return };
+    house.write("porter.toml", &config(&disk));
+    house.ok(&["token", "add", "app", "--scope", "sessions", "--config", "porter.toml"]);
+    disk.set_read_only(true);
+    let refused = house.run(&["serve", "--listen", "127.0.0.1:0", "--config", "porter.toml"]);
+    assert_eq!(refused.code, 77, "{refused:?}");
+    assert!(refused.err.contains("disk/store/sled/mark: Read-only file system"), "{refused:?}");
+    disk.set_read_only(false);
+    assert!(house.ok(&["token", "list", "--config", "porter.toml"]).contains("app"));
+}

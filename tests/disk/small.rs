@@ -52,6 +52,13 @@ impl SmallDisk {
         fs::remove_file(self.filler()).unwrap();
     }
 
+    /// Lets nobody write to it, as a kernel does that has met a fault; or lets them again.
+    #[allow(dead_code, reason = "each test uses its part of it")]
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
+        assert!(Command::new("mount").args(["-o", options]).arg(&self.0).status().unwrap().success());
+    }
+
     fn filler(&self) -> PathBuf {
         self.0.join("filler")
     }
