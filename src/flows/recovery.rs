@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
-
 use super::feed::Ended;
 use super::metrics::{self, Numbers};
 use super::record::FlowRecord;
 use super::{Flow, FlowError, Flows};
-use crate::store::{ChangeKind, StoreError};
+use crate::store::{Change, ChangeKind, Heard, StoreError};
 
 /// Flows read in one hop.
 const AT_ONCE: usize = 64;
@@ -95,31 +93,21 @@ impl Flows {
 
     /// Follows the store: flows that are gone need no calls any more, and their readers are told.
     pub(super) fn listen(&self) {
-        let (this, stop, mut changes) = (self.clone(), self.0.life.stopping(), self.0.store.changes::<FlowRecord>());
-        self.0.life.supervise("flow feed", async move {
-            loop {
-                let change = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    change = changes.recv() => change,
-                };
-                let change = match change {
-                    Ok(change) => change,
-                    Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!(missed, "the feed of flows missed {missed} changes; its readers start anew");
-                        this.0.feed.lose_all();
-                        continue;
-                    }
-                    Err(RecvError::Closed) => return stop.cancelled().await,
-                };
-                let ended = match change.kind {
-                    ChangeKind::Put { .. } => continue,
-                    ChangeKind::Deleted { .. } => Ended::Deleted,
-                    ChangeKind::Expired { .. } => Ended::Expired,
-                };
-                this.0.running.cut(change.key.id(), |_| false);
-                this.0.feed.end(change.key.id(), ended);
+        let (this, stop, hearing) = (self.clone(), self.0.life.stopping(), self.0.store.hearing::<FlowRecord>());
+        let hear = move |heard| match heard {
+            Heard::Change(Change { key, kind: ChangeKind::Deleted { .. } }) => this.ended(key.id(), Ended::Deleted),
+            Heard::Change(Change { key, kind: ChangeKind::Expired { .. } }) => this.ended(key.id(), Ended::Expired),
+            Heard::Change(Change { kind: ChangeKind::Put { .. }, .. }) => {}
+            Heard::Missed(missed) => {
+                tracing::warn!(missed, "the feed of flows missed {missed} changes; its readers start anew");
+                this.0.feed.lose_all();
             }
-        });
+        };
+        self.0.life.supervise("flow feed", async move { hearing.each(&stop, hear).await });
+    }
+
+    fn ended(&self, id: &str, how: Ended) {
+        self.0.running.cut(id, |_| false);
+        self.0.feed.end(id, how);
     }
 }

@@ -8,13 +8,12 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::SessionRecord;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Change, ChangeKind, Store};
+use crate::store::{Change, ChangeKind, Heard, Store};
 
 /// Events kept of one space.
 const KEPT: usize = 1000;
@@ -219,11 +218,16 @@ impl Feed {
 impl Journals {
     fn note(&mut self, space: &str, id: &str, happened: Happened, version: u64) {
         self.latest += 1;
-        if !self.by_space.contains_key(space) && self.by_space.len() >= SPACES {
+        if self.by_space.len() >= SPACES && !self.by_space.contains_key(space) {
             self.forget_quietest();
         }
-        let fresh = Journal { events: VecDeque::new(), forgotten: self.forgotten };
-        let journal = self.by_space.entry(space.to_owned()).or_insert(fresh);
+        let journal = match self.by_space.get_mut(space) {
+            Some(journal) => journal,
+            None => {
+                let fresh = Journal { events: VecDeque::new(), forgotten: self.forgotten };
+                self.by_space.entry(space.to_owned()).or_insert(fresh)
+            }
+        };
         journal.events.push_back(Event { number: self.latest, id: id.to_owned(), happened, version });
         if journal.events.len() > KEPT
             && let Some(gone) = journal.events.pop_front()
@@ -270,24 +274,15 @@ impl Reader {
 
 /// Follows the store's changes until the process stops.
 pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
-    let (feed, stop, mut changes) = (feed.clone(), life.stopping(), store.changes::<SessionRecord>());
-    life.supervise("session feed", async move {
-        loop {
-            let change = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = changes.recv() => change,
-            };
-            match change {
-                Ok(change) => feed.note(&change),
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
-                    feed.lose();
-                }
-                Err(RecvError::Closed) => return stop.cancelled().await,
-            }
+    let (feed, stop, hearing) = (feed.clone(), life.stopping(), store.hearing::<SessionRecord>());
+    let hear = move |heard| match heard {
+        Heard::Change(change) => feed.note(&change),
+        Heard::Missed(missed) => {
+            tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
+            feed.lose();
         }
-    });
+    };
+    life.supervise("session feed", async move { hearing.each(&stop, hear).await });
 }
 
 #[cfg(test)]

@@ -12,9 +12,13 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Record, Store, StoreError};
+use crate::clock;
 
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long changes gather before they are heard: to be woken for those of each flush costs a busy machine more than to hear
+/// them, and no reader of a feed notices.
+const GATHER: Duration = Duration::from_millis(5);
 /// Records looked at together, when so many have changed.
 const BATCH: usize = 64;
 
@@ -29,7 +33,20 @@ pub trait Follower: Sync {
     }
 }
 
-/// The changes of the records of the kind `T`, heard from the moment this is made.
+/// The changes of one kind of records themselves, heard from the moment this is made.
+#[derive(Debug)]
+pub struct Hearing(broadcast::Receiver<Change>);
+
+/// What there is to hear.
+#[derive(Debug)]
+pub enum Heard {
+    /// This.
+    Change(Change),
+    /// So many changes that they were missed.
+    Missed(u64),
+}
+
+/// Who looks at the records of the kind `T` when they change. The changes are heard from the moment this is made.
 #[derive(Debug)]
 pub struct Following<T> {
     store: Store,
@@ -38,10 +55,50 @@ pub struct Following<T> {
 }
 
 impl Store {
-    /// Hears of the changes of one kind of records, from now on.
+    /// Hears the changes of one kind of records, from now on.
+    pub fn hearing<T: Record>(&self) -> Hearing {
+        Hearing(self.changes::<T>())
+    }
+
+    /// Looks at the records of one kind when they change, from now on.
     pub fn following<T: Record>(&self) -> Following<T> {
         Following { store: self.clone(), changes: self.changes::<T>(), kind: PhantomData }
     }
+}
+
+impl Hearing {
+    /// Tells `hear` of each change, in order, until `stop`. A change may be told [`GATHER`] late.
+    pub async fn each(mut self, stop: &CancellationToken, mut hear: impl FnMut(Heard)) {
+        loop {
+            let mut heard = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                change = self.0.recv() => at_once(change),
+            };
+            loop {
+                match heard {
+                    Ok(change) => hear(Heard::Change(change)),
+                    Err(TryRecvError::Lagged(missed)) => hear(Heard::Missed(missed)),
+                    Err(TryRecvError::Empty) => break,
+                    // The store ends with whoever is to stop.
+                    Err(TryRecvError::Closed) => return stop.cancelled().await,
+                }
+                heard = self.0.try_recv();
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = clock::pause(GATHER) => {}
+            }
+        }
+    }
+}
+
+/// As if it had not been waited for.
+fn at_once(change: Result<Change, RecvError>) -> Result<Change, TryRecvError> {
+    change.map_err(|error| match error {
+        RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
+        RecvError::Closed => TryRecvError::Closed,
+    })
 }
 
 impl<T: Record> Following<T> {
@@ -92,11 +149,7 @@ impl<T: Record> Following<T> {
             let mut next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                change = self.changes.recv() => match change {
-                    Ok(change) => Ok(change),
-                    Err(RecvError::Lagged(missed)) => Err(TryRecvError::Lagged(missed)),
-                    Err(RecvError::Closed) => Err(TryRecvError::Closed),
-                },
+                change = self.changes.recv() => at_once(change),
             };
             loop {
                 match next {
@@ -126,7 +179,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::clock::{self, Clock, Time};
+    use crate::clock::{Clock, Time};
     use crate::lifecycle::Lifecycle;
     use crate::store::{Decision, Durability, Expires};
 
