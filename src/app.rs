@@ -129,6 +129,9 @@ pub enum StartError {
     /// The place for browsers is not usable.
     #[error(transparent)]
     Browser(#[from] browsers::BrowserError),
+    /// There are no threads for connections.
+    #[error("the threads that serve connections cannot be started: {0}")]
+    Workers(io::Error),
     /// The host's certificate authorities cannot be read.
     #[error("the host's certificate authorities cannot be read ({0}); install ca-certificates")]
     Authorities(io::Error),

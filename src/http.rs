@@ -1,6 +1,6 @@
 //! The edge: HTTP/1.1 in, problems and answers out. Extract → one domain call → map; no rule of any domain lives here.
 //!
-//! Bytes pass the rooms in this order: [`server`] accepts and owns connections, `wire` judges heads before hyper parses
+//! Bytes pass the rooms in this order: [`server`] accepts and owns connections, which run on [`workers`], `wire` judges heads before hyper parses
 //! them, [`edge`] surrounds every route with what all of them share (id, log, metrics, panics, limits), and the
 //! extractors in [`json`], [`params`], [`body`] and [`etag`] turn requests into values or a [`problem`].
 //!
@@ -38,3 +38,4 @@ pub mod sessions;
 pub mod tls;
 pub mod users;
 mod wire;
+pub mod workers;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,8 @@ pub struct Lifecycle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// The runtime on which this life began, for what is spawned on another: by a request, which is served elsewhere.
+    home: Option<Handle>,
     stop: CancellationToken,
     tracker: TaskTracker,
     failure: watch::Sender<Option<String>>,
@@ -43,9 +46,10 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// A life with no tasks yet.
+    /// A life with no tasks yet. They run on the runtime that this is called on, if there is one, or on that of their spawner.
     pub fn new() -> Self {
         Self(Arc::new(Shared {
+            home: Handle::try_current().ok(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
             failure: watch::Sender::new(None),
@@ -60,12 +64,17 @@ impl Lifecycle {
 
     /// Runs a task that lives as long as the process. Ending before [`Lifecycle::stopping`] is a failure like a panic.
     pub fn supervise(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        self.run(name.into(), true, task);
+        self.run(None, name.into(), true, task);
     }
 
-    /// Runs a task that may end when its work is done. A panic in it is a failure of the process.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-    fn run(&self, name: String, forever: bool, task: impl Future<Output = ()> + Send + 'static) {
+    fn run(
+        &self,
+        place: Option<&Handle>,
+        name: String,
+        forever: bool,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let shared = Arc::clone(&self.0);
         let task = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
@@ -76,12 +85,21 @@ impl Lifecycle {
                 Ok(()) => {}
             }
         };
-        tokio::spawn(self.0.tracker.track_future(task));
+        let task = self.0.tracker.track_future(task);
+        match place.or(self.0.home.as_ref()) {
+            Some(place) => place.spawn(task),
+            None => tokio::spawn(task),
+        };
     }
 
     /// Runs a task that may end when its work is done. A panic in it is a failure of the process.
     pub fn spawn(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
-        self.run(name.into(), false, task);
+        self.run(None, name.into(), false, task);
+    }
+
+    /// As [`Lifecycle::spawn`], on the runtime `place`.
+    pub fn spawn_on(&self, place: &Handle, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        self.run(Some(place), name.into(), false, task);
     }
 
     /// Runs `work` on a named thread of its own, for what blocks for as long as the process lives. A panic in it is a

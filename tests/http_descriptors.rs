@@ -9,6 +9,7 @@ use nightporter::http::edge::{Edge, Settings};
 use nightporter::http::limits::Limits;
 use nightporter::http::listener::Listener;
 use nightporter::http::server::Server;
+use nightporter::http::workers::Workers;
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -27,7 +28,7 @@ async fn without_descriptors_connections_wait_and_are_served_later() {
         limits: Limits::default(),
     };
     let edge = Edge::new(OpenApiRouter::new().route("/hello", get(async || "hello")), settings);
-    let server = Server::new(edge, Limits::default(), &life, life.stopping());
+    let server = Server::new(edge, Limits::default(), &life, Workers::start().unwrap(), life.stopping());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = server.serve("test", Listener::Tcp(listener)).unwrap();
 

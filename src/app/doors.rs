@@ -22,6 +22,7 @@ use crate::http::listener::Listener;
 use crate::http::metrics::Metrics;
 use crate::http::server::Server;
 use crate::http::tls::Tls;
+use crate::http::workers::Workers;
 use crate::operators::Scope;
 
 /// Connections that may wait in the kernel until they are accepted: a burst of clients that all come back at once.
@@ -63,7 +64,8 @@ impl Doors {
         let url = format!("{scheme}://{address}");
         let place = Place { url: url.clone(), metrics_url, store: config.store.path.clone() };
 
-        let opening = Opening { ground, limits: limits(server), stop: CancellationToken::new(), server };
+        let workers = Workers::start().map_err(StartError::Workers)?;
+        let opening = Opening { ground, limits: limits(server), workers, stop: CancellationToken::new(), server };
         let health = Health::new(ground.readiness.clone(), &ground.clock);
         let guarded = metrics
             .clone()
@@ -122,6 +124,7 @@ impl Doors {
 struct Opening<'a> {
     ground: &'a Ground,
     limits: Limits,
+    workers: Workers,
     stop: CancellationToken,
     server: &'a config::Server,
 }
@@ -134,7 +137,8 @@ impl Opening<'_> {
             trusted_proxies: TrustedProxies::new(self.server.trusted_proxies.iter().copied()),
             limits: self.limits,
         };
-        let server = Server::new(Edge::new(routes, settings), self.limits, &self.ground.life, self.stop.clone());
+        let (edge, workers, stop) = (Edge::new(routes, settings), self.workers.clone(), self.stop.clone());
+        let server = Server::new(edge, self.limits, &self.ground.life, workers, stop);
         server.serve(name, listener);
         server
     }

@@ -179,6 +179,7 @@ impl From<StartError> for Failure {
             | StartError::Untold(_)
             | StartError::Outbox(_)
             | StartError::Browser(_)
+            | StartError::Workers(_)
             | StartError::Authorities(_)
             | StartError::Bench(_)
             | StartError::Flows(_)

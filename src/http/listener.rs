@@ -1,9 +1,10 @@
 //! Where connections come from: TCP, TCP with TLS, or a Unix socket. Accepts; serving is the server's part.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
+use std::os::unix;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
 use super::client::Peer;
@@ -20,11 +21,11 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// A connection before its first byte; the TLS handshake is still to be done, on the connection's own task.
+/// A connection before its first byte, of no runtime yet; the TLS handshake is still to be done, on the connection's own task.
 pub(super) enum Accepted {
-    Tcp(TcpStream),
-    Tls(TcpStream, TlsAcceptor),
-    Unix(UnixStream),
+    Tcp(net::TcpStream),
+    Tls(net::TcpStream, TlsAcceptor),
+    Unix(unix::net::UnixStream),
 }
 
 impl Listener {
@@ -50,15 +51,15 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 let credentials = stream.peer_cred()?;
                 let peer = Peer::Unix { uid: credentials.uid(), pid: credentials.pid() };
-                Ok((Accepted::Unix(stream), peer))
+                Ok((Accepted::Unix(stream.into_std()?), peer))
             }
         }
     }
 }
 
-async fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+async fn accept_tcp(listener: &TcpListener) -> io::Result<(net::TcpStream, Peer)> {
     let (stream, peer) = listener.accept().await?;
     // Answers are written whole; waiting to fill a segment would only delay them. Failing means the peer has gone.
     let _ = stream.set_nodelay(true);
-    Ok((stream, Peer::Tcp(peer)))
+    Ok((stream.into_std()?, Peer::Tcp(peer)))
 }

@@ -1,4 +1,4 @@
-//! Accepts connections, serves each on a task of its own, and drains them when told to stop. hyper's own connection
+//! Accepts connections, serves each on a task of its own on one of the [`workers`](super::workers), and drains them when told to stop. hyper's own connection
 //! under the router instead of `axum::serve`, which has no limits. Knows nothing of routes.
 //!
 //! A client that closes its connection, or only its sending half, has lost interest: its handler is dropped where it
@@ -14,16 +14,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tower::Service;
 
+use super::body::Paced;
 use super::client::Peer;
 use super::edge::Edge;
 use super::exchange::{Exchange, Guarded};
@@ -31,6 +34,7 @@ use super::leftover::Leftover;
 use super::limits::Limits;
 use super::listener::{Accepted, Listener};
 use super::wire::Wire;
+use super::workers::Workers;
 use crate::clock;
 use crate::lifecycle::Lifecycle;
 
@@ -46,6 +50,7 @@ struct Shared {
     edge: Edge,
     limits: Limits,
     life: Lifecycle,
+    workers: Workers,
     stop: CancellationToken,
     connections: TaskTracker,
 }
@@ -53,8 +58,8 @@ struct Shared {
 impl Server {
     /// A server that stops accepting and drains when `stop` is cancelled: [`Lifecycle::stopping`], or a token that
     /// is cancelled before it, so that requests in flight still find the parts they need.
-    pub fn new(edge: Edge, limits: Limits, life: &Lifecycle, stop: CancellationToken) -> Self {
-        Self(Arc::new(Shared { edge, limits, life: life.clone(), stop, connections: TaskTracker::new() }))
+    pub fn new(edge: Edge, limits: Limits, life: &Lifecycle, workers: Workers, stop: CancellationToken) -> Self {
+        Self(Arc::new(Shared { edge, limits, life: life.clone(), workers, stop, connections: TaskTracker::new() }))
     }
 
     /// Starts serving `listener`; `name` is for the log. Returns the TCP address bound, if it is one.
@@ -92,7 +97,7 @@ async fn accept(shared: Arc<Shared>, name: String, listener: Listener) {
             Ok(((stream, peer), place)) => {
                 pause = ACCEPT_PAUSE.0;
                 let task = shared.connections.track_future(connection(Arc::clone(&shared), stream, peer, place));
-                shared.life.spawn("http connection", task);
+                shared.life.spawn_on(shared.workers.next(), "http connection", task);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -115,14 +120,14 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 async fn connection(shared: Arc<Shared>, stream: Accepted, peer: Peer, place: OwnedSemaphorePermit) {
     let conversing = async {
         match stream {
-            Accepted::Tcp(stream) => converse(&shared, stream, peer, place).await,
-            Accepted::Unix(stream) => converse(&shared, stream, peer, place).await,
+            Accepted::Tcp(stream) => converse(&shared, TcpStream::from_std(stream)?, peer, place).await,
+            Accepted::Unix(stream) => converse(&shared, UnixStream::from_std(stream)?, peer, place).await,
             Accepted::Tls(stream, acceptor) => {
-                let handshake = clock::within(shared.limits.handshake, acceptor.accept(stream));
+                let handshake = acceptor.accept(TcpStream::from_std(stream)?);
                 tokio::select! {
                     biased;
                     () = shared.stop.cancelled() => {}
-                    done = handshake => match done {
+                    done = clock::within(shared.limits.handshake, handshake) => match done {
                         Ok(Ok(stream)) => converse(&shared, stream, peer, place).await,
                         Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake failed: {error}"),
                         Err(error) => tracing::debug!(?peer, "TLS handshake not finished: {error}"),
@@ -130,11 +135,14 @@ async fn connection(shared: Arc<Shared>, stream: Accepted, peer: Peer, place: Ow
                 }
             }
         }
+        io::Result::Ok(())
     };
     // Handlers are caught closer to the request. What is left is an answer's body that panics while it is sent: the
     // client sees it break off, and nobody else is harmed.
-    if AssertUnwindSafe(conversing).catch_unwind().await.is_err() {
-        tracing::error!(?peer, "an answer panicked while it was being sent; its connection is cut");
+    match AssertUnwindSafe(conversing).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(?peer, %error, "a connection cannot be served: {error}"),
+        Err(_) => tracing::error!(?peer, "an answer panicked while it was being sent; its connection is cut"),
     }
 }
 
@@ -147,8 +155,9 @@ where
 {
     let exchange = Arc::new(Exchange::default());
     let wire = Wire::new(stream, Arc::clone(&exchange), shared.limits, place);
-    let service =
-        hyper::service::service_fn(|request| answer(shared.edge.clone(), Arc::clone(&exchange), peer, request));
+    let service = hyper::service::service_fn(|request| {
+        answer(shared.edge.clone(), shared.limits.body_idle, Arc::clone(&exchange), peer, request)
+    });
     let conversing = http1::Builder::new()
         // The wire keeps the time: hyper's timer cannot tell an idle connection from a slow head.
         .header_read_timeout(None)
@@ -157,10 +166,12 @@ where
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut conversing = pin!(conversing);
+    // Asked only when it calls: to ask the token itself at every turn takes a lock that all connections share.
+    let mut stopping = FuturesUnordered::from_iter([shared.stop.cancelled()]);
     let ended = tokio::select! {
         biased;
         ended = conversing.as_mut() => Ok(ended),
-        () = shared.stop.cancelled() => {
+        Some(()) = stopping.next() => {
             conversing.as_mut().graceful_shutdown();
             clock::within(shared.limits.drain, conversing).await
         }
@@ -174,19 +185,21 @@ where
 
 async fn answer(
     edge: Edge,
+    idle: Duration,
     exchange: Arc<Exchange>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<Guarded>, Infallible> {
     let (refusal, busy) = exchange.take();
     let (head, body) = request.into_parts();
-    let (body, leftover) = Leftover::lend(&head.headers, Body::new(body));
-    let mut request = Request::from_parts(head, body);
+    let (body, leftover) = Leftover::lend(&head.headers, body);
+    let mut request = Request::from_parts(head, Body::new(Paced::new(body, idle)));
     request.extensions_mut().insert(peer);
     if let Some(refusal) = refusal {
-        request.extensions_mut().insert(refusal);
+        request.extensions_mut().insert(*refusal);
     }
-    let mut response = edge.into_router().oneshot(request).await?;
+    // The router is always ready.
+    let mut response = edge.into_router().call(request).await?;
     leftover.settle(&mut response).await;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         exchange.upgrade();

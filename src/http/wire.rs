@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::{Buf, BytesMut};
@@ -47,8 +48,9 @@ pub(super) struct Wire<S> {
     /// What is being waited for, and since when.
     silence: Option<(Wait, Stopwatch)>,
     /// Goes off when the silence may have lasted too long. It outlives the silence that it was set for: to set one for every
-    /// request would cost more than to look again when it goes off too early.
-    timer: Option<(Wait, Timer)>,
+    /// request would cost more than to look again when it goes off too early. With the span that it was set for: for a shorter
+    /// one it would go off too late.
+    timer: Option<(Duration, Timer)>,
     /// Something was written since the silence began.
     wrote: bool,
     /// No request has come yet.
@@ -205,13 +207,13 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
                 }
             };
             match &mut self.timer {
-                Some((kind, timer)) if *kind == wait => {
+                Some((set, timer)) if *set == span => {
                     if timer.as_mut().poll(cx).is_pending() {
                         return None;
                     }
                     self.timer = None;
                 }
-                timer => *timer = Some((wait, Box::pin(clock::pause(span.saturating_sub(since.elapsed()))))),
+                timer => *timer = Some((span, Box::pin(clock::pause(span.saturating_sub(since.elapsed()))))),
             }
             if self.timer.is_none() && since.elapsed() >= span {
                 self.silence = None;
@@ -242,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
 /// that they are judged instead of waited for.
 fn end_of_head(input: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(3);
-    (from..input.len()).filter(|at| input[*at] == b'\n').find_map(|at| match &input[at + 1..] {
+    memchr::memchr_iter(b'\n', &input[from..]).map(|at| from + at).find_map(|at| match &input[at + 1..] {
         [b'\n', ..] => Some(at + 2),
         [b'\r', b'\n', ..] => Some(at + 3),
         _ => None,
