@@ -12,9 +12,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::{constant_time, digest, hmac};
 use serde::{Deserialize, Deserializer};
-use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ids::Random;
@@ -43,7 +42,7 @@ impl fmt::Debug for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        same(self.0.as_bytes(), other.0.as_bytes())
     }
 }
 
@@ -90,7 +89,7 @@ pub fn base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Whether two byte strings are equal, in time that depends on their lengths only.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
-    a.ct_eq(b).into()
+    constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 /// Seals and opens what is stored, with one 256-bit key for the whole store.

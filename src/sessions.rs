@@ -168,7 +168,7 @@ impl Sessions {
     /// [`SessionError::Space`], [`SessionError::Id`], or a failing store.
     pub async fn get(&self, space: &str, id: &str) -> Result<Option<Session>, SessionError> {
         let stored = self.0.store.read::<SessionRecord>(&key(space, id)?).await?;
-        Ok(stored.map(|stored| Session::new(id, stored)))
+        Ok(stored.map(|stored| Session::new(id, stored, None)))
     }
 
     /// Puts `wish` in the place of what was there, or makes the session; its life begins anew. True: it was made.
@@ -267,7 +267,7 @@ impl Sessions {
         let limit = limit.clamp(1, MAX_PAGE);
         let listed = self.0.store.list_within::<SessionRecord>(&prefix, after.as_deref(), limit, PAGE_BYTES);
         let (page, more) = listed.await?;
-        let sessions = page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored));
+        let sessions = page.into_iter().map(|(key, stored)| Session::new(&key[prefix.len()..], stored, None));
         let sessions = sessions.collect::<Vec<_>>();
         let next = sessions.last().filter(|_| more).map(|last| last.id.clone());
         Ok((sessions, next))
@@ -309,7 +309,9 @@ impl Sessions {
         let updated = self.0.store.update::<SessionRecord, _>(key, decide).await?;
         let made = updated.answer?;
         let stored = updated.record.ok_or(SessionError::Missing)?;
-        Ok((Session::new(id, stored), made))
+        // What was put as it came needs no second look to be known as JSON.
+        let data = wish.data.filter(|_| matches!(change, Change::Replace | Change::Make));
+        Ok((Session::new(id, stored, data.map(ToOwned::to_owned)), made))
     }
 }
 
@@ -338,24 +340,30 @@ fn next(
 }
 
 impl Session {
-    fn new(id: &str, stored: Stored<SessionRecord>) -> Self {
+    /// What is stored under `id`; `data` when it is at hand as JSON already.
+    fn new(id: &str, stored: Stored<SessionRecord>, data: Option<Box<RawValue>>) -> Self {
         let Stored { version, expires, value } = stored;
         let ttl = value.ttl();
-        // Written only after it was read as JSON, and guarded by the record's checksum since.
-        let data = RawValue::from_string(value.data).unwrap_or_else(|_| RawValue::NULL.to_owned());
         let (created_at, updated_at) = (value.created_at, value.updated_at);
+        // Written only after it was read as JSON, and guarded by the record's checksum since.
+        let read = || RawValue::from_string(value.data).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        let data = data.unwrap_or_else(read);
         let expires_at = expires.unwrap_or(updated_at + ttl);
         Self { id: id.to_owned(), version, data, ttl, created_at, updated_at, expires_at }
     }
 }
 
 fn prefix(space: &str) -> Result<String, SessionError> {
-    if config::is_name(space) { Ok(format!("{space}/")) } else { Err(SessionError::Space) }
+    if config::is_name(space) { Ok([space, "/"].concat()) } else { Err(SessionError::Space) }
 }
 
 fn key(space: &str, id: &str) -> Result<String, SessionError> {
     let plain = !id.contains('/') && !id.chars().any(char::is_control);
     // Clients that follow the URL standard never send the last two as they are.
     let fits = plain && (1..=MAX_ID).contains(&id.len()) && id != "." && id != "..";
-    if fits { Ok(prefix(space)? + id) } else { Err(prefix(space).err().unwrap_or(SessionError::Id)) }
+    match (config::is_name(space), fits) {
+        (true, true) => Ok([space, "/", id].concat()),
+        (true, false) => Err(SessionError::Id),
+        (false, _) => Err(SessionError::Space),
+    }
 }

@@ -44,10 +44,10 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
 /// Writes a duration the way [`parse`] reads it, in the largest unit that is exact; parts below a millisecond are
 /// dropped.
 pub fn show(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    let exact = |unit: &&(&str, u64)| millis > 0 && millis.is_multiple_of(u128::from(unit.1));
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let exact = |unit: &&(&str, u64)| millis > 0 && millis.is_multiple_of(unit.1);
     let (name, size) = UNITS.iter().find(exact).unwrap_or(&("s", 1000));
-    format!("{}{name}", millis / u128::from(*size))
+    format!("{}{name}", millis / *size)
 }
 
 /// A reader for durations within `range`.

@@ -1,14 +1,14 @@
 //! Who may pass: a bearer token with the scope that a route asks for, judged before body, precondition or anything else
 //! of the request is looked at. Decides nothing about records; never logs a token.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use super::problem::Problem;
@@ -46,11 +46,10 @@ pub struct Guard<S> {
 impl<S> Service<Request> for Guard<S>
 where
     S: Service<Request, Response = Response>,
-    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -60,9 +59,9 @@ where
         match self.require.judge(request.headers()) {
             Ok(principal) => {
                 request.extensions_mut().insert(principal);
-                Box::pin(self.inner.call(request))
+                Either::Left(self.inner.call(request))
             }
-            Err(problem) => Box::pin(async { Ok(problem.into_response()) }),
+            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
         }
     }
 }

@@ -2,13 +2,12 @@
 //! limit.
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::RequestExt;
-use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -26,19 +25,20 @@ pub struct Stalled;
 
 /// A body that fails with [`Stalled`] when a reader waits too long for its next piece. Time in which nobody reads does
 /// not count, so a slow handler is not the client's fault.
-pub(super) struct Paced {
-    body: Body,
+pub(super) struct Paced<B> {
+    body: B,
     limit: Duration,
+    asked: bool,
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Paced {
-    pub(super) const fn new(body: Body, limit: Duration) -> Self {
-        Self { body, limit, timer: None }
+impl<B> Paced<B> {
+    pub(super) const fn new(body: B, limit: Duration) -> Self {
+        Self { body, limit, asked: false, timer: None }
     }
 }
 
-impl hyper::body::Body for Paced {
+impl<B: hyper::body::Body<Data = Bytes, Error = axum::Error> + Unpin> hyper::body::Body for Paced<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -46,6 +46,12 @@ impl hyper::body::Body for Paced {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
             return Poll::Ready(frame);
+        }
+        // hyper hands a body out only when somebody has asked for it. What came with the head is there at the next turn,
+        // and to set a timer until then costs more than the turn.
+        if !std::mem::replace(&mut self.asked, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(clock::pause(limit)));
@@ -81,12 +87,30 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 /// The whole body, within the route's size limit and the time limit.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     let limit = request.extensions().get::<Deadline>().map_or(Limits::default().body_total, |deadline| deadline.0);
-    let body = request.with_limited_body().into_body();
-    match clock::within(limit, body.collect()).await {
+    let mut collecting = request.with_limited_body().into_body().collect();
+    let collected = match soon(&mut collecting).await {
+        Some(collected) => Ok(collected),
+        None => clock::within(limit, collecting).await,
+    };
+    match collected {
         Err(_) => Err(too_slow()),
         Ok(Err(error)) => Err(failure(&error)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
+}
+
+/// What a body comes to at this turn or the next, without a timer: see [`Paced`].
+async fn soon<F: Future + Unpin>(collecting: &mut F) -> Option<F::Output> {
+    let mut asked = false;
+    poll_fn(|cx| match Pin::new(&mut *collecting).poll(cx) {
+        Poll::Ready(collected) => Poll::Ready(Some(collected)),
+        Poll::Pending if std::mem::replace(&mut asked, true) => Poll::Ready(None),
+        Poll::Pending => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// What a client is told whose body could not be read: 413, 408, or 400 when it broke off.

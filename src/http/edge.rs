@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -17,12 +16,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::body::{Deadline, Paced};
+use super::body::Deadline;
 use super::client::{ClientIp, Peer, TrustedProxies};
 use super::head::Refusal;
 use super::limits::Limits;
 use super::problem::{self, Problem};
-use super::request_id::{self, RequestId};
+use super::request_id;
 use super::{metrics, openapi};
 use crate::clock::{Clock, Stopwatch};
 use crate::ids::Random;
@@ -133,7 +132,7 @@ where
         let within = match refused {
             Some(problem) => Err(problem),
             None => {
-                let request = prepare(request, &id, &self.settings);
+                let request = prepare(request, &self.settings);
                 Ok(span.in_scope(|| self.inner.call(request)).instrument(span.clone()))
             }
         };
@@ -158,18 +157,17 @@ fn id_of(request: &Request, refusal: Option<&Refusal>, settings: &Settings) -> S
         Some(refusal) => refusal.request_id.clone(),
         None => request_id::sent(request.headers()).map(str::to_owned),
     };
-    sent.unwrap_or_else(|| settings.random.uuid(settings.clock.now()).to_string())
+    sent.unwrap_or_else(|| request_id::draw(&settings.random, &settings.clock))
 }
 
-fn prepare(mut request: Request, id: &str, settings: &Settings) -> Request {
+fn prepare(mut request: Request, settings: &Settings) -> Request {
     let client = match request.extensions().get::<Peer>() {
         Some(peer) => settings.trusted_proxies.client(*peer, request.headers()),
         None => ClientIp(None),
     };
     request.extensions_mut().insert(client);
-    request.extensions_mut().insert(RequestId::new(id.to_owned()));
     request.extensions_mut().insert(Deadline(settings.limits.body_total));
-    request.map(|body| Body::new(Paced::new(body, settings.limits.body_idle)))
+    request
 }
 
 /// Refuses percent-encoding that different readers would read differently, and null bytes, which end a string for some.

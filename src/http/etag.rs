@@ -12,7 +12,7 @@ use super::problem::Problem;
 /// The ETag of a record at `version`.
 pub fn etag(version: u64) -> HeaderValue {
     // Digits between quotes are always a valid header value.
-    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+    HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
 /// The versions that a precondition header names.

@@ -18,7 +18,8 @@ use super::head::{self, Refusal};
 /// in that same order.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    judged: Mutex<VecDeque<Option<Refusal>>>,
+    /// Boxed: hardly ever there, and moved about for every request.
+    judged: Mutex<VecDeque<Option<Box<Refusal>>>>,
     busy: AtomicUsize,
     upgraded: AtomicBool,
     reader: AtomicWaker,
@@ -28,16 +29,16 @@ impl Exchange {
     /// The wire has passed a head on: as it came, or in the place of a refused one.
     pub(super) fn pass(&self, refusal: Option<Refusal>) {
         self.busy.fetch_add(1, Ordering::AcqRel);
-        self.queue().push_back(refusal);
+        self.queue().push_back(refusal.map(Box::new));
     }
 
     /// The service was called: why it must refuse, if it must. The connection counts as busy while the guard lives.
-    pub(super) fn take(self: &Arc<Self>) -> (Option<Refusal>, Busy) {
+    pub(super) fn take(self: &Arc<Self>) -> (Option<Box<Refusal>>, Busy) {
         let judged = self.queue().pop_front();
         let refusal = judged.unwrap_or_else(|| {
             // A request that the wire has not seen as one: the two read the stream differently. Nothing in it is sound.
             self.busy.fetch_add(1, Ordering::AcqRel);
-            Some(head::malformed("The request does not begin where the one before it ended."))
+            Some(Box::new(head::malformed("The request does not begin where the one before it ended.")))
         });
         (refusal, Busy(Arc::clone(self)))
     }
@@ -63,7 +64,7 @@ impl Exchange {
         self.reader.register(waker);
     }
 
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Option<Refusal>>> {
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Option<Box<Refusal>>>> {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,8 @@
 //! way. The parser here is httparse, the very one that hyper uses, so that the two cannot read a head differently. A
 //! head is refused or passed on unchanged; nothing here mends one.
 
+use std::mem::MaybeUninit;
+
 use axum::http::uri::{Authority, Uri};
 use axum::http::{Method, StatusCode};
 
@@ -53,9 +55,9 @@ const fn framing_refused(detail: &'static str) -> Refusal {
 
 /// Reads a complete head, empty line included.
 pub(super) fn judge(head: &[u8]) -> Result<Framing, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut headers) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(malformed("The request head does not end where it should.")),
         Err(httparse::Error::TooManyHeaders) => return Err(too_large("The request has more than 100 headers.")),
@@ -80,8 +82,8 @@ pub(super) const fn too_large(detail: &'static str) -> Refusal {
 }
 
 fn check(head: &[u8], request: &httparse::Request<'_, '_>) -> Result<Framing, Refusal> {
-    let bare = |i: usize| head[i] == b'\n' && (i == 0 || head[i - 1] != b'\r');
-    if (0..head.len()).any(bare) {
+    let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    if memchr::memchr_iter(b'\n', head).any(bare) {
         return Err(malformed("Every line of a request head ends with CR LF."));
     }
     let old = request.version == Some(0);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -79,11 +79,9 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let OriginalUri(uri) =
-            OriginalUri::from_request_parts(&mut parts, state).await.unwrap_or_else(|never| match never {});
         let principal = Extension::<Principal>::from_request_parts(&mut parts, state).await;
         let Extension(principal) = principal.map_err(IntoResponse::into_response)?;
-        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
         let body = Raw::from_request(Request::from_parts(parts, body), state).await;
         let Raw(body) = body.map_err(IntoResponse::into_response)?;
         Ok(Self { principal, method, path: uri.path().to_owned(), headers, body })

@@ -4,9 +4,10 @@
 //! is free-form, and once into the target type. Error texts never repeat a value that the client sent, because values
 //! may be secrets.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -60,7 +61,11 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let mut bytes = Vec::with_capacity(USUAL);
         match serde_json::to_writer(&mut bytes, &self.0) {
-            Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response(),
+            Ok(()) => {
+                let mut response = Response::new(Body::from(bytes));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON: {error}");
                 Problem::internal().into_response()
@@ -113,10 +118,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if !text.trim_start().starts_with('{') {
         return Err(Problem::unprocessable("invalid_field", "The body is not a JSON object."));
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        misfit(&path, &error.inner().to_string())
+    // Where it does not fit is of interest only then.
+    serde_json::from_str(text).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            misfit(&path, &error.inner().to_string())
+        })
     })
 }
 
@@ -282,7 +290,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         self.enter()?;
         let outer = self.path.len();
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if outer > 0 {
                 self.path.push('.');

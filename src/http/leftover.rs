@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 
 use crate::clock;
 
@@ -22,28 +22,24 @@ const SMALL: u64 = 64 * 1024;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A body in the hands of a handler, which puts it back when it has not read all of it.
-struct Lent {
-    body: Option<Body>,
-    back: Arc<Mutex<Option<Body>>>,
+pub(super) struct Lent<B: hyper::body::Body> {
+    body: Option<B>,
+    back: Option<Arc<Mutex<Option<B>>>>,
 }
 
 /// Where a handler's body comes back to.
-pub(super) struct Leftover {
-    back: Option<Arc<Mutex<Option<Body>>>>,
+pub(super) struct Leftover<B> {
+    back: Option<Arc<Mutex<Option<B>>>>,
     /// The client sends its body only when it is asked to.
     waits: bool,
 }
 
-impl Leftover {
+impl<B: hyper::body::Body<Data = Bytes> + Unpin> Leftover<B> {
     /// The body for the handler of a request with these headers, and where the rest of it will be.
-    pub(super) fn lend(headers: &HeaderMap, body: Body) -> (Body, Self) {
+    pub(super) fn lend(headers: &HeaderMap, body: B) -> (Lent<B>, Self) {
         let waits = headers.contains_key(header::EXPECT);
-        if body.is_end_stream() {
-            return (body, Self { back: None, waits });
-        }
-        let back = Arc::default();
-        let lent = Lent { body: Some(body), back: Arc::clone(&back) };
-        (Body::new(lent), Self { back: Some(back), waits })
+        let back = (!body.is_end_stream()).then(|| Arc::new(Mutex::new(None)));
+        (Lent { body: Some(body), back: back.clone() }, Self { back, waits })
     }
 
     /// Makes the connection fit for the next request, or says in `answer` that there will be none.
@@ -63,7 +59,7 @@ impl Leftover {
 }
 
 /// Reads a body to its end, if that is near.
-async fn drain(mut body: Body) -> bool {
+async fn drain(mut body: impl hyper::body::Body<Data = Bytes> + Unpin) -> bool {
     let mut left = SMALL;
     while let Some(frame) = body.frame().await {
         let length = frame.map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64);
@@ -75,7 +71,10 @@ async fn drain(mut body: Body) -> bool {
     true
 }
 
-impl hyper::body::Body for Lent {
+impl<B> hyper::body::Body for Lent<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -85,21 +84,23 @@ impl hyper::body::Body for Lent {
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
 
-impl Drop for Lent {
+impl<B: hyper::body::Body> Drop for Lent<B> {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
-        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        if let Some(back) = &self.back {
+            *back.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        }
     }
 }

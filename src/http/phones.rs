@@ -1,7 +1,7 @@
 //! The routes of phones: `/api/phones`, `/api/phones/{phone}`, `/api/phones/{phone}/sms`.
 
-use axum::extract::{DefaultBodyLimit, OriginalUri, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -64,7 +64,7 @@ async fn show(State(api): State<Api>, Path(phone): Path<String>) -> Result<Json<
 async fn receive_sms(
     State(api): State<Api>,
     Path(phone): Path<String>,
-    OriginalUri(uri): OriginalUri,
+    uri: Uri,
     headers: HeaderMap,
     Raw(body): Raw,
 ) -> Result<Json<Answer>, Problem> {

@@ -1,10 +1,10 @@
 //! The id under which a request is found in the log, in its answer and in every problem.
 
-use std::convert::Infallible;
-
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::ids::Random;
 
 /// The header that carries the id, both ways.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -12,34 +12,17 @@ pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client.
 const MAX_LENGTH: usize = 128;
 
-/// The id of the request at hand; empty outside of the edge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestId(String);
-
-impl RequestId {
-    pub(super) const fn new(id: String) -> Self {
-        Self(id)
-    }
-
-    /// The id's text: 1 to 128 of `[A-Za-z0-9._-]`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for RequestId {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
-    }
-}
-
 /// The text of an acceptable id. Anything else could forge log lines or fill them.
 pub(super) fn valid(value: &[u8]) -> Option<&str> {
     let fine = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
     let text = std::str::from_utf8(value).ok()?;
     ((1..=MAX_LENGTH).contains(&value.len()) && value.iter().all(fine)).then_some(text)
+}
+
+/// A new id, for a request whose client sent none.
+pub(super) fn draw(random: &Random, clock: &Clock) -> String {
+    let mut text = Uuid::encode_buffer();
+    random.uuid(clock.now()).hyphenated().encode_lower(&mut text).to_owned()
 }
 
 /// The id that a client sent, if there is exactly one and it is acceptable.

@@ -15,9 +15,9 @@ fn options() -> impl Options {
     bincode::DefaultOptions::new().with_limit(MAX_PAYLOAD as u64)
 }
 
-/// Encodes `value`, or tells the length that is too much.
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, usize> {
-    options().serialize(value).map_err(|_| {
+/// Appends the encoded `value` to `bytes`, or tells the length that is too much.
+pub(super) fn encode<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), usize> {
+    options().serialize_into(bytes, value).map_err(|_| {
         let length = bincode::DefaultOptions::new().serialized_size(value).unwrap_or(u64::MAX);
         usize::try_from(length).unwrap_or(usize::MAX)
     })

@@ -28,7 +28,7 @@ impl Key {
         if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
             return Err(InvalidKey);
         }
-        Ok(Self { text: format!("{}/{id}", T::SPACE), kind: T::SPACE.len() })
+        Ok(Self { text: [T::SPACE, "/", id].concat(), kind: T::SPACE.len() })
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {

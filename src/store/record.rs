@@ -28,7 +28,11 @@ pub const MAX_PAYLOAD: usize = 63 * 1024;
 
 const FORMAT: u8 = 1;
 const HEAD: usize = 23;
+/// Of the head, its end.
+const LENGTH: usize = 4;
 const CRC: usize = 4;
+/// Bytes that most records fit into.
+const USUAL: usize = 1024;
 const NEVER: u64 = u64::MAX;
 
 /// A kind of record: a serde struct with a place of its own in the store.
@@ -85,14 +89,14 @@ pub(super) struct Head {
 }
 
 pub(super) fn encode<T: Record>(key: &Key, stored: &Stored<T>) -> Result<Vec<u8>, StoreError> {
-    let payload =
-        codec::encode(&stored.value).map_err(|length| StoreError::TooLarge { key: key.to_string(), length })?;
-    let mut bytes = Vec::with_capacity(HEAD + payload.len() + CRC);
+    let mut bytes = Vec::with_capacity(USUAL);
     bytes.extend([FORMAT, T::SCHEMA, 0]);
     bytes.extend(stored.version.to_le_bytes());
     bytes.extend(stored.expires.map_or(NEVER, Time::as_millis).to_le_bytes());
-    bytes.extend((payload.len() as u32).to_le_bytes());
-    bytes.extend(payload);
+    bytes.extend([0; LENGTH]);
+    codec::encode(&stored.value, &mut bytes).map_err(|length| StoreError::TooLarge { key: key.to_string(), length })?;
+    let length = (bytes.len() - HEAD) as u32;
+    bytes[HEAD - LENGTH..HEAD].copy_from_slice(&length.to_le_bytes());
     let crc = checksum(key, &bytes);
     bytes.extend(crc.to_le_bytes());
     Ok(bytes)

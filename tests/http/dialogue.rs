@@ -16,8 +16,8 @@ use nightporter::http::limits::Limits;
 use nightporter::http::listener::Listener;
 use nightporter::http::metrics::Metrics;
 use nightporter::http::params::{Path, Query};
-use nightporter::http::request_id::RequestId;
 use nightporter::http::server::Server;
+use nightporter::http::workers::Workers;
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use serde::Deserialize;
@@ -75,7 +75,8 @@ impl House {
         };
         let health = Health::new(readiness.clone(), &settings.clock);
         let routes = routes(gate.clone()).merge(health.routes()).merge(Metrics::install().unwrap().routes(None));
-        let server = Server::new(Edge::new(routes, settings), limits, &life, stop.clone());
+        let workers = Workers::start().unwrap();
+        let server = Server::new(Edge::new(routes, settings), limits, &life, workers, stop.clone());
         Self { server, life, stop, gate, readiness }
     }
 
@@ -120,7 +121,6 @@ pub(crate) fn routes(gate: Gate) -> OpenApiRouter {
         .route("/number/{n}", get(async |Path(n): Path<u32>| n.to_string()))
         .route("/text/{text}", get(async |Path(text): Path<String>| text))
         .route("/panic", get(async || if true { panic!("the secret reason") } else { "never" }))
-        .route("/id", get(async |id: RequestId| id.as_str().to_owned()))
         .route("/who", get(who))
         .route("/upgrade", get(upgrade))
         .route("/big", get(async || vec![b'x'; 64 * 1024 * 1024]))
