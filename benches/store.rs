@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use load::{Client, ROUNDS, SIZE, Side};
 use nightporter::clock::Clock;
+use nightporter::http::workers::Workers;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::{Decision, Durability, Expires, Record, Store};
 use redis_server::{Connection, Fsync, Redis, Swapper};
@@ -113,7 +114,9 @@ impl Pair {
 
 /// Redis straight over its socket, Redis through the library, the store, and again. Two rows: the store beside each.
 async fn in_turns<A: Client, B: Client, C: Client>(what: &str, straight: Vec<A>, through: Vec<B>, ours: Vec<C>) {
-    let (mut straight, mut through, mut ours) = (Side::new(straight), Side::new(through), Side::new(ours));
+    // As the appliance does with its connections.
+    let workers = Workers::start().unwrap();
+    let (mut straight, mut through, mut ours) = (Side::new(straight), Side::new(through), Side::new(ours).on(&workers));
     for round in 0..=ROUNDS {
         straight.turn(SPAN, round).await;
         through.turn(SPAN, round).await;

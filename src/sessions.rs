@@ -148,8 +148,8 @@ impl Sessions {
     /// Sessions in `store`; the feed of their changes runs until `life` ends.
     pub fn start(store: Store, clock: Clock, random: Random, limits: Quotas, life: &Lifecycle) -> Self {
         let boot = random.session_id()[..8].to_owned();
-        let (census, feed) = (Census::new(store.clone(), clock.clone(), limits.max_spaces), Feed::new(boot, life));
-        feed::start(&feed, &store, life);
+        let census = Census::new(store.clone(), clock.clone(), limits.max_spaces);
+        let feed = feed::start(boot, &store, life);
         Self(Arc::new(Inner { store, clock, random, limits, census, feed }))
     }
 

@@ -59,7 +59,7 @@ use commit::Commit;
 pub use commit::Durability;
 pub use engine::{Change, ChangeKind};
 use engine::{Engine, EngineError, Lease, Table};
-pub use follow::{Follower, Following, Heard, Hearing};
+pub use follow::{Bell, Follower, Following, Heard, Hearing};
 pub use key::{InvalidKey, Key};
 use ledger::Ledger;
 pub use migration::Kind;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use nightporter::clock::Stopwatch;
+use nightporter::http::workers::Workers;
+use tokio::runtime::Handle;
 
 /// Turns of each kind.
 pub(crate) const ROUNDS: usize = 5;
@@ -36,11 +38,11 @@ pub(crate) trait Client: Send + 'static {
     fn act(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Lets every client act for `span`; each returns for the next turn.
-pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration) -> (Turn, Vec<C>) {
-    let (watch, before) = (Stopwatch::start(), cpu());
+/// Lets every client act for `span`, on the threads of `workers` in turn or else where this runs; each returns for the next turn.
+pub(crate) async fn turn<C: Client>(clients: Vec<C>, span: Duration, workers: Option<&Workers>) -> (Turn, Vec<C>) {
+    let (watch, before, here) = (Stopwatch::start(), cpu(), Handle::current());
     let tasks = clients.into_iter().map(|mut client| {
-        tokio::spawn(async move {
+        workers.map_or(&here, Workers::next).spawn(async move {
             let (all, mut times) = (Stopwatch::start(), Vec::new());
             while all.elapsed() < span {
                 let one = Stopwatch::start();
@@ -73,17 +75,24 @@ fn cpu() -> Duration {
 /// One of those that are compared: its clients, and what their turns came to.
 pub(crate) struct Side<C> {
     clients: Vec<C>,
+    workers: Option<Workers>,
     pub(crate) turns: Vec<Turn>,
 }
 
 impl<C: Client> Side<C> {
     pub(crate) fn new(clients: Vec<C>) -> Self {
-        Self { clients, turns: Vec::new() }
+        Self { clients, workers: None, turns: Vec::new() }
+    }
+
+    /// Its clients act on these threads.
+    #[allow(dead_code, reason = "each bench uses its part of it")]
+    pub(crate) fn on(self, workers: &Workers) -> Self {
+        Self { workers: Some(workers.clone()), ..self }
     }
 
     /// Lets its clients act for `span`. The first turn warms up and does not count.
     pub(crate) async fn turn(&mut self, span: Duration, round: usize) {
-        let (turn, clients) = turn(std::mem::take(&mut self.clients), span).await;
+        let (turn, clients) = turn(std::mem::take(&mut self.clients), span, self.workers.as_ref()).await;
         self.clients = clients;
         if round > 0 {
             self.turns.push(turn);

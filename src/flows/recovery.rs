@@ -93,7 +93,8 @@ impl Flows {
 
     /// Follows the store: flows that are gone need no calls any more, and their readers are told.
     pub(super) fn listen(&self) {
-        let (this, stop, hearing) = (self.clone(), self.0.life.stopping(), self.0.store.hearing::<FlowRecord>());
+        let (this, stop, mut hearing) = (self.clone(), self.0.life.stopping(), self.0.store.hearing::<FlowRecord>());
+        let mut bell = hearing.bell();
         let hear = move |heard| match heard {
             Heard::Change(Change { key, kind: ChangeKind::Deleted { .. } }) => this.ended(key.id(), Ended::Deleted),
             Heard::Change(Change { key, kind: ChangeKind::Expired { .. } }) => this.ended(key.id(), Ended::Expired),
@@ -103,7 +104,11 @@ impl Flows {
                 this.0.feed.lose_all();
             }
         };
-        self.0.life.supervise("flow feed", async move { hearing.each(&stop, hear).await });
+        self.0.life.supervise("flow feed", async move {
+            while bell.rung(&stop).await {
+                std::iter::from_fn(|| hearing.next()).for_each(&hear);
+            }
+        });
     }
 
     fn ended(&self, id: &str, how: Ended) {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use axum::RequestExt;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError};
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 
+use super::edge::Around;
 use super::limits::Limits;
 use super::problem::Problem;
 use crate::clock;
@@ -68,10 +69,6 @@ impl<B: hyper::body::Body<Data = Bytes, Error = axum::Error> + Unpin> hyper::bod
     }
 }
 
-/// How long a whole body may take; in the extensions of every request that came through the edge.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(pub(super) Duration);
-
 /// A body read as it came, for what is signed over its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw(pub Bytes);
@@ -86,24 +83,36 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 
 /// The whole body, within the route's size limit and the time limit.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
-    let limit = request.extensions().get::<Deadline>().map_or(Limits::default().body_total, |deadline| deadline.0);
-    let mut collecting = request.with_limited_body().into_body().collect();
-    let collected = match soon(&mut collecting).await {
-        Some(collected) => Ok(collected),
-        None => clock::within(limit, collecting).await,
+    let limit = request.extensions().get::<Around>().map_or(Limits::default(), |around| around.0.limits).body_total;
+    let mut body = request.with_limited_body().into_body();
+    let first = match soon(body.frame()).await {
+        Some(None) => return Ok(Bytes::new()),
+        Some(Some(frame)) => data(frame)?,
+        None => Bytes::new(),
     };
-    match collected {
-        Err(_) => Err(too_slow()),
-        Ok(Err(error)) => Err(failure(&error)),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    if body.is_end_stream() {
+        return Ok(first);
     }
+    let rest = async {
+        let mut bytes = BytesMut::from(first);
+        while let Some(frame) = body.frame().await {
+            bytes.extend_from_slice(&data(frame)?);
+        }
+        Ok(bytes.freeze())
+    };
+    clock::within(limit, rest).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-/// What a body comes to at this turn or the next, without a timer: see [`Paced`].
-async fn soon<F: Future + Unpin>(collecting: &mut F) -> Option<F::Output> {
+/// The bytes of a frame; trailers have none.
+fn data(frame: Result<Frame<Bytes>, axum::Error>) -> Result<Bytes, Problem> {
+    frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(|error| failure(&error))
+}
+
+/// What `work` comes to at this turn or the next, without a timer: see [`Paced`]. None: nothing yet.
+async fn soon<F: Future + Unpin>(mut work: F) -> Option<F::Output> {
     let mut asked = false;
-    poll_fn(|cx| match Pin::new(&mut *collecting).poll(cx) {
-        Poll::Ready(collected) => Poll::Ready(Some(collected)),
+    poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending if std::mem::replace(&mut asked, true) => Poll::Ready(None),
         Poll::Pending => {
             cx.waker().wake_by_ref();

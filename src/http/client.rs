@@ -10,6 +10,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::edge::Around;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The other end of a connection; in the extensions of every request that came through the accept loop.
@@ -31,11 +33,21 @@ pub enum Peer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientIp(pub Option<IpAddr>);
 
+impl ClientIp {
+    /// Who sent this request, according to its peer and to the proxies that are trusted.
+    pub fn of(parts: &Parts) -> Self {
+        match (parts.extensions.get::<Peer>(), parts.extensions.get::<Around>()) {
+            (Some(peer), Some(Around(settings))) => settings.trusted_proxies.client(*peer, &parts.headers),
+            _ => Self(None),
+        }
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for ClientIp {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().copied().unwrap_or_default())
+        Ok(Self::of(parts))
     }
 }
 

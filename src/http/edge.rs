@@ -16,8 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::body::Deadline;
-use super::client::{ClientIp, Peer, TrustedProxies};
+use super::client::TrustedProxies;
 use super::head::Refusal;
 use super::limits::Limits;
 use super::problem::{self, Problem};
@@ -30,7 +29,7 @@ use crate::portals::code_link;
 /// Paths that are asked for every few seconds by machines; their log lines are for debugging only.
 const QUIET: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// What the edge itself needs.
+/// What the edge itself needs, and extractors behind it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Dates new request ids.
@@ -42,6 +41,10 @@ pub struct Settings {
     /// Sizes and times of bodies.
     pub limits: Limits,
 }
+
+/// The edge around a request, in the extensions of every one that came through it.
+#[derive(Clone, Debug)]
+pub(super) struct Around(pub(super) Arc<Settings>);
 
 /// A router with everything around it, the only thing that a [`Server`](super::server::Server) serves.
 #[derive(Clone, Debug)]
@@ -132,7 +135,7 @@ where
         let within = match refused {
             Some(problem) => Err(problem),
             None => {
-                let request = prepare(request, &self.settings);
+                request.extensions_mut().insert(Around(Arc::clone(&self.settings)));
                 Ok(span.in_scope(|| self.inner.call(request)).instrument(span.clone()))
             }
         };
@@ -158,16 +161,6 @@ fn id_of(request: &Request, refusal: Option<&Refusal>, settings: &Settings) -> S
         None => request_id::sent(request.headers()).map(str::to_owned),
     };
     sent.unwrap_or_else(|| request_id::draw(&settings.random, &settings.clock))
-}
-
-fn prepare(mut request: Request, settings: &Settings) -> Request {
-    let client = match request.extensions().get::<Peer>() {
-        Some(peer) => settings.trusted_proxies.client(*peer, request.headers()),
-        None => ClientIp(None),
-    };
-    request.extensions_mut().insert(client);
-    request.extensions_mut().insert(Deadline(settings.limits.body_total));
-    request
 }
 
 /// Refuses percent-encoding that different readers would read differently, and null bytes, which end a string for some.

@@ -169,12 +169,13 @@ where
     // Asked only when it calls: to ask the token itself at every turn takes a lock that all connections share.
     let mut stopping = FuturesUnordered::from_iter([shared.stop.cancelled()]);
     let ended = tokio::select! {
+        // The stop first: an answer that is about to be given says that it is the last one.
         biased;
-        ended = conversing.as_mut() => Ok(ended),
         Some(()) = stopping.next() => {
             conversing.as_mut().graceful_shutdown();
             clock::within(shared.limits.drain, conversing).await
         }
+        ended = conversing.as_mut() => Ok(ended),
     };
     match ended {
         Ok(Ok(())) => {}

@@ -82,7 +82,7 @@ impl FromRequestParts<Api> for By {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        let ClientIp(from) = parts.extensions.get().copied().unwrap_or_default();
+        let ClientIp(from) = ClientIp::of(parts);
         let token = parts.extensions.get::<Principal>().map(|token| format!("token {} ({})", token.name, token.id));
         let account = || parts.extensions.get().copied().map(account);
         let name = token.or_else(account).ok_or_else(|| {

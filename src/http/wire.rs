@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use bytes::{Buf, BytesMut};
+use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_io_timeout::TimeoutStream;
@@ -240,15 +241,12 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
     }
 }
 
-/// The length of the head at the start of `input`, empty line included. Lines that end with a bare LF end here too, so
-/// that they are judged instead of waited for.
+/// The length of the head at the start of `input`, empty line included. Where no line is empty but for a bare LF it ends there, so
+/// that it is judged, and refused, instead of waited for.
 fn end_of_head(input: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(3);
-    memchr::memchr_iter(b'\n', &input[from..]).map(|at| from + at).find_map(|at| match &input[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+    let after = |line: &[u8]| memmem::find(&input[from..], line).map(|at| from + at + line.len());
+    after(b"\n\r\n").or_else(|| after(b"\n\n"))
 }
 
 impl<S: AsyncRead + AsyncWrite> AsyncRead for Wire<S> {

@@ -36,7 +36,7 @@ impl Workers {
     }
 
     /// Whose turn it is to take a connection.
-    pub(super) fn next(&self) -> &Handle {
+    pub fn next(&self) -> &Handle {
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
         self.0.runtimes[turn % self.0.runtimes.len()].handle()
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SessionRecord;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Change, ChangeKind, Heard, Store};
+use crate::store::{Change, ChangeKind, Heard, Hearing, Store};
 
 /// Events kept of one space.
 const KEPT: usize = 1000;
@@ -40,6 +40,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Journals {
+    /// What is still to be noted.
+    hearing: Option<Hearing>,
     by_space: BTreeMap<String, Journal>,
     /// The number of the last event.
     latest: u64,
@@ -141,15 +143,27 @@ pub enum Behind {
 }
 
 impl Feed {
-    pub(super) fn new(boot: String, life: &Lifecycle) -> Self {
+    /// A feed of what there is to hear.
+    fn new(boot: String, hearing: Option<Hearing>, life: &Lifecycle) -> Self {
+        let journals = Mutex::new(Journals { hearing, ..Journals::default() });
         let (news, places) = (std::array::from_fn(|_| Notify::new()), Arc::new(Semaphore::new(READERS)));
         let closed = life.stopping().child_token();
-        Self(Arc::new(Shared { boot, journals: Mutex::default(), news, places, closed }))
+        Self(Arc::new(Shared { boot, journals, news, places, closed }))
     }
 
-    // Held for map operations only, never across an await.
+    /// The journals with everything in them that somebody may know of. Held for map operations only, never across an await.
     fn journals(&self) -> MutexGuard<'_, Journals> {
-        self.0.journals.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(heard) = journals.hearing.as_mut().and_then(Hearing::next) {
+            match heard {
+                Heard::Change(change) => self.note(&mut journals, &change),
+                Heard::Missed(missed) => {
+                    tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
+                    self.lose(&mut journals);
+                }
+            }
+        }
+        journals
     }
 
     fn news(&self, space: &str) -> &Notify {
@@ -193,7 +207,7 @@ impl Feed {
         Behind::Events(events)
     }
 
-    fn note(&self, change: &Change) {
+    fn note(&self, journals: &mut Journals, change: &Change) {
         let Some((space, id)) = change.key.id().split_once('/') else { return };
         let (happened, version) = match change.kind {
             ChangeKind::Put { version, created: true } => (Happened::Created, version),
@@ -201,16 +215,15 @@ impl Feed {
             ChangeKind::Deleted { version } => (Happened::Deleted, version),
             ChangeKind::Expired { version } => (Happened::Expired, version),
         };
-        self.journals().note(space, id, happened, version);
+        journals.note(space, id, happened, version);
         self.news(space).notify_waiters();
     }
 
     /// Something was missed, nobody knows in which space.
-    fn lose(&self) {
-        let mut journals = self.journals();
-        let latest = journals.latest + 1;
-        *journals = Journals { by_space: BTreeMap::new(), latest, forgotten: latest };
-        drop(journals);
+    fn lose(&self, journals: &mut Journals) {
+        journals.latest += 1;
+        journals.forgotten = journals.latest;
+        journals.by_space.clear();
         self.0.news.iter().for_each(Notify::notify_waiters);
     }
 }
@@ -272,17 +285,18 @@ impl Reader {
     }
 }
 
-/// Follows the store's changes until the process stops.
-pub(super) fn start(feed: &Feed, store: &Store, life: &Lifecycle) {
-    let (feed, stop, hearing) = (feed.clone(), life.stopping(), store.hearing::<SessionRecord>());
-    let hear = move |heard| match heard {
-        Heard::Change(change) => feed.note(&change),
-        Heard::Missed(missed) => {
-            tracing::warn!(missed, "the feed of session changes missed {missed}; its readers start anew");
-            feed.lose();
+/// A feed of the changes in `store`, which wakes its readers until the process stops.
+pub(super) fn start(boot: String, store: &Store, life: &Lifecycle) -> Feed {
+    let hearing = store.hearing::<SessionRecord>();
+    let (mut bell, stop) = (hearing.bell(), life.stopping());
+    let feed = Feed::new(boot, Some(hearing), life);
+    let ringing = feed.clone();
+    life.supervise("session feed", async move {
+        while bell.rung(&stop).await {
+            drop(ringing.journals());
         }
-    };
-    life.supervise("session feed", async move { hearing.each(&stop, hear).await });
+    });
+    feed
 }
 
 #[cfg(test)]
@@ -292,7 +306,7 @@ mod tests {
     #[test]
     fn so_many_read_and_whoever_leaves_makes_room() {
         let life = Lifecycle::new();
-        let feed = Feed::new("0123abcd".to_owned(), &life);
+        let feed = Feed::new("0123abcd".to_owned(), None, &life);
         let mut readers: Vec<_> = (0..READERS).map(|_| feed.read("a", feed.end()).unwrap()).collect();
         assert!(feed.read("a", feed.end()).is_none());
         readers.pop();
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn of_many_spaces_the_quietest_are_forgotten_and_their_readers_told() {
-        let feed = Feed::new("0123abcd".to_owned(), &Lifecycle::new());
+        let feed = Feed::new("0123abcd".to_owned(), None, &Lifecycle::new());
         for space in 0..=SPACES {
             feed.journals().note(&space.to_string(), "x", Happened::Created, 1);
         }

@@ -33,9 +33,13 @@ pub trait Follower: Sync {
     }
 }
 
-/// The changes of one kind of records themselves, heard from the moment this is made.
+/// The changes of one kind of records themselves, since this was made, for whoever asks.
 #[derive(Debug)]
 pub struct Hearing(broadcast::Receiver<Change>);
+
+/// Rings when there is something to hear.
+#[derive(Debug)]
+pub struct Bell(broadcast::Receiver<Change>);
 
 /// What there is to hear.
 #[derive(Debug)]
@@ -67,38 +71,40 @@ impl Store {
 }
 
 impl Hearing {
-    /// Tells `hear` of each change, in order, until `stop`. A change may be told [`GATHER`] late.
-    pub async fn each(mut self, stop: &CancellationToken, mut hear: impl FnMut(Heard)) {
-        loop {
-            let mut heard = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                change = self.0.recv() => at_once(change),
-            };
-            loop {
-                match heard {
-                    Ok(change) => hear(Heard::Change(change)),
-                    Err(TryRecvError::Lagged(missed)) => hear(Heard::Missed(missed)),
-                    Err(TryRecvError::Empty) => break,
-                    // The store ends with whoever is to stop.
-                    Err(TryRecvError::Closed) => return stop.cancelled().await,
-                }
-                heard = self.0.try_recv();
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = clock::pause(GATHER) => {}
-            }
+    /// The next change; None when all have been heard. A change that somebody has been told of is among them.
+    pub fn next(&mut self) -> Option<Heard> {
+        match self.0.try_recv() {
+            Ok(change) => Some(Heard::Change(change)),
+            Err(TryRecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
+    }
+
+    /// Its bell.
+    pub fn bell(&self) -> Bell {
+        Bell(self.0.resubscribe())
     }
 }
 
-/// As if it had not been waited for.
-fn at_once(change: Result<Change, RecvError>) -> Result<Change, TryRecvError> {
-    change.map_err(|error| match error {
-        RecvError::Lagged(missed) => TryRecvError::Lagged(missed),
-        RecvError::Closed => TryRecvError::Closed,
-    })
+impl Bell {
+    /// Waits until there is something to hear, and [`GATHER`] for more. False: `stop`.
+    pub async fn rung(&mut self, stop: &CancellationToken) -> bool {
+        let rung = async {
+            if let Err(RecvError::Closed) = self.0.recv().await {
+                // The store ends with whoever is to stop.
+                std::future::pending().await
+            }
+            clock::pause(GATHER).await;
+        };
+        let rung = tokio::select! {
+            biased;
+            () = stop.cancelled() => false,
+            () = rung => true,
+        };
+        // What has come by now is heard now.
+        self.0 = self.0.resubscribe();
+        rung
+    }
 }
 
 impl<T: Record> Following<T> {
@@ -149,7 +155,11 @@ impl<T: Record> Following<T> {
             let mut next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                change = self.changes.recv() => at_once(change),
+                change = self.changes.recv() => match change {
+                    Ok(change) => Ok(change),
+                    Err(RecvError::Lagged(missed)) => Err(TryRecvError::Lagged(missed)),
+                    Err(RecvError::Closed) => Err(TryRecvError::Closed),
+                },
             };
             loop {
                 match next {

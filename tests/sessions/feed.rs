@@ -47,6 +47,21 @@ async fn changes_come_in_order_and_from_where_one_left_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_begins_to_read_after_an_answer_is_not_told_of_it_again() {
+    let desk = Desk::new("").await;
+    let path = format!("a/{}", desk.send(Method::POST, "a", r#"{"data":{}}"#).await.id());
+    for version in (2..40).step_by(2) {
+        desk.send(Method::PATCH, &path, r#"{"data":{"n":1}}"#).await;
+        let mut stream = desk.follow("a", None).await;
+        assert_eq!(stream.next().await.0, "ready");
+        desk.send(Method::PATCH, &path, r#"{"data":{"n":2}}"#).await;
+        let (kind, _, data) = stream.next().await;
+        assert!(kind == "changed" && data.ends_with(&format!(r#""version":{}}}"#, version + 1)), "{version}: {data}");
+    }
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_has_ended_hears_nothing_more() {
     let desk = Desk::new("").await;
     let token = desk.token("reader", &[Scope::Sessions]).await;

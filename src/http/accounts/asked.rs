@@ -34,7 +34,7 @@ impl FromRequestParts<Api> for Guest {
 
 /// Where a request comes from.
 pub(super) fn device(parts: &Parts) -> Device {
-    let ClientIp(ip) = parts.extensions.get().copied().unwrap_or_default();
+    let ClientIp(ip) = ClientIp::of(parts);
     let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     Device::new(ip, agent)
 }
