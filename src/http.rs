@@ -1,8 +1,8 @@
 //! The edge: HTTP/1.1 in, problems and answers out. Extract → one domain call → map; no rule of any domain lives here.
 //!
-//! Bytes pass the rooms in this order: [`server`] accepts and owns connections, which run on [`workers`], `wire` judges heads before hyper parses
-//! them, [`edge`] surrounds every route with what all of them share (id, log, metrics, panics, limits), and the
-//! extractors in [`json`], [`params`], [`body`] and [`etag`] turn requests into values or a [`problem`].
+//! Bytes pass the rooms in this order: [`server`] accepts and owns connections, which run on [`workers`], `wire` judges
+//! heads before hyper parses them, [`edge`] surrounds every route with what all of them share (id, log, metrics, panics,
+//! limits), and the extractors in [`json`], [`params`], [`body`] and [`etag`] turn requests into values or a [`problem`].
 //!
 //! HTTP/1.1 only, on purpose: what stands in front (nginx, Caddy, a load balancer) speaks HTTP/2 to browsers and
 //! HTTP/1.1 to us, a second protocol would need every guard here a second time, and WebSocket needs no other.

@@ -106,7 +106,7 @@ impl Flows {
         };
         self.0.life.supervise("flow feed", async move {
             while bell.rung(&stop).await {
-                std::iter::from_fn(|| hearing.next()).for_each(&hear);
+                std::iter::from_fn(|| hearing.heard()).for_each(&hear);
             }
         });
     }

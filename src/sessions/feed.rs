@@ -154,7 +154,7 @@ impl Feed {
     /// The journals with everything in them that somebody may know of. Held for map operations only, never across an await.
     fn journals(&self) -> MutexGuard<'_, Journals> {
         let mut journals = self.0.journals.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(heard) = journals.hearing.as_mut().and_then(Hearing::next) {
+        while let Some(heard) = journals.hearing.as_mut().and_then(Hearing::heard) {
             match heard {
                 Heard::Change(change) => self.note(&mut journals, &change),
                 Heard::Missed(missed) => {

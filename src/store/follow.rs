@@ -72,7 +72,7 @@ impl Store {
 
 impl Hearing {
     /// The next change; None when all have been heard. A change that somebody has been told of is among them.
-    pub fn next(&mut self) -> Option<Heard> {
+    pub fn heard(&mut self) -> Option<Heard> {
         match self.0.try_recv() {
             Ok(change) => Some(Heard::Change(change)),
             Err(TryRecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
@@ -87,12 +87,12 @@ impl Hearing {
 }
 
 impl Bell {
-    /// Waits until there is something to hear, and [`GATHER`] for more. False: `stop`.
+    /// Waits until there is something to hear, and 5 ms for more. False: `stop`.
     pub async fn rung(&mut self, stop: &CancellationToken) -> bool {
         let rung = async {
             if let Err(RecvError::Closed) = self.0.recv().await {
                 // The store ends with whoever is to stop.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             clock::pause(GATHER).await;
         };
