@@ -1,5 +1,6 @@
-//! Accepts connections, serves each on a task of its own on one of the [`workers`](super::workers), and drains them when told to stop. hyper's own connection
-//! under the router instead of `axum::serve`, which has no limits. Knows nothing of routes.
+//! Accepts connections, serves each on a task of its own on one of the [`workers`](super::workers), and drains them when
+//! told to stop. hyper's own connection under the router instead of `axum::serve`, which has no limits. Knows nothing of
+//! routes.
 //!
 //! A client that closes its connection, or only its sending half, has lost interest: its handler is dropped where it
 //! waits. What must be finished nevertheless belongs on a task of its own.
