@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nightporter::clock::{self, Clock};
+use nightporter::clock::{self, Clock, Time};
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
-use nightporter::store::snapshot;
+use nightporter::store::compact::{CompactError, Wishes, compact};
+use nightporter::store::snapshot::{self, Existing, SnapshotError};
 use nightporter::store::space::LEAST_RESERVE;
 use nightporter::store::{Decision, Durability, Expires, Record, Settings, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,40 @@ async fn writes_are_refused_before_the_disk_is_full_and_go_on_by_themselves() {
     drop(store);
     let store = open(&disk, &Lifecycle::new());
     assert_eq!(store.get::<Counter>("a").unwrap().unwrap().version, 2);
+}
+
+/// A database that has met the end of its disk is never let go: whoever makes one there would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_database_is_made_where_it_would_meet_the_end_of_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(dir.path().join("disk"), "128m") else { return };
+    let (path, taken) = (disk.path().join("store"), dir.path().join("elsewhere.snapshot"));
+    let life = Lifecycle::new();
+    let store = open(&disk, &life);
+    for id in 0..200 {
+        count_up(&store, &id.to_string(), 60_000).await.unwrap();
+    }
+    let now = Time::from_millis(1_800_000_000_000);
+    snapshot::save(&store, &taken, false).await.unwrap();
+    assert!(life.shutdown(LIMIT).await);
+    drop(store);
+    // The second time they find out on the way.
+    for left in [LEAST_RESERVE - (1 << 20), LEAST_RESERVE + (4 << 20)] {
+        disk.leave(left);
+        let (from, to) = (taken.clone(), path.clone());
+        let making = tokio::task::spawn_blocking(move || {
+            let wishes = Wishes { keep: false, accept: false, now };
+            let restored = snapshot::restore_into(&from, &to, Existing::Aside(now), &mut |_| true);
+            (compact(&to, wishes, &mut |_| true), restored)
+        });
+        let (compacted, restored) = clock::within(LIMIT, making).await.expect("it hangs").unwrap();
+        assert!(matches!(compacted, Err(CompactError::Store(StoreError::Full { .. }))), "{compacted:?}");
+        assert!(matches!(restored, Err(SnapshotError::Store(StoreError::Full { .. }))), "{restored:?}");
+        assert!(!path.join(".nightporter-building").exists());
+        disk.clear();
+    }
+    let store = open(&disk, &Lifecycle::new());
+    assert_eq!(store.list::<Counter>(None, 500).await.unwrap().len(), 200);
 }
 
 /// The highest acknowledged version of each record.

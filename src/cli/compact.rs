@@ -35,6 +35,7 @@ impl Compact {
         if !Store::exists(&path) {
             return Err(Failure::told(Exit::Failed, format!("there is no store in {}", path.display())));
         }
+        store::check_room(&path)?;
         let wishes = Wishes { keep: self.keep, accept: self.accept, now: Clock::system().now() };
         let compacted = watched(move |watch| compact::compact(&path, wishes, watch)).await?;
         if self.json {

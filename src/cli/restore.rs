@@ -64,6 +64,7 @@ impl Restore {
     async fn restore(&self) -> Result<Done, Failure> {
         let config = self.shared.settings.load()?.store;
         store::check_owner(&config.path)?;
+        store::check_room(&config.path)?;
         let now = Clock::system().now();
         let existing = if self.force { Existing::Aside(now) } else { Existing::Refuse(now) };
         let (file, path) = (self.file.clone(), config.path.clone());

@@ -42,7 +42,7 @@ pub(super) fn check_owner(directory: &Path) -> Result<(), Failure> {
 }
 
 /// Opening a database writes to it. On a full disk that fails, and in more than one way.
-fn check_room(directory: &Path) -> Result<(), Failure> {
+pub(super) fn check_room(directory: &Path) -> Result<(), Failure> {
     if space::opens(directory, space::LEAST_RESERVE) {
         return Ok(());
     }

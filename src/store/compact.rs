@@ -100,7 +100,9 @@ pub fn compact(store: &Path, wishes: Wishes, watch: &mut Watch<'_>) -> Result<Co
 /// Copies what is live in the database of `store` into a new one in `building`. Under guard, as all reading of a database that
 /// may be damaged is.
 fn rewrite(store: &Path, building: &Path, accept: bool, watch: &mut Watch<'_>) -> Result<Sum, CompactError> {
-    let (engine, fresh) = (Sled::open_unlocked(store, PATIENCE)?, Fresh::create(building)?);
+    // In this order: where there is no room for the new one, the old one is not touched.
+    let fresh = Fresh::create(building)?;
+    let engine = Sled::open_unlocked(store, PATIENCE)?;
     let database = store.join(DATABASE);
     let work = {
         let database = database.clone();

@@ -24,7 +24,7 @@ use super::engine::{Batch, DATABASE, Engine, EngineError, Pair, Table};
 use super::key::Key;
 use super::migration::Schemas;
 use super::tally::Sum;
-use super::{PATIENCE, StoreError, expiry, opening, record};
+use super::{PATIENCE, StoreError, expiry, opening, record, space};
 
 const BUILDING: &str = ".nightporter-building";
 const BUILT: &str = ".nightporter-built-";
@@ -40,19 +40,27 @@ pub(super) struct Fresh {
     directory: PathBuf,
     engine: Sled,
     batch: Batch,
+    /// Bytes in the batch.
+    weight: u64,
     sum: Sum,
     schemas: Schemas,
 }
 
 impl Fresh {
     /// An empty database in `directory`; whatever was there is removed.
-    pub(super) fn create(directory: &Path) -> Result<Self, EngineError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], here and in [`Fresh::put`], before the database meets the end of the disk: it would never come back
+    /// from there, not even to be dropped.
+    pub(super) fn create(directory: &Path) -> Result<Self, StoreError> {
         remove(directory)?;
+        space::suffices(directory.parent().unwrap_or(directory))?;
         let engine = Sled::open(directory, PATIENCE)?;
         Ok(Self {
             directory: directory.to_owned(),
             engine,
             batch: Batch::default(),
+            weight: 0,
             sum: Sum::default(),
             schemas: Schemas::default(),
         })
@@ -75,8 +83,11 @@ impl Fresh {
         }
         self.sum.swap(table, key, None, Some(value));
         self.sum.changes += 1;
-        if self.batch.0.len() >= BATCH {
+        self.weight += (key.len() + value.len()) as u64;
+        if self.batch.0.len() >= BATCH || self.weight >= space::EVERY_BYTES {
+            space::suffices(&self.directory)?;
             self.engine.apply(std::mem::take(&mut self.batch))?;
+            self.weight = 0;
         }
         Ok(())
     }

@@ -116,6 +116,18 @@ pub fn opens(path: &Path, reserve: u64) -> bool {
     !is_usable(there) || free(there).map_or(true, |free| free >= reserve / 4)
 }
 
+/// Whether there is room on the file system of `directory` for another [`EVERY_BYTES`] of a database that nobody has open yet.
+///
+/// # Errors
+/// [`StoreError::Full`].
+pub(super) fn suffices(directory: &Path) -> Result<(), StoreError> {
+    match free(directory) {
+        Ok(free) if free < LEAST_RESERVE => Err(StoreError::Full { free, reserve: LEAST_RESERVE }),
+        // Where the system does not say, it is found out.
+        _ => Ok(()),
+    }
+}
+
 fn is_usable(directory: &Path) -> bool {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     directory.is_dir() && accessat(CWD, directory, access, AtFlags::EACCESS).is_ok()

@@ -173,6 +173,8 @@ fn on_a_full_disk_the_commands_ask_for_room_and_not_for_a_restore() {
     disk.leave(0);
     let backup = house.run(&["backup", "a.snapshot", "--config", "porter.toml"]);
     assert!(backup.code == 1 && backup.err.contains("is full") && backup.err.contains("make 4 MiB"), "{backup:?}");
+    let compact = house.run(&["compact", "--config", "porter.toml"]);
+    assert!(compact.code == 1 && compact.err.contains("make 4 MiB"), "{compact:?}");
     let doctor = house.run(&["doctor", "--config", "porter.toml"]);
     assert!(doctor.out.contains("→ make room") && !doctor.out.contains("restore"), "{doctor:?}");
     disk.clear();
