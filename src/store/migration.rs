@@ -97,20 +97,33 @@ impl Store {
     /// [`StoreError::Damaged`] for one that cannot be read, or an engine failure; asked again, it goes on.
     pub async fn migrate(&self, kinds: &[Kind]) -> Result<u64, StoreError> {
         let outdated = self.outdated(kinds)?;
+        let before = Schemas::read(&*self.0.engine)?;
+        let mut schemas = before.clone();
+        // An older program must not come in when this is cut short: some records are beyond it then.
+        kinds
+            .iter()
+            .filter(|kind| outdated.contains(&kind.space))
+            .for_each(|kind| schemas.see(kind.space, kind.schema));
+        self.note_schemas(&before, &schemas).await?;
         let mut rewritten = 0;
         for kind in kinds.iter().filter(|kind| outdated.contains(&kind.space)) {
             rewritten += self.rewrite_all(*kind).await?;
         }
         // What was rewritten is on the disk before it is said to be.
         self.flush().await?;
-        let before = Schemas::read(&*self.0.engine)?;
-        let mut schemas = before.clone();
+        let before = schemas.clone();
         schemas.0.extend(kinds.iter().map(|kind| (kind.space.to_owned(), [kind.schema; 2])));
+        self.note_schemas(&before, &schemas).await?;
+        Ok(rewritten)
+    }
+
+    /// Has `schemas` on the disk, unless they are `before`, which is there.
+    async fn note_schemas(&self, before: &Schemas, schemas: &Schemas) -> Result<(), StoreError> {
         if schemas != before {
             schemas.write(&*self.0.engine)?;
             self.flush().await?;
         }
-        Ok(rewritten)
+        Ok(())
     }
 
     async fn rewrite_all(&self, kind: Kind) -> Result<u64, StoreError> {
@@ -172,7 +185,8 @@ mod tests {
         const SCHEMA: u8 = 2;
 
         fn migrate(schema: u8, payload: &[u8]) -> Option<Self> {
-            (schema == 1).then(|| codec::decode::<String>(payload).map(|name| Self { name, visits: 1 })).flatten()
+            let name = codec::decode::<String>(payload).filter(|name| schema == 1 && name != "nobody")?;
+            Some(Self { name, visits: 1 })
         }
     }
 
@@ -211,5 +225,23 @@ mod tests {
         let refused = store.outdated(OLD).unwrap_err();
         assert!(matches!(refused, StoreError::Newer { found: 2, known: 1, .. }), "{refused}");
         close((store, life)).await;
+    }
+
+    #[tokio::test]
+    async fn an_older_program_stays_out_of_what_was_rewritten_by_half() {
+        const OLD: &[Kind] = &[Kind::of::<Named>()];
+        const NEW: &[Kind] = &[Kind::of::<Guest>()];
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::held(Time::from_millis(1_000_000)));
+        let store = Store::open(dir.path(), Durability::Acknowledged, clock, &Lifecycle::new()).unwrap();
+        store.migrate(OLD).await.unwrap();
+        for name in ["a", "nobody"] {
+            let put = |_: Option<&_>| Decision::Put(Named(name.to_owned()), Expires::Never, ());
+            store.update::<Named, _>(name, put).await.unwrap();
+        }
+        let cut_short = store.migrate(NEW).await;
+        assert!(matches!(cut_short, Err(StoreError::Damaged { .. })), "{cut_short:?}");
+        assert_eq!(store.get::<Guest>("a").unwrap().unwrap().value.visits, 1);
+        assert!(matches!(store.outdated(OLD), Err(StoreError::Newer { found: 2, known: 1, .. })));
+        assert_eq!(store.outdated(NEW).unwrap(), ["guest"], "and the newer one goes on");
     }
 }
