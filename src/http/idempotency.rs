@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::body::Raw;
-use super::problem::Problem;
+use super::problem::{Kept, MEDIA_TYPE, Problem};
 use crate::clock::{Clock, Time};
 use crate::ids::Random;
 use crate::lifecycle::{Lifecycle, panic_message};
@@ -297,7 +297,12 @@ impl Idempotency {
                 None => return Ok(Problem::internal().into_response()),
             }
         }
+        let is_problem = headers.iter().any(|(name, value)| name == "content-type" && value == MEDIA_TYPE.as_bytes());
+        let problem = is_problem.then(|| serde_json::from_slice(&body).ok()).flatten();
         let mut response = Response::new(Body::from(body));
+        if let Some(problem) = problem {
+            response.extensions_mut().insert(Kept(problem));
+        }
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(&value)) {

@@ -222,9 +222,18 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A problem that was kept as it was answered, without the id of any request. Left in a response's extensions, it is written
+/// with the id of the one that it answers now.
+#[derive(Clone, Debug)]
+pub(super) struct Kept(pub(super) Map<String, Value>);
+
 /// Writes a problem that a handler answered with again, now with the request id; keeps headers that layers in between
 /// have added (`Allow`, `Cache-Control`). Other answers pass unchanged. Also tells the problem's code, for the log.
 pub(super) fn finish(mut response: Response, request_id: &str) -> (Response, Option<&'static str>) {
+    if let Some(Kept(mut document)) = response.extensions_mut().remove::<Kept>() {
+        document.insert("request_id".to_owned(), request_id.into());
+        *response.body_mut() = Body::from(Value::Object(document).to_string());
+    }
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return (response, None) };
     let (parts, _) = response.into_parts();
     let mut rendered = problem.render(Some(request_id));

@@ -61,7 +61,9 @@ async fn a_refusal_is_remembered_and_a_malformed_key_is_named() {
     let keyed = [("idempotency-key", "k")];
     let refused = desk.send_if(Method::POST, "a", r#"{"data":7}"#, &keyed).await;
     assert_eq!(refused.problem(), (422, "invalid_field", "data"));
-    assert_eq!(desk.send_if(Method::POST, "a", r#"{"data":7}"#, &keyed).await.problem(), refused.problem());
+    let again = desk.send_if(Method::POST, "a", r#"{"data":7}"#, &keyed).await;
+    assert_eq!((again.problem(), again.header("idempotency-replayed")), (refused.problem(), "true"));
+    assert_eq!(again.body["request_id"], again.header("x-request-id"), "{}", again.text);
     let long = "x".repeat(256);
     for key in ["", long.as_str(), "a\tb"] {
         let told = desk.send_if(Method::POST, "a", BODY, &[("idempotency-key", key)]).await;
