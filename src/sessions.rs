@@ -102,10 +102,10 @@ pub enum SessionError {
         length: usize,
     },
     /// The space has as many sessions as it may.
-    #[error("the space holds {0} sessions, as many as it may")]
+    #[error("the space holds {0} sessions, as many as sessions.max_records allows")]
     SpaceFull(u64),
     /// There are as many spaces as there may be.
-    #[error("{0} spaces are in use, as many as may be")]
+    #[error("{0} spaces are in use, as many as sessions.max_spaces allows")]
     TooManySpaces(usize),
     /// The store failed.
     #[error(transparent)]

@@ -21,7 +21,12 @@ async fn a_space_holds_so_many_and_there_are_so_many_spaces() {
     assert_eq!(many.iter().filter(|told| told.status == 201).count(), 10);
     assert!(many.iter().all(|told| told.status == 201 || told.problem() == (507, "space_full", "")));
     assert_eq!(make(&desk, "other").await.status, 201);
-    assert_eq!(make(&desk, "third").await.problem(), (507, "too_many_spaces", ""));
+    let third = make(&desk, "third").await;
+    assert_eq!(third.problem(), (507, "too_many_spaces", ""));
+    assert!(
+        third.text.contains("sessions.max_spaces")
+            && many.iter().any(|told| told.text.contains("sessions.max_records"))
+    );
     let kept = format!("full/{}", many.iter().find(|told| told.status == 201).unwrap().id());
     assert_eq!(desk.send(Method::PATCH, &kept, r#"{"data":{"a":1}}"#).await.status, 200, "what is there can change");
     desk.restart().await;
