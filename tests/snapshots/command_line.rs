@@ -62,6 +62,8 @@ fn a_file_that_exists_is_replaced_only_when_told_to() {
     assert!(house.ok(&["restore", "--verify", "notes.txt"]).contains("whole"));
     let directory = house.run(&["backup", "data", "--force"]);
     assert!(directory.code == 1 && directory.err.contains("is no file"), "{directory:?}");
+    let nowhere = house.run(&["backup", "missing/x.snapshot"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("error: missing/x.snapshot: No such file"), "{nowhere:?}");
     assert_eq!(names(&house.path("")), ["data", "notes.txt"]);
 }
 

@@ -236,7 +236,6 @@ impl NewFile {
         let Some(name) = path.file_name() else { return Err(SnapshotError::NoFile(path.to_owned())) };
         let unfinished = format!(".{}.{}{UNFINISHED}", name.to_string_lossy(), std::process::id());
         let unfinished = directory(path).join(unfinished);
-        let failed = |source| SnapshotError::Io { path: unfinished.clone(), source };
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true).mode(0o600);
         remove_abandoned(directory(path));
