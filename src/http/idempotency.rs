@@ -2,14 +2,15 @@
 //! to whoever repeats it within a day.
 //!
 //! The key counts for one principal, method and path. It is claimed durably before the work begins, and the work goes on
-//! when its client leaves, so a claim never hangs. A claim of a process that died is taken over: the work begins anew
-//! with the same [`Once::seed`], from which it derives its ids, so that what was made already is found and not made
-//! twice. What failed on our side (5xx), came too often (429) or says `Retry-After` may be tried again, in the same way. Nothing here knows what
-//! the work is.
+//! when its client leaves, so a claim never hangs. A claim without an answer that nobody is at any more, because the process
+//! died or could not note the end, is taken over: the work begins anew with the same [`Once::seed`], from which it derives
+//! its ids, so that what was made already is found and not made twice. What failed on our side (5xx), came too often (429)
+//! or says `Retry-After` may be tried again, in the same way. Nothing here knows what the work is.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
@@ -55,8 +56,31 @@ pub struct Idempotency {
     vault: Arc<Vault>,
     random: Random,
     life: Lifecycle,
-    /// Tells this process's claims from those of one that died.
-    boot: String,
+    /// What this process is at.
+    running: Arc<Running>,
+}
+
+/// Requests that are being carried out, by the ids of their notes.
+#[derive(Debug, Default)]
+struct Running(Mutex<HashSet<String>>);
+
+impl Running {
+    /// Held for an access, never across an await.
+    fn ids(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to carry a request out, until it is dropped.
+struct Turn {
+    id: String,
+    running: Arc<Running>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.running.ids().remove(&self.id);
+    }
 }
 
 /// What a request is, as far as its key counts.
@@ -107,11 +131,8 @@ struct Used {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
-    Running {
-        boot: String,
-    },
-    /// It failed on our side.
-    Failed,
+    /// It has no answer that stands. Somebody is at it, or it may be tried again.
+    Begun,
     Answered {
         status: u16,
         headers: Vec<(String, Vec<u8>)>,
@@ -155,8 +176,7 @@ enum Claim {
 impl Idempotency {
     /// Answers are kept in `store`, keyed by what `vault` makes of the request.
     pub fn new(store: Store, clock: Clock, vault: Arc<Vault>, random: Random, life: &Lifecycle) -> Self {
-        let boot = random.session_id();
-        Self { store, clock, vault, random, life: life.clone(), boot }
+        Self { store, clock, vault, random, life: life.clone(), running: Arc::default() }
     }
 
     /// Carries `work` out, or gives the answer that it had before.
@@ -179,8 +199,9 @@ impl Idempotency {
         let id = data_encoding::HEXLOWER.encode(&id);
         // Keyed, because a body may hold a password: a bare fingerprint could be guessed at faster than its hash.
         let body = data_encoding::HEXLOWER.encode(&self.vault.fingerprint(&[b"idempotency body", &asked.body]));
-        match self.claim(&id, &body).await {
-            Ok(Claim::Work(seed)) => self.carry_out(id, work(Once { seed: Some(seed) })).await,
+        let turn = self.turn(&id);
+        match self.claim(&id, &body, turn.is_some()).await {
+            Ok(Claim::Work(seed)) => self.carry_out(id, turn, work(Once { seed: Some(seed) })).await,
             Ok(Claim::Replay(state)) => self.replay(&id, state).unwrap_or_else(|error| failed(&error)),
             Ok(Claim::Running) => {
                 let detail = "The same request is still being carried out.";
@@ -194,34 +215,47 @@ impl Idempotency {
         }
     }
 
-    async fn claim(&self, id: &str, body: &str) -> Result<Claim, StoreError> {
+    /// The turn at the request with this note; None while somebody has it.
+    fn turn(&self, id: &str) -> Option<Turn> {
+        let fresh = self.running.ids().insert(id.to_owned());
+        fresh.then(|| Turn { id: id.to_owned(), running: Arc::clone(&self.running) })
+    }
+
+    async fn claim(&self, id: &str, body: &str, has_turn: bool) -> Result<Claim, StoreError> {
         let (end, fresh) = (self.end(), self.random.bytes());
         let claimed = self.store.update::<Used, _>(id, |old| {
             let seed = match old.map(|old| &old.value) {
-                None => fresh,
                 Some(used) if used.body != body => return Decision::Keep(Claim::Another),
-                Some(Used { state: State::Running { boot }, .. }) if *boot == self.boot => {
-                    return Decision::Keep(Claim::Running);
-                }
                 Some(used @ Used { state: State::Answered { .. }, .. }) => {
                     return Decision::Keep(Claim::Replay(used.state.clone()));
                 }
+                _ if !has_turn => return Decision::Keep(Claim::Running),
+                None => fresh,
                 Some(used) => used.seed,
             };
             // What has begun is noted to its end whatever the disk; so on a full one, nothing begins.
             if let Err(full) = self.store.takes_new() {
                 return Decision::Keep(Claim::Refused(full));
             }
-            let state = State::Running { boot: self.boot.clone() };
-            Decision::Put(Used { body: body.to_owned(), seed, state }, Expires::At(end), Claim::Work(seed))
+            let used = Used { body: body.to_owned(), seed, state: State::Begun };
+            Decision::Put(used, Expires::At(end), Claim::Work(seed))
         });
         Ok(claimed.await?.answer)
     }
 
     /// The client may leave; the work, and the note of its answer, do not.
-    async fn carry_out(&self, id: String, work: impl Future<Output = Response> + Send + 'static) -> Response {
+    async fn carry_out(
+        &self,
+        id: String,
+        turn: Option<Turn>,
+        work: impl Future<Output = Response> + Send + 'static,
+    ) -> Response {
         let this = self.clone();
-        self.to_its_end(async move { this.remember(&id, caught(work).await).await }).await
+        let work = async move {
+            let _turn = turn;
+            this.remember(&id, caught(work).await).await
+        };
+        self.to_its_end(work).await
     }
 
     /// Carries `work` out to its end also when its client leaves meanwhile: for what must not stop halfway, whether or not its
@@ -244,12 +278,11 @@ impl Idempotency {
         let kept = match to_bytes(body, ANSWER).await {
             // Nothing was changed, and notes of that would fill what is left of the disk.
             Ok(body) if head.status == StatusCode::INSUFFICIENT_STORAGE => self.forget(id).await.map(|()| body),
-            Ok(body) if again => self.settle(id, State::Failed).await.map(|()| body),
+            Ok(body) if again => Ok(body),
             Ok(body) => self.keep(id, head.status, &head.headers, &body).await.map(|()| body),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be remembered: {error}");
-                let settled = self.settle(id, State::Failed).await;
-                return settled.map_or_else(|error| failed(&error), |()| Problem::internal().into_response());
+                return Problem::internal().into_response();
             }
         };
         match kept {
@@ -381,25 +414,38 @@ mod tests {
         assert_eq!(answer(idempotency.clone(), "second").await, 507);
         let notes = idempotency.store.list::<Used>(None, 9).await.unwrap();
         assert_eq!(notes.len(), 1, "a refused key leaves nothing");
-        idempotency.settle(&notes[0].0, State::Failed).await.unwrap();
+        idempotency.settle(&notes[0].0, State::Begun).await.unwrap();
         assert_eq!(answer(idempotency, "first").await, 507, "another attempt is a beginning too");
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_end_could_not_be_noted_is_taken_over_once_nobody_is_at_it() {
+        let (dir, random) = (tempfile::tempdir().unwrap(), Random::seeded(1));
+        let clock = Clock::held(Time::from_millis(1_800_000_000_000));
+        let vault = Arc::new(Vault::from_file(&dir.path().join("key"), &random).unwrap());
+        let life = Lifecycle::new();
+        let store = Store::open(&dir.path().join("store"), Durability::Acknowledged, clock.clone(), &life).unwrap();
+        let idempotency = Idempotency::new(store, clock, vault, random, &life);
+        let claim = async || {
+            let turn = idempotency.turn("a");
+            let claimed = idempotency.claim("a", "body", turn.is_some()).await.unwrap();
+            (turn, claimed)
+        };
+        let (turn, Claim::Work(seed)) = claim().await else { panic!("it was free") };
+        assert!(matches!(claim().await, (None, Claim::Running)));
+        drop(turn);
+        let (Some(_turn), Claim::Work(again)) = claim().await else { panic!("it hangs until the process ends") };
+        assert_eq!(again, seed, "what was made already is found");
     }
 
     #[test]
     fn the_bytes_on_disk_are_golden() {
         let used = |state| Used { body: "ab".to_owned(), seed: [7; 32], state };
-        golden::<Used>(
-            &used(State::Running { boot: "b".to_owned() }),
-            "0261620707070707070707070707070707070707070707070707070707070707070707000162",
-        );
-        golden::<Used>(
-            &used(State::Failed),
-            "026162070707070707070707070707070707070707070707070707070707070707070701",
-        );
+        golden::<Used>(&used(State::Begun), "026162070707070707070707070707070707070707070707070707070707070707070700");
         let headers = vec![("etag".to_owned(), vec![34])];
         golden::<Used>(
             &used(State::Answered { status: 201, headers, pieces: 2 }),
-            "026162070707070707070707070707070707070707070707070707070707070707070702c9010465746167012202",
+            "026162070707070707070707070707070707070707070707070707070707070707070701c9010465746167012202",
         );
         golden::<Piece>(&Piece(vec![1, 2, 3]), "03010203");
     }
