@@ -7,8 +7,8 @@ use super::{Ground, notify};
 use crate::alerts::{Alert, Alerts};
 use crate::clock;
 use crate::config;
-use crate::store::Store;
 use crate::store::space::{self, Room};
+use crate::store::{Store, StoreError};
 
 const SUBJECT: &str = "store/disk";
 const CAUSE: &str = "disk_full";
@@ -31,6 +31,15 @@ pub(super) async fn wait(config: &config::Store) {
     if told {
         notify::going_on();
     }
+}
+
+/// Waits before the store is restored again, which has just found too little room; for the same reason, and told once.
+pub(super) async fn missed(full: &StoreError, told: bool) {
+    if !told {
+        tracing::error!(%full, "the store is restored once there is room: {full}");
+    }
+    notify::still_starting("waiting for room on the disk");
+    clock::pause(AGAIN).await;
 }
 
 /// Tells a person when the store begins to refuse new records, and when it takes them again.

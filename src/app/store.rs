@@ -153,9 +153,15 @@ async fn rescue(ground: &Ground, config: &Config, damage: StoreError) -> Result<
         return Err(StartError::Damaged { damage, advice });
     }
     tracing::error!(%damage, snapshot = path, "{damage}; it is restored from {path}");
-    match restore(ground, config, &damage, found).await {
-        Ok(()) => Ok(open_when_possible(ground, &config.store).await?),
-        Err(error) => Err(hopeless(damage, &format!("{path} could not be restored: {error}"))),
+    let mut told = false;
+    loop {
+        match restore(ground, config, &damage, &found).await {
+            Ok(()) => return Ok(open_when_possible(ground, &config.store).await?),
+            Err(SnapshotError::Store(full)) if full.is_full() => {
+                room::missed(&full, std::mem::replace(&mut told, true)).await;
+            }
+            Err(error) => return Err(hopeless(damage, &format!("{path} could not be restored: {error}"))),
+        }
     }
 }
 
@@ -163,15 +169,15 @@ fn hopeless(damage: StoreError, advice: &str) -> StartError {
     StartError::Damaged { damage, advice: advice.to_owned() }
 }
 
-async fn restore(ground: &Ground, config: &Config, damage: &StoreError, found: Found) -> Result<(), SnapshotError> {
-    let (store, now) = (config.store.path.clone(), ground.clock.now());
+async fn restore(ground: &Ground, config: &Config, damage: &StoreError, found: &Found) -> Result<(), SnapshotError> {
+    let (file, store, now) = (found.path.clone(), config.store.path.clone(), ground.clock.now());
     let untold = store.join(UNTOLD);
     let failed = |source| SnapshotError::Io { path: untold.clone(), source };
     // Before the exchange: a crash after it must not take the news with it.
-    fs::write(&untold, words(damage, &found, now)).map_err(failed)?;
+    fs::write(&untold, words(damage, found, now)).map_err(failed)?;
     fs::File::open(&untold).and_then(|file| file.sync_all()).map_err(failed)?;
     let restoring = patiently("restoring the store", move || {
-        snapshot::restore_into(&found.path, &store, Existing::Damaged(now), &mut |_| true)
+        snapshot::restore_into(&file, &store, Existing::Damaged(now), &mut |_| true)
     });
     match restoring.await {
         Some(Ok(_)) => Ok(()),

@@ -18,6 +18,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A store with one token in it, a snapshot of that, and one more token; then the database loses what came last.
 async fn damaged() -> (Site, [String; 2]) {
     let site = Site::new();
+    let tokens = damage(&site).await;
+    (site, tokens)
+}
+
+async fn damage(site: &Site) -> [String; 2] {
     let app = site.start().await;
     let token = async |name: &str| {
         let added = app.parts().operators.add(name, [Scope::Metrics].into(), None).await.unwrap();
@@ -37,7 +42,7 @@ async fn damaged() -> (Site, [String; 2]) {
     let half = content.len() / 2;
     content[..half].fill(0);
     fs::write(&database, content).unwrap();
-    (site, [before, after])
+    [before, after]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +81,33 @@ async fn with_restore_latest_it_goes_on_from_the_snapshot_and_tells_what_was_los
     assert!(app.stop(DRAIN).await);
     let app = site.start().await;
     assert_eq!(app.parts().alerts.list().await.unwrap().len(), 1, "it is told once");
+    assert!(app.stop(DRAIN).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_restore_latest_it_waits_for_the_room_that_takes() {
+    let site = Site::new();
+    let store = site.dir.path().join("store");
+    let Some(disk) = SmallDisk::mount(store.clone(), "64m") else { return };
+    let [before, _] = damage(&site).await;
+    let mut setup = site.setup();
+    let flag = |key: &str, value: &str| Flag { name: key.to_owned(), key: key.to_owned(), value: value.to_owned() };
+    setup.sources.flags.extend([flag("store.restore_latest", "true"), flag("store.reserve", "16 MiB")]);
+    setup.config = app::load(&setup.sources).unwrap();
+    disk.leave(12 << 20);
+    let making_room = async {
+        // An attempt has begun.
+        while !store.join("restored.txt").exists() {
+            tokio::task::yield_now().await;
+        }
+        while store.join("restored.txt").exists() {
+            tokio::task::yield_now().await;
+        }
+        disk.clear();
+    };
+    let both = async { tokio::join!(App::start(setup), making_room).0 };
+    let app = clock::within(2 * LIMIT, both).await.unwrap().unwrap();
+    assert_eq!(crate::metrics(&app, &before).await, 200);
     assert!(app.stop(DRAIN).await);
 }
 
