@@ -88,7 +88,7 @@ async fn with_restore_latest_it_goes_on_from_the_snapshot_and_tells_what_was_los
 async fn with_restore_latest_it_waits_for_the_room_that_takes() {
     let site = Site::new();
     let store = site.dir.path().join("store");
-    let Some(disk) = SmallDisk::mount(store.clone(), "64m") else { return };
+    let Some(disk) = SmallDisk::mount(store.clone(), "128m") else { return };
     let [before, _] = damage(&site).await;
     let mut setup = site.setup();
     let flag = |key: &str, value: &str| Flag { name: key.to_owned(), key: key.to_owned(), value: value.to_owned() };
