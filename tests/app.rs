@@ -15,7 +15,7 @@ mod damage;
 #[path = "disk/small.rs"]
 mod small;
 
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(60);
 
 struct Site {
     dir: tempfile::TempDir,

@@ -13,7 +13,7 @@ use nightporter::store::snapshot;
 use crate::small::SmallDisk;
 use crate::{DRAIN, Site};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A store with one token in it, a snapshot of that, and one more token; then the database loses what came last.
 async fn damaged() -> (Site, [String; 2]) {
