@@ -11,7 +11,7 @@ use nightporter::operators::Scope;
 use nightporter::store::snapshot;
 
 use crate::small::SmallDisk;
-use crate::{DRAIN, Site};
+use crate::{DRAIN, Site, client};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ async fn with_restore_latest_it_goes_on_from_the_snapshot_and_tells_what_was_los
 }
 
 async fn get(app: &App, path: &str) -> (u16, serde_json::Value) {
-    let answer = reqwest::get(format!("http://{}{path}", app.address())).await.unwrap();
+    let answer = client().get(format!("http://{}{path}", app.address())).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
@@ -98,7 +98,7 @@ async fn a_full_disk_is_told_to_whoever_asks_and_to_a_person_and_passes_by_itsel
     let token = app.parts().operators.add("app", [Scope::Sessions].into(), None).await.unwrap().text;
     let post = async || {
         let url = format!("http://{}/api/sessions/shop", app.address());
-        let post = reqwest::Client::new().post(url).bearer_auth(token.expose()).body(r#"{"data":{}}"#);
+        let post = client().post(url).bearer_auth(token.expose()).body(r#"{"data":{}}"#);
         let answer = post.header("content-type", "application/json").send().await.unwrap();
         let (status, retry) = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
         (status, retry, answer.json::<serde_json::Value>().await.unwrap())
