@@ -91,7 +91,8 @@ async fn a_request_arrives_as_a_browser_s_with_everything_that_is_the_caller_s()
     assert!(refused.text().contains("a body of at most 4 MiB"), "{}", refused.text());
     assert_eq!(mirror.seen("/body").len(), 0);
     let largest = vec![0xff; 4 << 20];
-    assert_eq!(call(&running, "POST", "/body", "", &largest).await.status, 200);
+    let taken = call(&running, "POST", "/body", "", &largest).await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
     assert!(mirror.seen("/body")[0].body == largest);
     running.stop().await;
 }
