@@ -22,7 +22,7 @@ use nightporter::portals::inbox::{CODE_TIMEOUT, Expected, Turn};
 use nightporter::secret::Secret;
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const SECRET: &str = "the phone's secret";

@@ -43,7 +43,7 @@ impl Bench {
     /// The process ends and starts again.
     async fn restart(self) -> Self {
         let Self { inbox, clock, life, dir, log } = self;
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         drop(inbox);
         Self::open(dir, clock, log)
     }

@@ -120,7 +120,7 @@ async fn no_file_of_the_store_holds_the_token() {
     let desk = Desk::new();
     let token = desk.add("batch", &[Scope::Sms], None).await.unwrap();
     let Desk { operators, life, store, dir, .. } = desk;
-    assert!(life.shutdown(Duration::from_secs(10)).await);
+    assert!(life.shutdown(Duration::from_secs(60)).await);
     drop((operators, store));
     let secret = token.rsplit('_').next().unwrap().as_bytes();
     let mut seen = 0;

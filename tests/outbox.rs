@@ -76,7 +76,7 @@ impl Bench {
     /// Ends everything and starts it again on the same store with other settings.
     async fn restart(self, settings: Settings) -> Self {
         let Self { store, outbox, alerts, clock, life, dir, to, lives, .. } = self;
-        assert!(life.shutdown(Duration::from_secs(20)).await, "a task did not stop");
+        assert!(life.shutdown(Duration::from_secs(60)).await, "a task did not stop");
         drop((store, outbox, alerts));
         Self::open(dir, clock, settings, to, lives + 1)
     }
@@ -283,7 +283,7 @@ async fn what_only_the_incident_carries_at_the_end_is_sent_after_the_start() {
     let mut server = Smtp::start(Mood::default());
     let bench = Bench::new(mail(&server.url()), &[ops()]);
     // Mover and couriers are gone; the store still takes the change that a domain is making.
-    assert!(bench.life.shutdown(Duration::from_secs(20)).await);
+    assert!(bench.life.shutdown(Duration::from_secs(60)).await);
     assert_eq!(bench.raise("no_sms").await, Raised::Sent);
     assert!(bench.outbox.list().await.unwrap().is_empty());
     let settings = bench.settings.clone();

@@ -33,7 +33,7 @@ impl Bench {
 
     async fn reopen(self) -> Self {
         let Self { store, clock, life, dir } = self;
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         drop(store);
         let life = Lifecycle::new();
         let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();
@@ -238,7 +238,7 @@ async fn a_database_that_disappears_is_missed() {
     let bench = Bench::new();
     bench.put("a", "x", Expires::Never).await;
     let Bench { store, clock, life, dir } = bench;
-    assert!(life.shutdown(Duration::from_secs(10)).await);
+    assert!(life.shutdown(Duration::from_secs(60)).await);
     drop(store);
     for gone in ["taken away", "emptied"] {
         let database = dir.path().join("sled");

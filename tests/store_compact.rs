@@ -55,7 +55,7 @@ impl Open {
     }
 
     async fn close(self) {
-        assert!(self.life.shutdown(Duration::from_secs(20)).await);
+        assert!(self.life.shutdown(Duration::from_secs(60)).await);
         tokio::task::spawn_blocking(move || drop(self.store)).await.unwrap();
     }
 }

@@ -72,7 +72,7 @@ async fn writer() {
             None => say(&format!("ack {id} 0")),
         }
     }
-    life.shutdown(Duration::from_secs(10)).await;
+    life.shutdown(Duration::from_secs(60)).await;
     drop(store);
     say("closed");
 }
@@ -95,14 +95,16 @@ async fn reader() {
         Err(error) => return say(&format!("refused {error}")),
     }
     store.probe().await.unwrap();
-    life.shutdown(Duration::from_secs(10)).await;
+    life.shutdown(Duration::from_secs(60)).await;
     drop(store);
     say("whole");
 }
 
 fn run(name: &str, store: &Path, seed: u64) -> Child {
     let mut program = Command::new(std::env::current_exe().unwrap());
-    program.args(["--ignored", "--exact", name, "--nocapture"]).env(STORE, store).env(SEED, seed.to_string());
+    // On one thread, as on one core, the harness would begin the first line with the test's name.
+    program.args(["--ignored", "--exact", name, "--nocapture", "--test-threads=2"]);
+    program.env(STORE, store).env(SEED, seed.to_string());
     program.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts")
 }
 
@@ -123,16 +125,17 @@ fn used(dir: &Path, seed: u64, killed: bool) -> Acknowledged {
     let mut acknowledged = Acknowledged::new();
     for turn in 0..RUNS {
         let mut child = run("writer", dir, seed * 100 + turn);
-        let mut left =
-            if killed && turn + 1 == RUNS { 50 + Random::seeded(seed).below(CHANGES - 60) } else { u32::MAX };
-        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        let killed = killed && turn + 1 == RUNS;
+        let last = if killed { 50 + Random::seeded(seed).below(CHANGES - 60) as usize } else { usize::MAX };
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // Some more may come before the kill is felt; a busy machine may even let the writer come to its end.
+        for (number, line) in (1..).zip(lines) {
             note(&line, "ack", &mut acknowledged);
-            left -= 1;
-            if left == 0 {
+            if number == last {
                 child.kill().unwrap();
             }
         }
-        assert_eq!(child.wait().unwrap().success(), left > 0);
+        assert!(child.wait().unwrap().success() || killed);
     }
     acknowledged
 }

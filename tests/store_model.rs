@@ -120,7 +120,7 @@ impl Subject {
 
     async fn reopen(self) -> Self {
         let Self { store, clock, life, dir } = self;
-        assert!(life.shutdown(Duration::from_secs(30)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         drop(store);
         let life = Lifecycle::new();
         let store = Store::open(dir.path(), Durability::Acknowledged, clock.clone(), &life).unwrap();

@@ -82,7 +82,7 @@ fn it_is_active_only_when_ready_and_stops_in_order() {
 #[test]
 fn a_process_that_hangs_is_replaced() {
     let Some(machine) = Machine::boot() else { return };
-    machine.change_unit("[Service]\nWatchdogSec=2s\nRestartSec=100ms\nTimeoutAbortSec=1s\n");
+    machine.change_unit("[Service]\nWatchdogSec=5s\nRestartSec=100ms\nTimeoutAbortSec=1s\n");
     machine.good(&["systemctl", "start", "nightporter"]);
     let hung = machine.main_pid();
     machine.good(&["kill", "-STOP", &hung]);

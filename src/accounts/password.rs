@@ -186,7 +186,7 @@ mod tests {
         assert_ne!(passwords.hash(&Secret::new(composed)).await.unwrap(), hash, "a salt of its own");
         assert_eq!(passwords.compare(&Secret::new(composed), None).await, Ok(Compared::Wrong));
         assert_eq!(passwords.compare(&Secret::new(composed), Some("$argon2id$")).await, Err(Failure::Hash));
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
     }
 
     #[tokio::test]
@@ -205,7 +205,7 @@ mod tests {
         // One that was brought along costs no more than it says, and one that would take all memory is refused.
         let greedy = hash.replace("m=64", "m=4000000000");
         assert_eq!(dear.compare(&password, Some(&greedy)).await, Err(Failure::Hash));
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
     }
 
     #[tokio::test]
@@ -218,6 +218,6 @@ mod tests {
         let busy = done.iter().filter(|done| matches!(done, Err(Failure::Busy(_)))).count();
         assert!(busy > 0 && busy < 1000, "{busy}");
         assert_eq!(passwords.compare(&password, None).await, Ok(Compared::Wrong), "and later ones are not");
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
     }
 }

@@ -54,6 +54,13 @@ impl Recycle {
         let documents = wear.navigations;
         (documents >= self.navigations).then(|| format!("after {documents} documents"))
     }
+
+    /// Which of several processes goes first, by age and whether it is due; those from which fewer sessions serve come
+    /// first. One that is not due itself goes before another that is, unless it is fresh.
+    fn first(&self, processes: &[(Duration, bool)]) -> Option<usize> {
+        let last = processes.iter().rposition(|(_, due)| *due)?;
+        processes[..=last].iter().position(|(age, due)| *due || *age >= self.after / FRESH)
+    }
 }
 
 /// A span as a person says it.
@@ -105,12 +112,8 @@ impl Recycler {
             looked.push((place, wear, reason));
         }
         looked.sort_by_key(|(_, wear, _)| wear.serving);
-        let last = looked.iter().rposition(|(.., reason)| reason.is_some())?;
-        // One that is not due itself goes before the other, unless it is fresh.
-        let goes = |(_, wear, reason): &(&Place, Wear, Option<String>)| {
-            reason.is_some() || wear.age >= self.limits.after / FRESH
-        };
-        let (place, wear, reason) = looked.into_iter().take(last + 1).find(goes)?;
+        let ages: Vec<_> = looked.iter().map(|(_, wear, reason)| (wear.age, reason.is_some())).collect();
+        let (place, wear, reason) = looked.swap_remove(self.limits.first(&ages)?);
         Some((place, wear.generation, reason.unwrap_or_else(|| format!("after {}", rounded(wear.age)))))
     }
 
@@ -138,5 +141,17 @@ mod tests {
         let look = |after| Recycle { after: Duration::from_secs(after), ..Recycle::default() }.look().as_secs();
         assert_eq!([look(1), look(100), look(86_400)], [1, 10, 60]);
         assert_eq!([rounded(Duration::from_secs(86_403)), rounded(Duration::from_secs(90))], ["24 h", "90 s"]);
+    }
+    #[test]
+    fn what_serves_less_goes_first_unless_it_is_fresh() {
+        let limits = Recycle { after: Duration::from_secs(100), ..Recycle::default() };
+        let first =
+            |processes: [(u64, bool); 2]| limits.first(&processes.map(|(age, due)| (Duration::from_secs(age), due)));
+        assert_eq!(first([(99, false), (99, false)]), None);
+        assert_eq!(first([(101, true), (102, true)]), Some(0));
+        assert_eq!(first([(50, false), (101, true)]), Some(0), "before the other, which is due");
+        assert_eq!(first([(49, false), (101, true)]), Some(1), "it went just now");
+        assert_eq!(first([(101, true), (99, false)]), Some(0));
+        assert_eq!(limits.first(&[]), None);
     }
 }

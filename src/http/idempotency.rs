@@ -406,7 +406,7 @@ mod tests {
         };
         let (idempotency, life) = open(space::LEAST_RESERVE);
         assert_eq!(answer(idempotency.clone(), "first").await, 201);
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         drop(idempotency);
 
         let (idempotency, _life) = open(2 * space::free(dir.path()).unwrap());

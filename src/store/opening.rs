@@ -234,7 +234,7 @@ mod tests {
         for id in 0..200 {
             put(&store, id).await;
         }
-        assert!(life.shutdown(Duration::from_secs(20)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
         let engine = Sled::open(path, Duration::from_secs(60)).unwrap();
         let lost = engine.scan(Table::Records, &[], &[], 1).unwrap().remove(0);
@@ -259,7 +259,7 @@ mod tests {
         let found = life.failed().await;
         assert!(found.contains("it holds 199 records, and should hold 200"), "{found}");
         tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
-        assert!(life.shutdown(Duration::from_secs(20)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         for _ in 0..2 {
             assert!(refused(dir.path()).contains("when it was last compared"));
         }
@@ -299,7 +299,7 @@ mod tests {
             while !store.0.tally.is_audited() {
                 clock::pause(Duration::from_millis(1)).await;
             }
-            assert!(life.shutdown(Duration::from_secs(20)).await);
+            assert!(life.shutdown(Duration::from_secs(60)).await);
             tokio::task::spawn_blocking(move || drop(store)).await.unwrap();
             assert!(sealed());
         }

@@ -104,7 +104,7 @@ impl Appliance {
         let request = self.client.post(url).header("content-type", "application/json").body(body.to_string());
         let asking = tokio::spawn(async move {
             match request.send().await {
-                Ok(answer) => Some(Told::of(answer).await),
+                Ok(answer) => Told::whole(answer).await.ok(),
                 Err(_) => None,
             }
         });

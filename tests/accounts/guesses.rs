@@ -15,6 +15,18 @@ fn count(told: &[Told], code: &str) -> usize {
     told.iter().filter(|told| told.problem().1 == code).count()
 }
 
+/// A login that comes again whenever it is told to: those about one address are taken one after the other, and a slow machine
+/// is not through with all of them in the ten seconds that each waits.
+async fn patient(desk: &Desk, email: &str, password: &str) -> Told {
+    loop {
+        let told = desk.login(email, password).await;
+        if told.body["code"] != "busy" {
+            return told;
+        }
+        clock::pause(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_wrong_codes_at_once_are_judged_five_times() {
     let desk = Desk::new(UNLIMITED).await;
@@ -56,7 +68,7 @@ async fn two_hundred_wrong_passwords_at_once_are_compared_ten_times_known_or_not
     let mut desk = Desk::new(UNLIMITED).await;
     desk.user(USER, PASSWORD).await;
     for address in [USER, "nobody@b.example"] {
-        let told = join_all((0..200).map(|_| desk.login(address, "wrong wrong wrong"))).await;
+        let told = join_all((0..200).map(|_| patient(&desk, address, "wrong wrong wrong"))).await;
         assert_eq!((count(&told, "invalid_credentials"), count(&told, "too_many_guesses")), (10, 190), "{address}");
         let spent = desk.login(address, PASSWORD).await;
         assert_eq!(spent.problem(), (429, "too_many_guesses", ""), "the right one is not taken either");
@@ -80,7 +92,7 @@ async fn who_leaves_while_a_right_password_is_compared_has_lost_no_guess() {
         clock::pause(Duration::from_millis(10)).await;
         drop(connection);
     }
-    let told = desk.login(USER, PASSWORD).await;
+    let told = patient(&desk, USER, PASSWORD).await;
     assert_eq!(told.status, 200, "{}", told.text);
     desk.stop().await;
 }
@@ -117,7 +129,7 @@ async fn the_budget_is_one_over_all_doors() {
 async fn right_passwords_at_once_are_all_right() {
     let desk = Desk::new(UNLIMITED).await;
     desk.user(USER, PASSWORD).await;
-    let told = join_all((0..30).map(|_| desk.login(USER, PASSWORD))).await;
+    let told = join_all((0..30).map(|_| patient(&desk, USER, PASSWORD))).await;
     assert!(told.iter().all(|told| told.status == 200), "their own programs use no budget up");
     let mut sessions: Vec<_> = told.iter().map(|told| told.body["session_id"].to_string()).collect();
     sessions.sort();
@@ -138,8 +150,10 @@ async fn more_passwords_than_may_wait_are_told_to_come_again() {
     let told = told.await;
     assert!(count(&told, "busy") > 0, "the queue has an end");
     assert_eq!(count(&told, "busy") + count(&told, "invalid_credentials"), all);
-    assert!(told.iter().filter(|told| told.status == 503).all(|told| told.header("retry-after") == "2"));
-    assert_eq!(desk.login("later@b.example", "wrong wrong wrong").await.status, 401);
+    // Two seconds for the queue; one for whoever has waited too long for a turn before it, where the machine is slow.
+    let again: Vec<_> = told.iter().filter(|told| told.status == 503).map(|told| told.header("retry-after")).collect();
+    assert!(again.contains(&"2") && again.iter().all(|again| ["1", "2"].contains(again)), "{again:?}");
+    assert_eq!(patient(&desk, "later@b.example", "wrong wrong wrong").await.status, 401);
     desk.stop().await;
 }
 

@@ -11,9 +11,9 @@ use nightporter::operators::Scope;
 use nightporter::store::snapshot;
 
 use crate::small::SmallDisk;
-use crate::{DRAIN, Site};
+use crate::{DRAIN, Site, client};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A store with one token in it, a snapshot of that, and one more token; then the database loses what came last.
 async fn damaged() -> (Site, [String; 2]) {
@@ -112,7 +112,7 @@ async fn with_restore_latest_it_waits_for_the_room_that_takes() {
 }
 
 async fn get(app: &App, path: &str) -> (u16, serde_json::Value) {
-    let answer = reqwest::get(format!("http://{}{path}", app.address())).await.unwrap();
+    let answer = client().get(format!("http://{}{path}", app.address())).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
@@ -130,7 +130,7 @@ async fn a_full_disk_is_told_to_whoever_asks_and_to_a_person_and_passes_by_itsel
     let token = app.parts().operators.add("app", [Scope::Sessions].into(), None).await.unwrap().text;
     let post = async || {
         let url = format!("http://{}/api/sessions/shop", app.address());
-        let post = reqwest::Client::new().post(url).bearer_auth(token.expose()).body(r#"{"data":{}}"#);
+        let post = client().post(url).bearer_auth(token.expose()).body(r#"{"data":{}}"#);
         let answer = post.header("content-type", "application/json").send().await.unwrap();
         let (status, retry) = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
         (status, retry, answer.json::<serde_json::Value>().await.unwrap())

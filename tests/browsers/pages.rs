@@ -6,9 +6,9 @@ use nightporter::browsers::{BrowserError, Kind, PageOptions, Seat};
 
 use crate::{House, LIMIT, command_line, portal, processes_of};
 
-/// Well for a moment, then busy for ever.
+/// Well for long enough to be seen on a busy machine, then busy for ever.
 pub(crate) const SPIN: &str = r#"<!doctype html><title>spin</title><p id=ready>ready</p>
-<script>setTimeout(() => { while (true); }, 300)</script>"#;
+<script>setTimeout(() => { while (true); }, 3000)</script>"#;
 
 /// Does not want to be left.
 pub(crate) const LEAVE: &str = r#"<!doctype html><title>leave</title><button id=touch>touch</button><p id=said>no</p>

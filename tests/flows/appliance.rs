@@ -111,7 +111,7 @@ impl Appliance {
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        Some(Told::of(request.send().await.ok()?).await)
+        Told::whole(request.send().await.ok()?).await.ok()
     }
 
     pub(crate) async fn until(&self, client: &Client, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {

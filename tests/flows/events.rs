@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::desk::Desk;
-use crate::stream::{Event, Stream};
+use crate::stream::{Event, Stream, open_many};
 
 /// Who may follow flows at once: half of the connections that there may be.
 const READERS: usize = 512;
@@ -124,6 +124,7 @@ async fn a_flow_in_its_last_state_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_stream_ends_with_its_token_and_one_token_does_not_take_every_place() {
+    open_many();
     let desk = Desk::new().await;
     let begun = desk.begin().await;
     let path = format!("identity/{}", begun.id());

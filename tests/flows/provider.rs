@@ -178,11 +178,12 @@ async fn answer(State(provider): State<Provider>, request: Request) -> Response 
     let bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let body = serde_json::from_slice(&bytes).unwrap_or_default();
     inner.asked.lock().unwrap().push(Asked { path: path.clone(), headers, body });
-    inner.arrived.add_permits(1);
+    // Before it has arrived: whoever waits for that may change the mood then, which is for the next one.
     let mood = {
         let mut moods = inner.moods.lock().unwrap();
         if moods.len() > 1 { moods.pop().unwrap() } else { moods[0] }
     };
+    inner.arrived.add_permits(1);
     let number = inner.count.fetch_add(1, Ordering::SeqCst) + 1;
     let good = json!({"ResultData": {"TxId": format!("tx-{number}"), "결과": "정상"}});
     match mood {

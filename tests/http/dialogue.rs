@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
 /// What no test waits longer for; only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A limit that no test reaches.
 pub(crate) const HOURS: Duration = Duration::from_secs(36_000);

@@ -24,9 +24,8 @@ async fn the_tab_s_token_serves_and_a_restart_costs_no_sms() {
     stage.start().await;
     let before = stage.live().await;
     let served = stage.served().await;
-    let order = reqwest::Client::new().post(stage.url(&format!("{PORTAL}/relay/api/orders")));
     let wish = serde_json::json!({"recipient": "홍길동", "item": "떡볶이"});
-    let order = order.bearer_auth(stage.token_text()).json(&wish).send().await.unwrap();
+    let order = stage.post(&format!("{PORTAL}/relay/api/orders")).json(&wish).send().await.unwrap();
     assert_eq!(order.status().as_u16(), 201, "its csrf token was sent, too");
     assert_eq!(order.json::<Value>().await.unwrap()["session"], Value::from(served.as_str()));
     let picture = stage.get(&format!("{PORTAL}/screenshot?slot=active")).await;

@@ -84,8 +84,7 @@ async fn a_code_typed_by_hand_and_a_look_through_the_sessions_eyes() {
 }
 
 async fn type_code(stage: &Stage, code: &str) -> (u16, Value) {
-    let request = reqwest::Client::new().post(stage.url(&format!("{PORTAL}/code"))).bearer_auth(stage.token_text());
-    let answer = request.json(&json!({ "code": code })).send().await.unwrap();
+    let answer = stage.post(&format!("{PORTAL}/code")).json(&json!({ "code": code })).send().await.unwrap();
     let status = answer.status().as_u16();
     (status, answer.json::<Value>().await.unwrap()["code"].clone())
 }

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nightporter::clock;
-use serde_json::Value;
 
 use crate::chaos::census::Census;
 use crate::stage::{PATIENCE, PORTAL, Scene, Stage, id_of};
@@ -48,9 +47,6 @@ async fn sessions_move_into_fresh_browsers_and_nobody_notices() {
     assert!(moved.is_ok(), "{}", stage.log());
     let told = stage.told_of("browser_recycled").await;
     assert!(told.iter().all(|told| told.starts_with("its browser was replaced by a fresh one after ")), "{told:?}");
-    let events = stage.events().await;
-    let oldest = events.iter().rev().find(|event| event["kind"] == "browser_recycled").unwrap();
-    assert_eq!(oldest["session_id"], Value::from(id_of(&before, "standby")), "what stands by moves first");
     let after = stage.live().await;
     assert_eq!((&after["epoch"], id_of(&after, "active")), (&before["epoch"], id_of(&before, "active")));
     assert_eq!(id_of(&after, "standby"), id_of(&before, "standby"));

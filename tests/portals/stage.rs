@@ -21,6 +21,7 @@ use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::operators::Scope;
 use nightporter::secret::Secret;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PORTAL: &str = "/api/portals/hanbit";
 pub(crate) const ORDERS: &str = "/api/portals/hanbit/relay/api/orders?limit=3";
 const LOOK: Duration = Duration::from_millis(20);
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = PATIENCE;
 
 /// Appliances at once: each has two browsers.
 static PLACES: Semaphore = Semaphore::const_new(2);
@@ -249,6 +250,12 @@ impl Stage {
         self.caller.token().expose()
     }
 
+    /// A POST of the operator's to `path`, still to be sent; no proxy of the machine's comes between.
+    pub(crate) fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.post(self.url(path)).bearer_auth(self.token_text())
+    }
+
     /// An operator's wish: `failover`, `reauth`, `pause`, `resume`. Returns status and `code` of the answer.
     pub(crate) async fn wish(&self, what: &str) -> (u16, Value) {
         let answer = self.call(Method::POST, &format!("{PORTAL}/{what}"), &[]).await;
@@ -379,9 +386,10 @@ impl Stage {
     }
 }
 
-/// Kills a process as the kernel would.
+/// Kills a process as the kernel would, unless it has ended by itself since it was seen.
 pub(crate) fn kill_9(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let killed = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    assert!(matches!(killed, Ok(()) | Err(Errno::SRCH)), "{killed:?}");
 }
 
 /// The id of a slot's session.

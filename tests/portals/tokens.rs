@@ -13,9 +13,8 @@ const CALLERS: usize = 16;
 
 /// Places an order; returns the status and the portal's word for what was wrong.
 pub(crate) async fn order(stage: &Stage, key: &str) -> (u16, Value) {
-    let url = stage.url(&format!("{PORTAL}/relay/api/orders"));
     let wish = json!({"recipient": "홍길동", "item": "떡볶이"});
-    let request = reqwest::Client::new().post(url).bearer_auth(stage.token_text()).header("idempotency-key", key);
+    let request = stage.post(&format!("{PORTAL}/relay/api/orders")).header("idempotency-key", key);
     let answer = request.json(&wish).send().await.unwrap();
     let status = answer.status().as_u16();
     (status, answer.json::<Value>().await.unwrap()["error"].clone())

@@ -9,6 +9,7 @@ use nightporter::demo::portal::{Outage, recipe_toml};
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::demo::{Demo, USER};
@@ -90,7 +91,8 @@ async fn a_request_arrives_as_a_browser_s_with_everything_that_is_the_caller_s()
     assert!(refused.text().contains("a body of at most 4 MiB"), "{}", refused.text());
     assert_eq!(mirror.seen("/body").len(), 0);
     let largest = vec![0xff; 4 << 20];
-    assert_eq!(call(&running, "POST", "/body", "", &largest).await.status, 200);
+    let taken = call(&running, "POST", "/body", "", &largest).await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
     assert!(mirror.seen("/body")[0].body == largest);
     running.stop().await;
 }
@@ -258,7 +260,10 @@ async fn a_portal_that_is_gone_is_told_as_that_and_one_that_cuts_as_doubt() {
     let cut = running.relay(Method::POST, "/api/echo").body("x").send().await.unwrap();
     assert_eq!(problem(cut).await, (502, "in_doubt".to_owned()));
     running.stop().await;
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that nobody else gets the port, and not listening.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let nobody = held.local_addr().unwrap();
     let recipe = recipe_toml(&format!("http://{nobody}")).replace("via = \"http\"", "via = \"browser\"");
     let running = House::with_browser(&recipe, &[Seed::new("a", "sid-a")], &Clock::system()).await.start().await;
     let answer = running.relay(Method::POST, "/x").body("x").send().await.unwrap();

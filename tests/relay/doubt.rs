@@ -3,7 +3,7 @@
 use nightporter::demo::portal::Outage;
 use reqwest::Method;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use super::demo::{Demo, USER};
 use super::house::{House, PORTAL, Seed, held, problem};
@@ -75,7 +75,10 @@ async fn an_answer_that_breaks_off_while_it_is_looked_at_is_in_doubt_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_portal_that_cannot_be_reached_is_told_as_that() {
     let clock = held();
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound, so that nobody else gets the port, and not listening.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let nobody = held.local_addr().unwrap();
     let recipe = nightporter::demo::portal::recipe_toml(&format!("http://{nobody}"));
     let running = House::new(&recipe, &[Seed::new("a", "sid-a")], &clock).await.start().await;
     for method in [Method::GET, Method::POST] {

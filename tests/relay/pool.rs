@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use nightporter::clock::{Clock, within};
 use reqwest::Method;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Barrier;
 
 use super::house::{House, PATIENCE, Running, Seed, held, problem};
@@ -106,7 +106,12 @@ async fn a_portal_that_hangs_up_is_in_doubt_and_one_that_is_gone_is_not() {
     };
     let (_, answer) = tokio::join!(hangs_up, running.relay(Method::POST, "/x").body("x").send());
     assert_eq!(problem(answer.unwrap()).await, (502, "in_doubt".to_owned()));
+    let address = listener.local_addr().unwrap();
     drop(listener);
+    // Bound again, so that nobody else gets the port, and not listening.
+    let held = TcpSocket::new_v4().unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held.bind(address).unwrap();
     let answer = running.relay(Method::POST, "/x").body("x").send().await.unwrap();
     assert_eq!(problem(answer).await, (502, "portal_unreachable".to_owned()));
     running.stop().await;

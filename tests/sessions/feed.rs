@@ -6,7 +6,7 @@ use nightporter::operators::Scope;
 use reqwest::Method;
 
 use crate::desk::Desk;
-use crate::stream::Stream;
+use crate::stream::{Stream, open_many};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_come_in_order_and_from_where_one_left_off() {
@@ -88,6 +88,7 @@ async fn a_quiet_stream_ends_with_its_token_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_token_leaves_places_for_the_others() {
+    open_many();
     let desk = Desk::new("").await;
     let (greedy, modest) =
         (desk.token("greedy", &[Scope::Sessions]).await, desk.token("modest", &[Scope::Sessions]).await);

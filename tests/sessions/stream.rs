@@ -6,7 +6,15 @@ use futures_util::StreamExt;
 use nightporter::clock::{self, Clock};
 use reqwest::RequestBuilder;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::desk::PATIENCE;
+
+/// Lets this process open as many files as it may: hundreds of streams take two each, and many systems begin with 1024.
+pub(crate) fn open_many() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
 
 /// A reader of server-sent events.
 pub(crate) struct Stream {

@@ -25,10 +25,15 @@ impl Told {
     }
 
     pub(crate) async fn of(answer: Response) -> Self {
+        Self::whole(answer).await.unwrap()
+    }
+
+    /// The same of an appliance that may be killed before the answer's last byte.
+    pub(crate) async fn whole(answer: Response) -> reqwest::Result<Self> {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let text = answer.text().await.unwrap();
+        let text = answer.text().await?;
         let body = serde_json::from_str(&text).unwrap_or_default();
-        Self { status, headers, text, body }
+        Ok(Self { status, headers, text, body })
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

@@ -55,7 +55,7 @@ impl House {
 
     async fn restart(self) -> Self {
         let Self { dir, clock, life, store, alerts, snapshots } = self;
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         drop((store, alerts, snapshots));
         Self::open(dir, clock)
     }

@@ -35,7 +35,7 @@ impl Shelf {
     }
 
     pub(crate) async fn close(self) {
-        assert!(self.life.shutdown(Duration::from_secs(10)).await);
+        assert!(self.life.shutdown(Duration::from_secs(60)).await);
     }
 
     /// Sets the count; returns its new version.

@@ -85,7 +85,7 @@ pub(crate) fn compare(path: &Path, ledger: &mut Ledger) -> Vec<String> {
             }
             Err(error) => vec![error.to_string()],
         };
-        assert!(life.shutdown(Duration::from_secs(10)).await);
+        assert!(life.shutdown(Duration::from_secs(60)).await);
         faults
     })
 }

@@ -59,7 +59,8 @@ pub(crate) fn open(path: &Path, life: &Lifecycle) -> Result<Store, nightporter::
 
 /// Makes `program`, which runs this test binary, the writer of `store`.
 pub(crate) fn command(program: &mut std::process::Command, store: &Path, seed: u64) {
-    program.args(["--ignored", "--exact", "writer::writes_until_killed", "--nocapture"]);
+    // On one thread, as on one core, the harness would begin the first line with the test's name.
+    program.args(["--ignored", "--exact", "writer::writes_until_killed", "--nocapture", "--test-threads=2"]);
     program.env(STORE, store).env(SEED, seed.to_string());
 }
 

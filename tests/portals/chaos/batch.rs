@@ -131,7 +131,7 @@ enum Outcome {
 
 impl Batch {
     pub(crate) fn new(stage: &Stage, weather: &Weather) -> Self {
-        let client = Client::builder().timeout(LIMIT).build().unwrap();
+        let client = Client::builder().no_proxy().timeout(LIMIT).build().unwrap();
         let (token, weather) = (stage.token_text().to_owned(), weather.clone());
         Self { client, token, weather, tally: Mutex::default(), number: AtomicU64::new(0) }
     }
