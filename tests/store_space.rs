@@ -11,7 +11,7 @@ use nightporter::clock::{self, Clock, Time};
 use nightporter::ids::Random;
 use nightporter::lifecycle::Lifecycle;
 use nightporter::store::compact::{CompactError, Wishes, compact};
-use nightporter::store::snapshot::{self, Existing, SnapshotError};
+use nightporter::store::snapshot::{self, Existing, Progress, SnapshotError, Stage};
 use nightporter::store::space::LEAST_RESERVE;
 use nightporter::store::{Decision, Durability, Expires, Record, Settings, Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,46 @@ async fn no_database_is_made_where_it_would_meet_the_end_of_the_disk() {
     }
     let store = open(&disk, &Lifecycle::new());
     assert_eq!(store.list::<Counter>(None, 500).await.unwrap().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_database_that_meets_the_end_of_the_disk_is_given_up_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(dir.path().join("disk"), "64m") else { return };
+    let (path, taken) = (disk.path().join("store"), dir.path().join("elsewhere.snapshot"));
+    let life = Lifecycle::new();
+    let store = open(&disk, &life);
+    for id in 0..10 {
+        count_up(&store, &id.to_string(), 60_000).await.unwrap();
+    }
+    let now = Time::from_millis(1_800_000_000_000);
+    snapshot::save(&store, &taken, false).await.unwrap();
+    assert!(life.shutdown(LIMIT).await);
+    drop(store);
+    let small = Arc::new(disk);
+    for command in ["compact", "restore"] {
+        let (from, to, disk) = (taken.clone(), path.clone(), Arc::clone(&small));
+        let making = tokio::task::spawn_blocking(move || {
+            // Somebody else takes the last byte after room was looked for.
+            let mut watch = |progress: Progress| {
+                if progress.stage == Stage::Writing {
+                    disk.leave(0);
+                }
+                true
+            };
+            match command {
+                "compact" => {
+                    compact(&to, Wishes { keep: false, accept: false, now }, &mut watch).unwrap_err().to_string()
+                }
+                _ => snapshot::restore_into(&from, &to, Existing::Aside(now), &mut watch).unwrap_err().to_string(),
+            }
+        });
+        let error = clock::within(LIMIT, making).await.expect("it hangs").unwrap();
+        assert!(error.contains("the disk is full"), "{command}: {error}");
+        small.clear();
+    }
+    let store = open(&small, &Lifecycle::new());
+    assert_eq!(store.list::<Counter>(None, 500).await.unwrap().len(), 10);
 }
 
 /// The highest acknowledged version of each record.

@@ -53,6 +53,8 @@ pub(in crate::store) struct Sled {
     met: OnceLock<String>,
     // Held, not read: the lock on the data directory goes with it. None: the caller has it.
     _lock: Option<File>,
+    // Dropped after the other handles.
+    end: End,
 }
 
 impl Sled {
@@ -88,11 +90,12 @@ impl Sled {
         sync(&[&files.join("conf"), &files, path, parent(path)])?;
         tell_made(path)?;
         let (news, leases, path, met) = (RwLock::default(), Arc::default(), path.to_owned(), OnceLock::new());
-        Ok(Self { db, records, expiry, floors, news, leases, path, met, _lock: lock })
+        Ok(Self { db, records, expiry, floors, news, leases, path, met, _lock: lock, end: End::default() })
     }
 
     /// Closes the database and waits until nothing of it is at work any more, so that its files can be moved.
     pub(in crate::store) fn close(self) -> Result<(), EngineError> {
+        self.goes_on()?;
         let file = self.path.join(DATABASE).join("db");
         drop(self);
         let failed = |source| EngineError::Directory { path: file.clone(), source };
@@ -114,6 +117,27 @@ impl Sled {
             let _ = self.met.set(words.clone());
         }
         failed
+    }
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        if self.met.get().is_some() {
+            self.end.0 = Some(self.db.clone());
+        }
+    }
+}
+
+/// The last handle to a database that has met the end of the disk. To drop it takes until there is room, for ever perhaps,
+/// which nobody should wait for.
+#[derive(Debug, Default)]
+struct End(Option<sled::Db>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(db) = self.0.take() {
+            let _ = std::thread::Builder::new().name("store end".to_owned()).spawn(move || drop(db));
+        }
     }
 }
 
