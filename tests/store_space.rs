@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests spawn freely")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,8 @@ use small::SmallDisk;
 mod small;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const NOW: Time = Time::from_millis(1_800_000_000_000);
+const WISHES: Wishes = Wishes { keep: false, accept: false, now: NOW };
 const WRITERS: u64 = 8;
 const KEYS: u32 = 120;
 
@@ -111,29 +114,30 @@ async fn writes_are_refused_before_the_disk_is_full_and_go_on_by_themselves() {
     assert_eq!(store.get::<Counter>("a").unwrap().unwrap().version, 2);
 }
 
-/// A database that has met the end of its disk is never let go: whoever makes one there would wait for ever.
+/// A closed store with so many records of 60 kB, and a snapshot of it.
+async fn keep(disk: &SmallDisk, records: u32, taken: &Path) {
+    let life = Lifecycle::new();
+    let store = open(disk, &life);
+    for id in 0..records {
+        count_up(&store, &id.to_string(), 60_000).await.unwrap();
+    }
+    snapshot::save(&store, taken, false).await.unwrap();
+    assert!(life.shutdown(LIMIT).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_database_is_made_where_it_would_meet_the_end_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), "128m") else { return };
     let (path, taken) = (disk.path().join("store"), dir.path().join("elsewhere.snapshot"));
-    let life = Lifecycle::new();
-    let store = open(&disk, &life);
-    for id in 0..200 {
-        count_up(&store, &id.to_string(), 60_000).await.unwrap();
-    }
-    let now = Time::from_millis(1_800_000_000_000);
-    snapshot::save(&store, &taken, false).await.unwrap();
-    assert!(life.shutdown(LIMIT).await);
-    drop(store);
+    keep(&disk, 200, &taken).await;
     // The second time they find out on the way.
     for left in [LEAST_RESERVE - (1 << 20), LEAST_RESERVE + (4 << 20)] {
         disk.leave(left);
         let (from, to) = (taken.clone(), path.clone());
         let making = tokio::task::spawn_blocking(move || {
-            let wishes = Wishes { keep: false, accept: false, now };
-            let restored = snapshot::restore_into(&from, &to, Existing::Aside(now), &mut |_| true);
-            (compact(&to, wishes, &mut |_| true), restored)
+            let restored = snapshot::restore_into(&from, &to, Existing::Aside(NOW), &mut |_| true);
+            (compact(&to, WISHES, &mut |_| true), restored)
         });
         let (compacted, restored) = clock::within(LIMIT, making).await.expect("it hangs").unwrap();
         assert!(matches!(compacted, Err(CompactError::Store(StoreError::Full { .. }))), "{compacted:?}");
@@ -150,15 +154,7 @@ async fn a_new_database_that_meets_the_end_of_the_disk_is_given_up_and_not_waite
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), "64m") else { return };
     let (path, taken) = (disk.path().join("store"), dir.path().join("elsewhere.snapshot"));
-    let life = Lifecycle::new();
-    let store = open(&disk, &life);
-    for id in 0..10 {
-        count_up(&store, &id.to_string(), 60_000).await.unwrap();
-    }
-    let now = Time::from_millis(1_800_000_000_000);
-    snapshot::save(&store, &taken, false).await.unwrap();
-    assert!(life.shutdown(LIMIT).await);
-    drop(store);
+    keep(&disk, 10, &taken).await;
     let small = Arc::new(disk);
     for command in ["compact", "restore"] {
         let (from, to, disk) = (taken.clone(), path.clone(), Arc::clone(&small));
@@ -171,10 +167,8 @@ async fn a_new_database_that_meets_the_end_of_the_disk_is_given_up_and_not_waite
                 true
             };
             match command {
-                "compact" => {
-                    compact(&to, Wishes { keep: false, accept: false, now }, &mut watch).unwrap_err().to_string()
-                }
-                _ => snapshot::restore_into(&from, &to, Existing::Aside(now), &mut watch).unwrap_err().to_string(),
+                "compact" => compact(&to, WISHES, &mut watch).unwrap_err().to_string(),
+                _ => snapshot::restore_into(&from, &to, Existing::Aside(NOW), &mut watch).unwrap_err().to_string(),
             }
         });
         let error = clock::within(LIMIT, making).await.expect("it hangs").unwrap();

@@ -50,8 +50,8 @@ impl Fresh {
     /// An empty database in `directory`; whatever was there is removed.
     ///
     /// # Errors
-    /// [`StoreError::Full`], here and in [`Fresh::put`], before the database meets the end of the disk: it would never come back
-    /// from there, not even to be dropped.
+    /// [`StoreError::Full`], here and in [`Fresh::put`], before the database meets the end of the disk: its files would stay in
+    /// use to the end of the process.
     pub(super) fn create(directory: &Path) -> Result<Self, StoreError> {
         remove(directory)?;
         space::suffices(directory.parent().unwrap_or(directory))?;
